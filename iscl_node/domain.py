@@ -1,0 +1,115 @@
+"""The nouns of the node: frozen values, standard library only, known to every room."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""SOP Class UID of CT Image Storage (PS3.4 B.5)."""
+
+
+@dataclass(frozen=True)
+class InstanceHeader:
+    """What the node must know of an instance to store it; read before the sender gets its answer."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True)
+class ReceivedInstance:
+    """One C-STORE request as it came: the encoded data set inside a DICOM File Format stream (PS3.10)."""
+
+    part10: bytes = field(repr=False)
+    calling_ae_title: str
+    calling_address: str
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An application entity we know, and what it may do."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    may_store: bool = True
+    may_receive: bool = True
+
+
+@dataclass(frozen=True, order=True)
+class Batch:
+    """The instances of one series that were closed together; the unit of work.
+
+    A slice that arrives after its series was closed makes a further batch of the same series.
+    ``key`` is the time of closing (UTC), so batches of a series sort by age.
+    """
+
+    series_instance_uid: str
+    key: str
+
+    @property
+    def workflow_id(self) -> str:
+        """The durable workflow's identity: one per batch, whatever restarts happen in between."""
+        return f"{self.series_instance_uid}/{self.key}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which series are denoised, how, and where the derived series goes."""
+
+    name: str
+    when: Mapping[str, str]
+    profile: str
+    strength: float
+    suffix: str
+    send_to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Names the exact model in every derived object.
+
+    ``digest`` is the SHA-256 of the bundle folder, in hexadecimal.
+    """
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Everything that, beside the source, decides the pixels and the identity of a derived series."""
+
+    model: ModelIdentity
+    profile: str
+    strength: float
+    suffix: str
+    node_version: str
+
+
+class SeriesState(StrEnum):
+    """Where the instances of a series are; every received instance is in exactly one of these."""
+
+    OPEN = "open"
+    """Instances still arrive."""
+    CLOSED = "closed"
+    """Waiting for, or in, the workflow."""
+    DONE = "done"
+    """The derived series is at every destination; kept until the retention time ends."""
+    QUARANTINE = "quarantine"
+    """A person decides; the folder holds the reason."""
+
+
+@dataclass(frozen=True)
+class QuarantinedBatch:
+    """A batch that waits for a person, and why."""
+
+    batch: Batch
+    reason: str
+    folder: Path

@@ -1,0 +1,180 @@
+"""The settings: one TOML file and ``ISCL_NODE__...`` variables, read once, frozen, all faults reported at once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from . import domain
+from .errors import ConfigurationError
+
+AETitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+"""Sixteen characters of the default repertoire without backslash (PS3.5 Table 6.2-1, VR AE)."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+INSTALLED_BUNDLE = Path(__file__).parent.parent / "monai_bundle"
+"""The bundle that is installed beside this package."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScpSettings(_Section):
+    """The Storage SCP that the PACS sends to."""
+
+    ae_title: AETitle = "ISCL_NODE"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    quiet_seconds: float = Field(default=10, gt=0)
+    """A series with no new instance for this long is closed and processed."""
+    accept_unknown_peers: bool = False
+
+
+class HttpSettings(_Section):
+    """Where /metrics, /healthz and /readyz answer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9464
+
+
+class BundleSettings(_Section):
+    """The model."""
+
+    path: Path = INSTALLED_BUNDLE
+    digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class SpoolSettings(_Section):
+    """How much the spool may hold, and for how long."""
+
+    min_free_bytes: int = Field(default=1 << 30, ge=0)
+    """Below this much free space instances are refused with 0xA700 (out of resources)."""
+    retention_hours: float = Field(default=168, ge=0)
+    """Delivered series are kept this long."""
+
+
+class DeliverySettings(_Section):
+    """How a destination that does not answer is tried again."""
+
+    first_retry_seconds: float = Field(default=5, gt=0)
+    last_retry_seconds: float = Field(default=900, gt=0)
+    """The wait doubles from the first to this; the node never gives up by itself."""
+
+
+class QualitySettings(_Section):
+    """What the result must hold to before anything is sent."""
+
+    max_hu_drift: float = Field(default=5, gt=0)
+    """Largest change of the mean HU of the body in one slice."""
+
+
+class PeerSettings(_Section):
+    """An application entity we know."""
+
+    name: str = Field(min_length=1)
+    ae_title: AETitle
+    host: str
+    port: Port
+    may: tuple[Literal["store", "receive"], ...]
+    """store: it may send to us; receive: we may send to it."""
+
+
+class RuleSettings(_Section):
+    """Which series are denoised, how, and where the result goes; the first rule that matches wins."""
+
+    name: str = Field(min_length=1)
+    when: dict[str, str] = {}
+    """DICOM keyword and value; all must match."""
+    profile: str = "abdomen"
+    strength: float = Field(default=1.0, ge=0, le=1)
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=32)] = " ISCL"
+    send_to: tuple[str, ...] = Field(min_length=1)
+
+
+class Settings(BaseSettings):
+    """Everything a user may set; the tables of the file are the attributes."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="ISCL_NODE__", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    spool_dir: Path = Path("spool")
+    database_url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql://)")] = ""
+    """SQLite beside the spool's folders by default, or postgresql://..."""
+    worker_name: str = Field(default="node-1", min_length=1)
+    """Stable: a restarted worker resumes its own series."""
+    scp: ScpSettings = ScpSettings()
+    http: HttpSettings = HttpSettings()
+    bundle: BundleSettings = BundleSettings()
+    spool: SpoolSettings = SpoolSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    quality: QualitySettings = QualitySettings()
+    peers: tuple[PeerSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_database(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The database lies in the spool unless it is set."""
+        if not values.get("database_url"):
+            values = values | {"database_url": f"sqlite:///{values.get('spool_dir', 'spool')}/workflows.sqlite"}
+        return values
+
+    @model_validator(mode="after")
+    def _check_references(self) -> "Settings":
+        names = [peer.name for peer in self.peers]
+        if len(set(names)) != len(names):
+            raise ValueError("two peers have the same name")
+        receivers = {peer.name for peer in self.peers if "receive" in peer.may}
+        for rule in self.rules:
+            for name in rule.send_to:
+                if name not in receivers:
+                    raise ValueError(f"rule {rule.name!r} sends to {name!r}, which is no peer that may 'receive'")
+        return self
+
+    def known_peers(self) -> tuple[domain.Peer, ...]:
+        """The peers as the other rooms know them."""
+        return tuple(
+            domain.Peer(p.name, p.ae_title, p.host, p.port, "store" in p.may, "receive" in p.may) for p in self.peers
+        )
+
+    def known_rules(self) -> tuple[domain.Rule, ...]:
+        """The rules as the other rooms know them."""
+        return tuple(domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to) for r in self.rules)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the TOML file; environment variables win over it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read or a value is wrong; the message lists every fault.
+    """
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return sources["env_settings"], TomlConfigSettingsSource(settings_cls, path)
+
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such settings file")
+    try:
+        return FromFile()
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigurationError("\n".join([f"{path}: {len(faults)} fault(s)", *faults])) from error
+    except ValueError as error:  # what tomllib raises
+        raise ConfigurationError(f"{path}: {error}") from error

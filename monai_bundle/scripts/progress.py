@@ -1,0 +1,25 @@
+"""The progress bar of a training, with the loss terms."""
+
+from collections.abc import Sequence
+
+from ignite.engine import Engine
+from ignite.handlers import ProgressBar
+
+
+class TrainingProgress:
+    """Show iteration, time left and the named loss terms.
+
+    Parameters
+    ----------
+    terms : sequence of str
+        Names from the trainer's output.
+    """
+
+    def __init__(self, terms: Sequence[str]) -> None:
+        self.terms = tuple(terms)
+
+    def attach(self, engine: Engine) -> None:
+        """Draw the bar for ``engine``."""
+        ProgressBar(desc="training", mininterval=1.0).attach(
+            engine, output_transform=lambda output: {name: float(output[name]) for name in self.terms}
+        )

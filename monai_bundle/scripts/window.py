@@ -1,0 +1,37 @@
+"""The HU window: what the networks see of a CT image."""
+
+from typing import NamedTuple, TypeVar
+
+PROFILES = {"abdomen": (-160.0, 240.0), "chest": (-400.0, 1000.0)}
+"""Lower and upper HU of the paper's windows (Fig. 4)."""
+
+Array = TypeVar("Array")
+"""A NumPy array or a torch tensor: both have ``clip`` and arithmetic."""
+
+
+class HUWindow(NamedTuple):
+    """An interval of HU that is mapped to [-1, 1]."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of_profile(cls, profile: str) -> "HUWindow":
+        """The window of a named profile.
+
+        Raises
+        ------
+        ValueError
+            If there is no such profile.
+        """
+        if profile not in PROFILES:
+            raise ValueError(f"profile {profile!r} is unknown; there are {', '.join(PROFILES)}")
+        return cls(*PROFILES[profile])
+
+    def to_unit(self, hu: Array) -> Array:
+        """Clip HU to the window and scale to [-1, 1]; any shape."""
+        return (hu.clip(self.low, self.high) - self.low) * (2.0 / (self.high - self.low)) - 1.0
+
+    def to_hu(self, unit: Array) -> Array:
+        """Scale [-1, 1] back to HU; any shape."""
+        return (unit + 1.0) * ((self.high - self.low) / 2.0) + self.low
