@@ -11,10 +11,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from . import domain
-from .errors import ConfigurationError
+from iscl_node import domain
+from iscl_node.errors import ConfigurationError
 
-AETitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
 """Sixteen characters of the default repertoire without backslash (PS3.5 Table 6.2-1, VR AE)."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -105,7 +107,11 @@ class Settings(BaseSettings):
     """Everything a user may set; the tables of the file are the attributes."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="ISCL_NODE__", env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True,
+        extra="forbid",
+        env_prefix="ISCL_NODE__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     spool_dir: Path = Path("spool")
@@ -165,9 +171,14 @@ def load_settings(path: Path) -> Settings:
     class FromFile(Settings):
         @classmethod
         def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return sources["env_settings"], TomlConfigSettingsSource(settings_cls, path)
+            return env_settings, TomlConfigSettingsSource(settings_cls, path)
 
     if not path.is_file():
         raise ConfigurationError(f"{path}: no such settings file")

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 RUN_ARGUMENTS = frozenset(
-    {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file", "bundle_root"}
+    {
+        "run_id",
+        "init_id",
+        "final_id",
+        "meta_file",
+        "config_file",
+        "logging_file",
+        "tracking",
+        "args_file",
+        "bundle_root",
+    }
     | {"tracking_uri", "experiment_name", "run_name", "workflow_type"}
 )
 """What ``python -m monai.bundle run`` takes by itself."""

@@ -28,6 +28,7 @@ class BatchInstanceNorm2d(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.epsilon = EPSILON  # TorchScript sees attributes, not globals
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.gate = nn.Parameter(torch.ones(channels))
@@ -35,12 +36,12 @@ class BatchInstanceNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (N, C, H, W) to the same shape."""
         image_var, image_mean = torch.var_mean(x, dim=(2, 3), correction=0)  # (N, C)
-        image_scale = torch.rsqrt(image_var + EPSILON)
+        image_scale = torch.rsqrt(image_var + self.epsilon)
         if not self.training:
             return self._affine(x, image_scale, image_mean * image_scale)
         batch_mean = image_mean.mean(0)  # (C,)
         batch_var = image_var.mean(0) + image_mean.var(0, correction=0)
-        batch_scale = torch.rsqrt(batch_var + EPSILON)
+        batch_scale = torch.rsqrt(batch_var + self.epsilon)
         scale, shift = self.gate * batch_scale, self.gate * batch_mean * batch_scale
         if x.shape[2] * x.shape[3] > 1:  # a map of one pixel minus its own mean is zero
             scale = scale + (1 - self.gate) * image_scale

@@ -7,10 +7,6 @@ from torch.nn import functional
 from .networks import Generator, NoiseExtractor
 from .window import HUWindow
 
-SIZE_MULTIPLE = 4
-"""F halves the size twice."""
-
-
 class ISCLDenoiser(nn.Module):
     r"""F and H with the HU window around them, blended as in equation (13).
 
@@ -53,7 +49,7 @@ class ISCLDenoiser(nn.Module):
 
     def ensemble(self, x: Tensor) -> Tensor:
         """Equation (13) on images in [-1, 1]; the blend is clipped to [-1, 1]."""
-        height, width = x.shape[2:]
-        padded = functional.pad(x, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="replicate")
+        height, width = x.shape[2], x.shape[3]
+        padded = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")  # F halves the size twice
         blend = self.gamma * self.f(padded) + (1 - self.gamma) * (padded - self.h(padded))
         return blend[:, :, :height, :width].clip(-1.0, 1.0)

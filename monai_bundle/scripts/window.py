@@ -1,19 +1,24 @@
 """The HU window: what the networks see of a CT image."""
 
-from typing import NamedTuple, TypeVar
+from torch import Tensor, nn
 
 PROFILES = {"abdomen": (-160.0, 240.0), "chest": (-400.0, 1000.0)}
 """Lower and upper HU of the paper's windows (Fig. 4)."""
 
-Array = TypeVar("Array")
-"""A NumPy array or a torch tensor: both have ``clip`` and arithmetic."""
 
+class HUWindow(nn.Module):
+    """An interval of HU that is mapped to [-1, 1]; a module without weights, so that TorchScript takes it along.
 
-class HUWindow(NamedTuple):
-    """An interval of HU that is mapped to [-1, 1]."""
+    Parameters
+    ----------
+    low, high : float
+        Ends of the interval, HU.
+    """
 
-    low: float
-    high: float
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low = low
+        self.high = high
 
     @classmethod
     def of_profile(cls, profile: str) -> "HUWindow":
@@ -28,10 +33,10 @@ class HUWindow(NamedTuple):
             raise ValueError(f"profile {profile!r} is unknown; there are {', '.join(PROFILES)}")
         return cls(*PROFILES[profile])
 
-    def to_unit(self, hu: Array) -> Array:
+    def to_unit(self, hu: Tensor) -> Tensor:
         """Clip HU to the window and scale to [-1, 1]; any shape."""
         return (hu.clip(self.low, self.high) - self.low) * (2.0 / (self.high - self.low)) - 1.0
 
-    def to_hu(self, unit: Array) -> Array:
+    def to_hu(self, unit: Tensor) -> Tensor:
         """Scale [-1, 1] back to HU; any shape."""
         return (unit + 1.0) * ((self.high - self.low) / 2.0) + self.low

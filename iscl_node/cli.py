@@ -1,0 +1,220 @@
+"""The commands: the only place that prints.
+
+Exit code 0 on success, 1 if the work failed, 2 on wrong usage or settings.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from iscl_node import __version__
+from iscl_node.errors import ConfigurationError, IsclNodeError
+from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
+
+if TYPE_CHECKING:
+    from iscl_node.offline import Outcome
+
+app = typer.Typer(
+    name="iscl-node",
+    help="Denoises low-dose CT series with ISCL, as a DICOM node or on folders. Research software, not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+_WRONG = 2
+_FAILED = 1
+
+Config = Annotated[Path, typer.Option("--config", help="Settings file (TOML).", envvar="ISCL_NODE_CONFIG")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_CONFIG = Path("config/iscl-node.toml")
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn our own errors into one clear message and an exit code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _err.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(_WRONG) from error
+    except IsclNodeError as error:
+        _err.print(f"[red]failed[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(_FAILED) from error
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Show the version."""
+    if version:
+        _out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def serve(config: Config = DEFAULT_CONFIG) -> None:
+    """Run the node: receive, denoise, send back, until SIGTERM."""
+    from iscl_node.service import Node, configure_logging
+
+    with _reported():
+        settings = load_settings(config)
+        configure_logging()
+        Node(settings).run()
+
+
+@app.command()
+def denoise(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of DICOM files.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the derived series.")],
+    bundle: Annotated[Path, typer.Option(help="Folder of the MONAI bundle.")] = INSTALLED_BUNDLE,
+    profile: Annotated[str, typer.Option(help="HU window: abdomen or chest.")] = "abdomen",
+    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the noise that is removed.")] = 1.0,
+    suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " ISCL",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Denoise the CT series of a folder."""
+    from iscl_node.offline import Denoising, denoise_folder
+
+    with _reported():
+        _write_all(denoise_folder(source, target, Denoising(bundle, profile, strength, suffix, device)))
+
+
+@app.command()
+def simulate(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of normal-dose DICOM files.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the low-dose copy.")],
+    dose: Annotated[float, typer.Option(help="Fraction of the source's dose, above 0 and at most 1.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same noise.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Make a low-dose copy of the CT series of a folder, for training and tests."""
+    from iscl_node.offline import simulate_folder
+
+    with _reported():
+        if not 0 < dose <= 1:
+            raise ConfigurationError(f"--dose is {dose}; it is a fraction above 0 and at most 1")
+        _write_all(simulate_folder(source, target, dose, seed, workers))
+
+
+def _write_all(outcomes: "Iterator[Outcome]") -> None:
+    """Follow the work, print what was refused, and fail if nothing was written or a series was refused."""
+    from iscl_node.offline import RefusedSeries, WrittenInstance
+
+    written, refused = 0, 0
+    with _err.status("0 instances") as status:
+        for outcome in outcomes:
+            if isinstance(outcome, WrittenInstance):
+                written += 1
+                status.update(f"{written} instances")
+            elif isinstance(outcome, RefusedSeries):
+                refused += 1
+                _err.print(f"[red]refused[/red] series {outcome.series_instance_uid}: {outcome.reason}", soft_wrap=True)
+            else:
+                _err.print(f"[yellow]skipped[/yellow] {outcome.path}: {outcome.reason}", soft_wrap=True)
+    _out.print(f"{written} instances written, {refused} series refused", highlight=False)
+    if refused or not written:
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Show what is in the spool: open, waiting, delivered, in quarantine and why."""
+    from iscl_node.store.spool import Spool
+
+    with _reported():
+        settings = load_settings(config)
+        if not settings.spool_dir.is_dir():
+            raise ConfigurationError(f"there is no spool in {settings.spool_dir}; has the node run here?")
+        spool = Spool(settings.spool_dir, settings.spool.min_free_bytes)
+        counts = {state.value: count for state, count in spool.counts().items()}
+        quarantined = [
+            {"series": each.batch.series_instance_uid, "batch": each.batch.key, "reason": each.reason}
+            for each in spool.quarantined()
+        ]
+    if as_json:
+        print(json.dumps({"batches": counts, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
+        return
+    table = Table("state", "batches", title="Spool")
+    for state, count in counts.items():
+        table.add_row(state, str(count))
+    _out.print(table)
+    for each in quarantined:
+        _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {each['reason']}", soft_wrap=True)
+
+
+@app.command()
+def requeue(
+    series_uid: Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID in quarantine.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Give a series in quarantine another try; the running node takes it up by itself."""
+    from datetime import UTC, datetime
+
+    from iscl_node.store.spool import Spool
+
+    with _reported():
+        settings = load_settings(config)
+        batches = Spool(settings.spool_dir, settings.spool.min_free_bytes).requeue(series_uid, datetime.now(UTC))
+        if not batches:
+            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine")
+    _out.print(f"{len(batches)} batch(es) requeued", highlight=False)
+
+
+@app.command()
+def echo(
+    host: Annotated[str, typer.Argument(help="Host name or address.")],
+    port: Annotated[int, typer.Argument(min=1, max=65535)],
+    called: Annotated[str, typer.Option(help="AE title of the peer.")] = "ANY-SCP",
+    calling: Annotated[str, typer.Option(help="Our AE title.")] = "ISCL_NODE",
+) -> None:
+    """Verify a peer by C-ECHO."""
+    from iscl_node.domain import Peer
+    from iscl_node.network.verification import echo as verify
+
+    with _reported():
+        seconds = verify(Peer("peer", called, host, port), calling)
+    _out.print(f"{called} at {host}:{port} answers in {seconds * 1000:.0f} ms", highlight=False)
+
+
+@app.command()
+def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Check the settings, the bundle and, by C-ECHO, every peer that we send to."""
+    with _reported():
+        settings = load_settings(config)
+        report = _checked(settings)
+    if as_json:
+        print(json.dumps(report, indent=2))  # noqa: T201 - for machines
+    else:
+        for name, result in report.items():
+            _out.print(f"{name}: {result}", highlight=False, soft_wrap=True)
+    if any(result.startswith("FAILED") for result in report.values()):
+        raise typer.Exit(_FAILED)
+
+
+def _checked(settings: Settings) -> dict[str, str]:
+    from iscl_node.dicom.rules import check_rule
+    from iscl_node.network.verification import echo as verify
+    from iscl_node.service import load_denoisers
+
+    report = {"settings": "good"}
+    for rule in settings.known_rules():
+        check_rule(rule)
+    for profile, denoiser in load_denoisers(settings).items():
+        model = denoiser.model
+        report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"
+    for peer in settings.known_peers():
+        if peer.may_receive:
+            try:
+                report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
+            except IsclNodeError as error:
+                report[f"peer {peer.name}"] = f"FAILED: {error}"
+    return report

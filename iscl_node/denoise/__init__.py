@@ -1,0 +1,1 @@
+"""The only room that computes: HU in, HU out."""

@@ -1,0 +1,160 @@
+"""A denoiser made from a MONAI bundle whose ``network_def`` takes HU and gives HU."""
+
+import importlib
+import importlib.util
+import json
+import pickle
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from torch import nn
+
+from iscl_node.denoise.bundle_digest import bundle_digest
+from iscl_node.denoise.denoiser import Slice
+from iscl_node.domain import ModelIdentity
+from iscl_node.errors import ConfigurationError
+
+_log = structlog.get_logger(__name__)
+
+_DEFAULT_PROFILE = "abdomen"
+
+
+class BundleDenoiser:
+    """One network of a bundle, on one device; calls are served one at a time.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (N, 1, H, W) float32 HU to the same.
+    device : torch.device
+        Where it computes.
+    model : ModelIdentity
+        Which model it is.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, model: ModelIdentity) -> None:
+        self._network = network.eval().to(device)
+        self._device = device
+        self._lock = threading.Lock()
+        self.model = model
+
+    def denoise(self, hu: Slice) -> Slice:
+        """Denoise one slice, (H, W) float32 HU to the same."""
+        with self._lock, torch.inference_mode():
+            image = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(self._device)
+            denoised: Slice = self._network(image[None, None])[0, 0].cpu().numpy()
+            return denoised
+
+
+def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "") -> BundleDenoiser:
+    """Check the digest, build ``network_def`` of ``configs/inference.json`` and load its weights.
+
+    Code of the bundle runs only after its digest has been compared; weights are loaded weights-only.
+
+    Parameters
+    ----------
+    bundle : Path
+        Folder of the bundle.
+    profile : str
+        HU window; the weights are ``models/model.pt`` for 'abdomen', ``models/<profile>.pt`` otherwise.
+    device : str
+        'auto', 'cpu' or 'cuda'.
+    trusted_digest : str
+        SHA-256 of the folder; empty accepts any, and says so in the log.
+
+    Raises
+    ------
+    ConfigurationError
+        If the bundle is incomplete, not the trusted one, or does not hold this profile.
+    """
+    digest = _checked_digest(bundle, trusted_digest)
+    metadata = _read_json(bundle / "configs" / "metadata.json")
+    network = _build(bundle, digest, _read_json(bundle / "configs" / "inference.json") | {"profile": profile})
+    _load_weights(network, bundle / "models" / ("model.pt" if profile == _DEFAULT_PROFILE else f"{profile}.pt"))
+    model = ModelIdentity(str(metadata.get("name", bundle.name)), str(metadata.get("version", "")), digest)
+    return BundleDenoiser(network, _device(device), model)
+
+
+def _checked_digest(bundle: Path, trusted: str) -> str:
+    if not (bundle / "configs" / "inference.json").is_file():
+        raise ConfigurationError(f"{bundle} is no bundle: configs/inference.json is missing")
+    digest = bundle_digest(bundle)
+    if not trusted:
+        _log.warning("bundle.digest_not_pinned", digest=digest, setting="[bundle] digest")
+    elif digest != trusted:
+        raise ConfigurationError(f"the bundle in {bundle} has digest {digest}, the settings trust {trusted}")
+    return digest
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return content
+
+
+def _build(bundle: Path, digest: str, config: Mapping[str, Any]) -> nn.Module:
+    """Instantiate ``network_def``: a class and plain arguments, or references to plain top-level values."""
+    definition = dict(config.get("network_def", {}))
+    target = str(definition.pop("_target_", ""))
+    arguments = {name: _resolved(value, config) for name, value in definition.items()}
+    try:
+        network: nn.Module = _class_of(bundle, digest, target)(**arguments)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{bundle}: network_def {target!r} cannot be built: {error}") from error
+    return network
+
+
+def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
+    if isinstance(value, str) and value.startswith("@"):
+        value = config.get(value[1:])
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        raise ConfigurationError(f"network_def must have plain arguments to run in the node, not {value!r}")
+    return value
+
+
+def _class_of(bundle: Path, digest: str, target: str) -> Any:
+    """The class that ``target`` names; ``scripts.`` is the bundle's own package.
+
+    The package is imported under a name that holds the digest, so that two bundles can be loaded.
+    """
+    module, _, name = target.rpartition(".")
+    if module.split(".")[0] == "scripts":
+        module = module.replace("scripts", _import_scripts(bundle, digest), 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def _import_scripts(bundle: Path, digest: str) -> str:
+    name = f"iscl_bundle_{digest[:16]}"
+    if name not in sys.modules:
+        folder = bundle / "scripts"
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{folder} is no package")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return name
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+        raise ConfigurationError(f"{path}: no weights of this network: {error}") from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("[bundle] device is 'cuda', but no CUDA device is usable; 'auto' takes the CPU then")
+    return torch.device(name)

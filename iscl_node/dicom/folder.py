@@ -1,0 +1,67 @@
+"""Reads instances from files: the only place of this room that touches a disk, for the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+
+from iscl_node.dicom.header import read_header
+from iscl_node.errors import RejectInstanceError
+
+Instance: TypeAlias = Dataset
+"""A DICOM instance, for rooms that hand instances on without looking into them."""
+
+PREAMBLE_LENGTH: Final = 128
+PREFIX: Final = b"DICM"
+"""What follows the preamble of every DICOM file (PS3.10 7.1)."""
+DICOMDIR: Final = "DICOMDIR"
+"""The directory of a medium (PS3.10 8.6), by its only allowed name."""
+DEFERRED_SIZE: Final = "16 KB"
+"""Longer values, the pixels above all, stay on disk until they are asked for."""
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that holds no readable instance, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """What a folder holds: instances by Series Instance UID, each with its path as ``filename``, and the rest."""
+
+    series: dict[str, list[FileDataset]]
+    skipped: tuple[SkippedFile, ...]
+
+
+def read_instance(path: Path) -> FileDataset:
+    """Read one DICOM file; its pixels are read when they are first used."""
+    return dcmread(path, defer_size=DEFERRED_SIZE)
+
+
+def read_folder(path: Path) -> FolderContent:
+    """Read every instance in a folder and the folders below it, in the order of the paths."""
+    series: dict[str, list[FileDataset]] = {}
+    skipped: list[SkippedFile] = []
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        try:
+            series_uid = _series_uid(file)
+        except RejectInstanceError as refusal:
+            skipped.append(SkippedFile(file, refusal.reason))
+        else:
+            series.setdefault(series_uid, []).append(read_instance(file))
+    return FolderContent(series, tuple(skipped))
+
+
+def _series_uid(file: Path) -> str:
+    if file.name == DICOMDIR:
+        raise RejectInstanceError(0xC000, "the directory of a medium, not an instance")
+    with file.open("rb") as stream:
+        start = stream.read(PREAMBLE_LENGTH + len(PREFIX))
+        if not start.endswith(PREFIX) or len(start) < PREAMBLE_LENGTH + len(PREFIX):
+            raise RejectInstanceError(0xC000, "not a DICOM file")
+        return read_header(start + stream.read()).series_instance_uid

@@ -1,0 +1,161 @@
+"""May the instances of a series be processed, and in which order do they lie?"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from iscl_node.dicom.provenance import is_own_output
+from iscl_node.dicom.volume import BITS_ALLOCATED
+from iscl_node.domain import CT_IMAGE_STORAGE
+from iscl_node.errors import QuarantineSeriesError
+
+HOUNSFIELD_TYPES: Final = frozenset({"", "HU", "US", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNDSFIELD UNIT"})
+"""Rescale Types read as Hounsfield units, in capitals: the defined term HU, US (unspecified), none at all, which means
+HU (PS3.3 C.8.2.1), and words found in the field, the misspelt one on GE. Others are maps, for example of Z_EFF."""
+
+SPACING_TOLERANCE_MM: Final = 0.01
+"""Distances between slices that differ by less are equal; positions are often written with two decimals."""
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """What is worth recording of a series; none of it keeps a slice-wise network from working.
+
+    ``spacing_mm`` is the median distance between neighbouring slices along their normal, None where it is unknown.
+    """
+
+    instance_count: int
+    rows: int
+    columns: int
+    spacing_mm: float | None
+    has_unequal_spacing: bool
+    gantry_tilt_degrees: float
+
+
+def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
+    """Check that the instances are one CT series that may be processed, and put them in order.
+
+    Parameters
+    ----------
+    datasets : iterable of Dataset
+        The instances of one series, in any order; their pixels are not looked at.
+
+    Returns
+    -------
+    tuple of Dataset
+        By position along the slice normal, or by Instance Number where a position is missing.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        Naming the first rule that is broken and by how many instances.
+    """
+    instances = tuple(datasets)
+    if not instances:
+        raise QuarantineSeriesError("the series has no instances")
+    _check_each(instances)
+    _check_together(instances)
+    return _ordered(instances)
+
+
+def series_facts(instances: Sequence[Dataset]) -> SeriesFacts:
+    """Describe a series that ``select_series`` returned."""
+    first = instances[0]
+    positions = _positions_mm(instances)
+    steps = np.diff(positions) if positions is not None and len(instances) > 1 else None
+    return SeriesFacts(
+        instance_count=len(instances),
+        rows=int(first.Rows),
+        columns=int(first.Columns),
+        spacing_mm=None if steps is None else float(np.median(steps)),
+        has_unequal_spacing=steps is not None and bool(np.ptp(steps) > SPACING_TOLERANCE_MM),
+        gantry_tilt_degrees=_number(first, "GantryDetectorTilt") or 0.0,
+    )
+
+
+def _is_localizer(dataset: Dataset) -> bool:
+    return "LOCALIZER" in (dataset.get("ImageType") or ())
+
+
+def _has_rescale(dataset: Dataset) -> bool:
+    return bool(_number(dataset, "RescaleSlope")) and _number(dataset, "RescaleIntercept") is not None
+
+
+def _has_usable_bits(dataset: Dataset) -> bool:
+    bits = _number(dataset, "BitsStored") or 0
+    return 1 < bits <= BITS_ALLOCATED and _number(dataset, "HighBit") == bits - 1
+
+
+def _is_in_hounsfield_units(dataset: Dataset) -> bool:
+    rescale_type = str(dataset.get("RescaleType") or "").strip().upper()
+    return rescale_type in HOUNSFIELD_TYPES
+
+
+REQUIREMENTS: Final[tuple[tuple[str, Callable[[Dataset], bool]], ...]] = (
+    ("is not CT Image Storage", lambda ds: ds.get("SOPClassUID") == CT_IMAGE_STORAGE),
+    ("was made by this node already", lambda ds: not is_own_output(ds)),
+    ("is a localizer", lambda ds: not _is_localizer(ds)),
+    ("is not MONOCHROME2", lambda ds: ds.get("PhotometricInterpretation") == "MONOCHROME2"),
+    ("has several samples per pixel", lambda ds: _number(ds, "SamplesPerPixel") == 1),
+    ("has several frames", lambda ds: (_number(ds, "NumberOfFrames") or 1) == 1),
+    ("has not 16 bits allocated", lambda ds: _number(ds, "BitsAllocated") == BITS_ALLOCATED),
+    ("has an unusual Bits Stored or High Bit", _has_usable_bits),
+    ("has no Pixel Representation", lambda ds: _number(ds, "PixelRepresentation") in (0, 1)),
+    ("has no Rescale Slope and Intercept", _has_rescale),
+    ("is not in Hounsfield units by its Rescale Type", _is_in_hounsfield_units),
+)
+"""What every instance must fulfil (PS3.3 C.8.2.1 and C.7.6.3), and how it reads when one does not."""
+
+SHARED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
+"""Attributes that have one value throughout a series."""
+
+
+def _check_each(instances: Sequence[Dataset]) -> None:
+    for fault, is_fulfilled in REQUIREMENTS:
+        count = sum(not is_fulfilled(instance) for instance in instances)
+        if count:
+            raise QuarantineSeriesError(f"{count} of {len(instances)} instances: it {fault}")
+
+
+def _check_together(instances: Sequence[Dataset]) -> None:
+    for keyword in SHARED:
+        values = {str(instance.get(keyword)) for instance in instances}
+        if len(values) > 1 or "None" in values:
+            raise QuarantineSeriesError(f"the instances do not have one {keyword} but {len(values)}, or none")
+    if len({str(instance.SOPInstanceUID) for instance in instances}) < len(instances):
+        raise QuarantineSeriesError("two instances have the same SOP Instance UID")
+
+
+def _ordered(instances: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    positions = _positions_mm(instances)
+    numbers = [_number(instance, "InstanceNumber") or 0.0 for instance in instances]
+    first = numbers if positions is None else positions
+    keys = [(first[i], numbers[i], str(instance.SOPInstanceUID)) for i, instance in enumerate(instances)]
+    return tuple(instances[i] for i in sorted(range(len(instances)), key=keys.__getitem__))
+
+
+def _positions_mm(instances: Sequence[Dataset]) -> list[float] | None:
+    """Return each slice's position along the first one's normal (PS3.3 C.7.6.2.1.1), or None if one is unknown."""
+    orientation = _numbers(instances[0], "ImageOrientationPatient", 6)
+    corners = [_numbers(instance, "ImagePositionPatient", 3) for instance in instances]
+    if orientation is None or any(corner is None for corner in corners):
+        return None
+    normal = np.cross(orientation[:3], orientation[3:])
+    return [float(np.dot(normal, corner)) for corner in corners if corner is not None]
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    numbers = _numbers(dataset, keyword, 1)
+    return None if numbers is None else numbers[0]
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
+    """Return the numbers of an attribute, or None where it is absent, empty, or not what it should be."""
+    try:
+        numbers = [float(value) for value in np.atleast_1d(dataset.get(keyword))]
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None

@@ -1,0 +1,78 @@
+"""Identifiers that are computed, never drawn: the same source and the same settings give the same UID.
+
+A step that runs twice, on whatever machine, so makes the same objects, and an archive that gets them
+twice sees a duplicate instead of a second series.
+"""
+
+import hashlib
+import uuid
+from typing import Final
+
+from pydicom.uid import UID
+
+from iscl_node.domain import Derivation
+
+IMPLEMENTATION_CLASS_UID: Final = UID("2.25.126184408308954464516420230489981626992")
+"""Names this implementation in every file and association (PS3.7 D.3.3.2); drawn once, never changed."""
+
+SCHEME: Final = "iscl-node/1"
+"""Raise the number when the same source and settings begin to give other pixels, for example by other rounding."""
+
+SERIES: Final = "series"
+INSTANCE: Final = "instance"
+
+_VERSION_NAME_MAX_LENGTH: Final = 16
+
+
+def implementation_version_name(node_version: str) -> str:
+    """Return the Implementation Version Name, at most 16 characters (PS3.7 D.3.3.2.3)."""
+    return f"ISCL_NODE_{node_version}"[:_VERSION_NAME_MAX_LENGTH]
+
+
+def derived_uid(source_uid: str, derivation: Derivation, role: str) -> UID:
+    """Return the UID of what becomes of a source under a derivation.
+
+    Only settings that change pixels take part: the model's digest, the profile and the strength. The
+    suffix of the Series Description and the node's version do not.
+
+    Parameters
+    ----------
+    source_uid : str
+        The Series or SOP Instance UID of the source.
+    derivation : Derivation
+        How the source is processed.
+    role : str
+        What the UID is for, ``SERIES`` or ``INSTANCE``: one source UID never gives the same UID in two roles.
+
+    Returns
+    -------
+    UID
+        ``2.25.`` and the decimal form of a UUID (PS3.5 B.2), at most 44 characters.
+    """
+    return _uid_of(role, source_uid, *_pixel_settings(derivation))
+
+
+def device_uid(derivation: Derivation) -> UID:
+    """Return the Device UID (0018,1002) under which the node contributes: one per node version and model."""
+    return _uid_of("device", derivation.node_version, derivation.model.digest)
+
+
+def derivation_number(derivation: Derivation, count: int) -> int:
+    """Return a number in ``range(count)`` that stays the same for the same settings."""
+    return _uuid_of("number", *_pixel_settings(derivation)).int % count
+
+
+def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:
+    return derivation.model.digest, derivation.profile, repr(float(derivation.strength))
+
+
+def _uid_of(*parts: str) -> UID:
+    return UID(f"2.25.{_uuid_of(*parts).int}")
+
+
+def _uuid_of(*parts: str) -> uuid.UUID:
+    """Hash the parts into a UUID of version 8, which RFC 9562 5.8 leaves to the maker."""
+    digest = bytearray(hashlib.sha256("\n".join((SCHEME, *parts)).encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return uuid.UUID(bytes=bytes(digest))

@@ -1,0 +1,174 @@
+"""Hounsfield units from stored pixel values and back, without harm to padding and to what did not change."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
+
+from iscl_node.errors import QuarantineSeriesError
+
+Slice = npt.NDArray[np.float32]
+Stored = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+BITS_ALLOCATED: Final = 16
+"""The only value for a CT Image (PS3.3 C.8.2.1.1.4)."""
+
+
+def stored_values(dataset: Dataset) -> Stored:
+    """Decode the stored pixel values of a single-frame image, compressed or not.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        An instance that ``series.select_series`` let pass.
+
+    Returns
+    -------
+    int32 array, shape (H, W)
+        The stored values, signed as Pixel Representation says.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        When the pixels cannot be decoded, or use bits beyond Bits Stored (PS3.5 8.1.1: what these hold is
+        undefined), so that no reader can know what was meant.
+    """
+    raw = _decoded(dataset)
+    smallest, largest = stored_range(dataset)
+    if raw.size and (raw.min() < smallest or raw.max() > largest):
+        raise QuarantineSeriesError(
+            f"pixel values from {raw.min()} to {raw.max()} do not fit the {dataset.BitsStored} Bits Stored"
+        )
+    return raw
+
+
+def stored_range(dataset: Dataset) -> tuple[int, int]:
+    """Return the smallest and the largest value that Bits Stored and Pixel Representation allow (PS3.3 C.7.6.3.1)."""
+    bits = int(dataset.BitsStored)
+    smallest = -(1 << (bits - 1)) if _is_signed(dataset) else 0
+    return smallest, smallest + (1 << bits) - 1
+
+
+def to_hu(dataset: Dataset) -> Slice:
+    """Return the image in Hounsfield units (PS3.3 C.11.1.1.2: slope times stored value plus intercept).
+
+    Returns
+    -------
+    float32 array, shape (H, W)
+        Hounsfield units, padding pixels included.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        As ``stored_values``.
+    """
+    return _rescale(stored_values(dataset), dataset)
+
+
+def padding_mask(dataset: Dataset) -> Mask:
+    """Tell which pixels are padding by Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2).
+
+    Returns
+    -------
+    bool array, shape (H, W)
+        True where the pixel is outside the reconstructed area; all False when no padding value is given.
+    """
+    stored = stored_values(dataset)
+    padding = padding_range(dataset)
+    if padding is None:
+        return np.zeros(stored.shape, dtype=np.bool_)
+    return _within(stored, padding)
+
+
+def padding_range(dataset: Dataset) -> tuple[int, int] | None:
+    """Return the smallest and the largest padding value, both inclusive, or None."""
+    value = _padding_attribute(dataset, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = _padding_attribute(dataset, "PixelPaddingRangeLimit")
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
+
+
+def to_stored(hu: Slice, dataset: Dataset, source_stored: Stored, padding: Mask) -> Stored:
+    """Return the stored values of processed Hounsfield units, in the source's own rescale and bits.
+
+    Pixels whose value in HU is the source's keep its stored value exactly, and so do padding pixels.
+    The others are rounded, clipped to Bits Stored, and kept off the padding values.
+
+    Parameters
+    ----------
+    hu : float32 array, shape (H, W)
+        The processed image in Hounsfield units.
+    dataset : Dataset
+        The source.
+    source_stored : int32 array, shape (H, W)
+        The source's stored values.
+    padding : bool array, shape (H, W)
+        Where the source holds padding.
+
+    Returns
+    -------
+    int32 array, shape (H, W)
+        Stored values that fit Bits Stored and Pixel Representation.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        When a value is not finite or the shape is not the source's.
+    """
+    if hu.shape != source_stored.shape or not np.isfinite(hu).all():
+        raise QuarantineSeriesError(f"the processed image {hu.shape} is not finite or not {source_stored.shape}")
+    kept = padding | (hu == _rescale(source_stored, dataset))
+    return np.where(kept, source_stored, _quantize(hu, dataset))
+
+
+def _decoded(dataset: Dataset) -> Stored:
+    try:
+        # Left to itself pydicom silently wraps values that do not fit, which turns a padding of -3024 into bone.
+        return pixel_array(dataset, correct_unused_bits=False).astype(np.int32)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise QuarantineSeriesError(f"the pixels cannot be decoded ({type(error).__name__})") from error
+
+
+def _rescale(stored: Stored, dataset: Dataset) -> Slice:
+    # In float64 until the end: large intercepts would cost float32 its last bits.
+    hu = stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    return hu.astype(np.float32)
+
+
+def _quantize(hu: Slice, dataset: Dataset) -> Stored:
+    exact = (hu.astype(np.float64) - float(dataset.RescaleIntercept)) / float(dataset.RescaleSlope)
+    limits = stored_range(dataset)
+    stored = np.clip(np.rint(exact), *limits).astype(np.int32)
+    padding = padding_range(dataset)
+    return stored if padding is None else _beside(stored, padding, limits)
+
+
+def _beside(stored: Stored, padding: tuple[int, int], limits: tuple[int, int]) -> Stored:
+    """Move values out of the padding range: one step above it, or below it where nothing is above."""
+    beside = padding[1] + 1 if padding[1] < limits[1] else padding[0] - 1
+    return np.where(_within(stored, padding), np.int32(beside), stored)
+
+
+def _within(stored: Stored, padding: tuple[int, int]) -> Mask:
+    return (stored >= padding[0]) & (stored <= padding[1])
+
+
+def _padding_attribute(dataset: Dataset, keyword: str) -> int | None:
+    """Read a padding value with the signedness of the pixels, whichever of US and SS it was written with."""
+    value = dataset.get(keyword)
+    if not isinstance(value, int):
+        return None
+    if not _is_signed(dataset):
+        return value % (1 << BITS_ALLOCATED)
+    _, largest = stored_range(dataset)
+    # Written as US: the two's complement in 16 bits, or in Bits Stored where it has no more bits than these.
+    width = int(dataset.BitsStored) if value < 1 << int(dataset.BitsStored) else BITS_ALLOCATED
+    return value - (1 << width) if value > largest else value
+
+
+def _is_signed(dataset: Dataset) -> bool:
+    return int(dataset.PixelRepresentation) == 1

@@ -1,0 +1,119 @@
+"""An association we request: opened with time limits, guarded, and released at the end."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+
+from iscl_node.domain import Peer
+from iscl_node.errors import RetryLaterError
+from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
+
+_CONNECTION_SECONDS = 10
+_ACSE_SECONDS = 30
+_DIMSE_SECONDS = 60
+_NETWORK_SECONDS = 60
+
+_CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
+"""Source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+
+
+class NothingAcceptedError(RetryLaterError):
+    """The peer took the association and none of its presentation contexts."""
+
+
+@contextmanager
+def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext]) -> Iterator[Association]:
+    """An association with ``peer`` for the length of a ``with`` block; released at its end, also after an error.
+
+    Parameters
+    ----------
+    peer : Peer
+        Whom to call.
+    our_ae_title : str
+        The calling AE title.
+    contexts : sequence of PresentationContext
+        At least one, at most 128 (PS3.8 9.3.2.2).
+
+    Raises
+    ------
+    NothingAcceptedError
+        The peer accepts none of the contexts.
+    RetryLaterError
+        There is no association: no connection, no answer in time, rejected or aborted. The message says which.
+    """
+    association = _request(peer, our_ae_title, contexts)
+    if not association.is_established:
+        raise _failure(peer, our_ae_title, association)
+    _keep_responses_from_reactor(association)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _request(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext]) -> Association:
+    entity = AE(ae_title=our_ae_title)
+    entity.connection_timeout = _CONNECTION_SECONDS
+    entity.acse_timeout = _ACSE_SECONDS
+    entity.dimse_timeout = _DIMSE_SECONDS
+    entity.network_timeout = _NETWORK_SECONDS
+    try:
+        return entity.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.ae_title,
+            max_pdu=MAXIMUM_PDU_LENGTH,
+            evt_handlers=[(evt.EVT_CONN_OPEN, prepare_connection)],
+        )
+    except OSError as error:
+        raise RetryLaterError(f"{_name(peer)}: no connection ({error})") from error
+
+
+def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLaterError:
+    """Why there is no association, in words."""
+    answer = association.acceptor.primitive
+    if association.is_rejected and isinstance(answer, A_ASSOCIATE):
+        hint = f"; does it know us as {our_ae_title}?" if _is_stranger(answer) else ""
+        return RetryLaterError(f"{_name(peer)} rejected the association: {answer.reason_str}{hint}")
+    if association.rejected_contexts and not association.accepted_contexts:
+        wanted = sorted(
+            {str(context.abstract_syntax.name) for context in association.rejected_contexts if context.abstract_syntax}
+        )
+        return NothingAcceptedError(
+            f"{_name(peer)} does not accept {', '.join(wanted)} in any transfer syntax we offer"
+        )
+    if answer is None:
+        return RetryLaterError(
+            f"{_name(peer)}: no connection or no answer; is it running, and are host and port right?"
+        )
+    return RetryLaterError(f"{_name(peer)} ended the association before it was established")
+
+
+def _is_stranger(answer: A_ASSOCIATE) -> bool:
+    return (answer.result_source, answer.diagnostic) == _CALLING_AE_TITLE_NOT_RECOGNIZED
+
+
+def _name(peer: Peer) -> str:
+    return f"peer {peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
+
+
+def _keep_responses_from_reactor(association: Association) -> None:
+    """Leave every DIMSE response to the thread that waits for it.
+
+    pynetdicom 3.0.4: the association's reactor polls the same queue without blocking, and now and then takes a response
+    that `send_c_store` waits for ("Received unexpected C-STORE service message", then a stall until the time-out).
+    As a requestor we are sent no requests through this queue, so the reactor's polls may always find it empty.
+    """
+    get_message = association.dimse.get_msg
+
+    def get_message_for_waiting_thread(block: bool = False) -> Any:
+        return get_message(block=True) if block else (None, None)
+
+    association.dimse.get_msg = get_message_for_waiting_thread  # type: ignore[method-assign]  # see above

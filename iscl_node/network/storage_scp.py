@@ -1,0 +1,304 @@
+"""Storage SCP: takes CT instances from peers and answers success only when they are safe (PS3.4 B)."""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.dsutils import encode_file_meta
+from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from pynetdicom.transport import ThreadedAssociationServer
+
+from iscl_node.domain import CT_IMAGE_STORAGE, Peer, ReceivedInstance
+from iscl_node.errors import ConfigurationError, RejectInstanceError
+from iscl_node.metrics import Metrics
+from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
+
+TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian (retired)
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+)
+"""Transfer syntaxes accepted for CT Image Storage, those whose pixels can be decoded here; written as received."""
+
+_SUCCESS = 0x0000
+_PROCESSING_FAILURE = 0x0110
+_OUT_OF_RESOURCES = 0xA700
+_CANNOT_UNDERSTAND = 0xC000
+
+_REJECTED_PERMANENT, _SERVICE_USER = 1, 1
+_CALLING_AE_TITLE_NOT_RECOGNIZED, _CALLED_AE_TITLE_NOT_RECOGNIZED = 3, 7
+"""Fields of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+
+_ERROR_COMMENT_LENGTH = 64
+"""Characters of an LO (PS3.5 6.2), the value representation of Error Comment (0000,0902)."""
+
+_MAXIMUM_ASSOCIATIONS = 64
+_ACSE_SECONDS = 30
+_DIMSE_SECONDS = 60
+_NETWORK_SECONDS = 120
+"""How long an association may stay idle: a scanner that reconstructs keeps one open between slices."""
+_POLL_SECONDS = 0.05
+
+_log = structlog.get_logger(__name__)
+
+
+class StorageScp:
+    """A Storage SCP for CT Image Storage, and a Verification SCP.
+
+    Parameters
+    ----------
+    ae_title : str
+        Ours; associations that call another one are rejected.
+    host : str
+        The address to listen on.
+    port : int
+        The port to listen on; 0 for any free one, then see `port`.
+    peers : sequence of Peer
+        Those with ``may_store`` may open an association.
+    accept_unknown_peers : bool
+        Whether everyone else may, too.
+    receive : callable
+        Makes an instance durable, or raises `RejectInstanceError`. Called from one thread per association.
+    metrics : Metrics
+        Counts the answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        ae_title: str,
+        host: str,
+        port: int,
+        peers: Sequence[Peer],
+        accept_unknown_peers: bool,
+        receive: Callable[[ReceivedInstance], None],
+        metrics: Metrics,
+    ) -> None:
+        self._ae_title = ae_title
+        self._address = (host, port)
+        self._known = frozenset(peer.ae_title for peer in peers if peer.may_store)
+        self._accept_unknown_peers = accept_unknown_peers
+        self._receive = receive
+        self._metrics = metrics
+        self._in_hand = _RequestsInHand()
+        self._server: ThreadedAssociationServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; the one asked for before `start`."""
+        return self._address[1] if self._server is None else int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen, in threads of their own; returns at once.
+
+        Raises
+        ------
+        ConfigurationError
+            The address cannot be listened on.
+        """
+        host, port = self._address
+        try:
+            self._server = _entity(self._ae_title).start_server(
+                self._address,
+                block=False,
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, prepare_connection),
+                    (evt.EVT_REQUESTED, self._on_requested),
+                    (evt.EVT_REJECTED, self._on_rejected),
+                    (evt.EVT_C_STORE, self._on_c_store),
+                    (evt.EVT_PDU_SENT, self._on_pdu_sent),
+                ],
+            )
+        except OSError as error:
+            message = f"cannot listen on {host}:{port}: {error.strerror}; see scp.host and scp.port in the settings"
+            raise ConfigurationError(message) from error
+        _log.info("storage SCP listens", ae_title=self._ae_title, host=host, port=self.port)
+
+    def stop(self, timeout_seconds: float = 30.0) -> None:
+        """Stop listening, let the C-STORE requests in hand be answered, then end the associations.
+
+        Parameters
+        ----------
+        timeout_seconds : float
+            How long to wait for the answers. What is not answered by then stays with its sender.
+        """
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        self._address = (self._address[0], int(server.server_address[1]))
+        self._in_hand.refuse()
+        server.shutdown()
+        if not self._in_hand.wait(timeout_seconds):
+            _log.warning("stopped with C-STORE requests unanswered", waited_seconds=timeout_seconds)
+        for association in server.active_associations:
+            _end(association)
+
+    def _on_requested(self, event: Event) -> None:
+        """Reject an association from a stranger, or for somebody else; say what would let it in."""
+        request = event.assoc.requestor.primitive
+        if not isinstance(request, A_ASSOCIATE):
+            return
+        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
+        if called != self._ae_title:
+            reason, setting = (
+                _CALLED_AE_TITLE_NOT_RECOGNIZED,
+                f'ae_title = "{called}" under [scp], or the sender is wrong',
+            )
+        elif not self._accept_unknown_peers and calling not in self._known:
+            reason, setting = _CALLING_AE_TITLE_NOT_RECOGNIZED, _peer_entry(calling, _address(event.assoc))
+        else:
+            return
+        _log.warning(
+            "association rejected",
+            calling_ae_title=calling,
+            called_ae_title=called,
+            host=_address(event.assoc),
+            setting_that_accepts=setting,
+        )
+        event.assoc.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, reason)
+        event.assoc.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
+
+    def _on_rejected(self, event: Event) -> None:
+        """Log what pynetdicom itself rejects: associations beyond the maximum."""
+        _log.warning("association rejected", host=_address(event.assoc), maximum_associations=_MAXIMUM_ASSOCIATIONS)
+
+    def _on_c_store(self, event: Event) -> Dataset:
+        calling = _calling_ae_title(event.assoc)
+        if self._in_hand.admit(event.assoc):
+            status, comment = self._outcome(event, calling)
+        else:
+            status, comment = _OUT_OF_RESOURCES, "the node is stopping"
+        label = calling if calling in self._known else "unknown"
+        self._metrics.received_instances.labels(calling_ae_title=label, status=f"{status:04X}").inc()
+        return _response(status, comment)
+
+    def _outcome(self, event: Event, calling: str) -> tuple[int, str]:
+        """The status of a C-STORE request and, for a failure, why (PS3.4 B.2.3)."""
+        try:
+            instance = _received_instance(event, calling)
+            self._receive(instance)
+        except RejectInstanceError as error:
+            _log.warning(
+                "instance rejected", calling_ae_title=calling, status=f"{error.status:04X}", reason=error.reason
+            )
+            return error.status, error.reason
+        except Exception:  # noqa: BLE001 - whatever went wrong, the sender must hear that we do not have the instance
+            _log.exception("instance failed", calling_ae_title=calling)
+            return _PROCESSING_FAILURE, "unexpected error in the node"
+        self._metrics.received_bytes.inc(len(instance.part10))
+        self._metrics.last_received_timestamp_seconds.set(time.time())
+        return _SUCCESS, ""
+
+    def _on_pdu_sent(self, event: Event) -> None:
+        if isinstance(event.pdu, P_DATA_TF):
+            self._in_hand.answered(event.assoc)
+
+
+class _RequestsInHand:
+    """The associations whose C-STORE request is not answered yet; an association has one at a time.
+
+    Answered means that the response has left: a handler that returned is not enough to end the association.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._associations: weakref.WeakSet[Association] = weakref.WeakSet()
+        self._refusing = False
+
+    def admit(self, association: Association) -> bool:
+        """Take a request in hand, unless refusing."""
+        with self._change:
+            if not self._refusing:
+                self._associations.add(association)
+            return not self._refusing
+
+    def answered(self, association: Association) -> None:
+        """Note that the association's response has left."""
+        with self._change:
+            self._associations.discard(association)
+            self._change.notify_all()
+
+    def refuse(self) -> None:
+        """Admit nothing more."""
+        with self._change:
+            self._refusing = True
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait until all is answered; False if the time was too short."""
+        end = time.monotonic() + timeout_seconds
+        with self._change:
+            # A lost connection notifies nobody, so look again now and then.
+            while any(association.is_established for association in self._associations):
+                if time.monotonic() >= end:
+                    return False
+                self._change.wait(_POLL_SECONDS)
+        return True
+
+
+def _entity(ae_title: str) -> AE:
+    entity = AE(ae_title=ae_title)
+    entity.maximum_associations = _MAXIMUM_ASSOCIATIONS
+    entity.maximum_pdu_size = MAXIMUM_PDU_LENGTH
+    entity.acse_timeout = _ACSE_SECONDS
+    entity.dimse_timeout = _DIMSE_SECONDS
+    entity.network_timeout = _NETWORK_SECONDS
+    entity.add_supported_context(Verification)
+    entity.add_supported_context(CT_IMAGE_STORAGE, list(TRANSFER_SYNTAXES))
+    return entity
+
+
+def _received_instance(event: Event, calling: str) -> ReceivedInstance:
+    """The data set as received, inside a DICOM File Format stream that names its source (PS3.10 7.1)."""
+    if event.request.DataSet is None:  # type: ignore[union-attr]  # a C-STORE request, by the event's kind
+        raise RejectInstanceError(_CANNOT_UNDERSTAND, "the C-STORE request has no data set")
+    meta = event.file_meta
+    meta.SourceApplicationEntityTitle = calling
+    part10 = b"".join((bytes(128), b"DICM", encode_file_meta(meta), event.encoded_dataset(include_meta=False)))
+    return ReceivedInstance(part10, calling, _address(event.assoc))
+
+
+def _response(status: int, comment: str) -> Dataset:
+    response = Dataset()
+    response.Status = status
+    if comment:
+        response.ErrorComment = comment.encode("ascii", "replace").decode("ascii")[:_ERROR_COMMENT_LENGTH]
+    return response
+
+
+def _calling_ae_title(association: Association) -> str:
+    return str(association.requestor.ae_title).strip()
+
+
+def _address(association: Association) -> str:
+    return str(association.requestor.address)
+
+
+def _peer_entry(ae_title: str, host: str) -> str:
+    """The settings entry that would let a stranger in; the port is for sending back, which it need not allow."""
+    return (
+        f'[[peers]] name = "{ae_title.lower()}", ae_title = "{ae_title}", host = "{host}", port = 104, may = ["store"]'
+    )
+
+
+def _end(association: Association) -> None:
+    """Abort an association, or drop the connection that never became one, and wait for its threads."""
+    if association.is_established:
+        association.abort(block=False)
+        association.join(1.0)
+    transport = association.dul.socket
+    if transport is not None:
+        transport.close()  # wakes a thread that waits in the middle of a PDU
+    association.kill()

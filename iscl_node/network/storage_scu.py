@@ -1,0 +1,144 @@
+"""Storage SCU: sends derived instances to a peer and judges its answers (PS3.4 B)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ImplicitVRLittleEndian
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from iscl_node.domain import Peer
+from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.network.association import NothingAcceptedError, established
+
+_SUCCESS = 0x0000
+_WARNINGS = range(0xB000, 0xC000)
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_PROCESSING_FAILURE = 0x0110
+_RESOURCE_LIMITATION = 0x0213
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Outgoing:
+    """A file to send and what its presentation context needs."""
+
+    path: Path
+    sop_class_uid: UID
+    transfer_syntax_uid: UID
+
+
+def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics) -> None:
+    """Send files over one association; on return the peer has answered for each that it is stored.
+
+    Sending stops at the first instance the peer does not store. All files are sent again on a retry: the SOP Instance
+    UIDs are the same, so the peer takes what it has as a repetition.
+
+    Parameters
+    ----------
+    peer : Peer
+        The destination.
+    our_ae_title : str
+        The calling AE title.
+    files : sequence of Path
+        DICOM files (PS3.10); none is a success.
+    metrics : Metrics
+        Counts each answer.
+
+    Raises
+    ------
+    RetryLaterError
+        The peer cannot be reached, stops answering, or is out of resources.
+    QuarantineSeriesError
+        The peer will not take these instances however often they are sent, or a file cannot be read.
+    """
+    outgoing = [_identify(path) for path in files]
+    if not outgoing:
+        return
+    try:
+        with established(peer, our_ae_title, _contexts(outgoing)) as association:
+            _require_accepted(peer, association, outgoing)
+            for number, instance in enumerate(outgoing, start=1):
+                status = _send_one(association, instance, number)
+                metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
+                _require_stored(peer, status, number, len(outgoing))
+    except NothingAcceptedError as error:
+        raise QuarantineSeriesError(f"{error}; its configuration decides that") from error
+
+
+def _identify(path: Path) -> _Outgoing:
+    try:
+        meta = read_file_meta_info(path)
+        return _Outgoing(path, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+    except (OSError, InvalidDicomError, AttributeError) as error:
+        raise QuarantineSeriesError(f"a file to send cannot be read ({type(error).__name__})") from error
+
+
+def _contexts(outgoing: Sequence[_Outgoing]) -> list[PresentationContext]:
+    """One context per SOP class and transfer syntax.
+
+    Uncompressed instances are also offered in the default transfer syntax, which every peer has (PS3.5 10.1).
+    """
+    pairs = {(instance.sop_class_uid, instance.transfer_syntax_uid) for instance in outgoing}
+    pairs |= {(sop_class, ImplicitVRLittleEndian) for sop_class, syntax in pairs if _is_convertible(syntax)}
+    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(pairs)]
+
+
+def _is_convertible(syntax: UID) -> bool:
+    """Whether pynetdicom can encode a data set of this syntax in Implicit VR Little Endian."""
+    return not syntax.is_compressed and syntax.is_little_endian
+
+
+def _require_accepted(peer: Peer, association: Association, outgoing: Sequence[_Outgoing]) -> None:
+    """Check before the first instance that the peer takes all of them, so that it does not get half a series."""
+    accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
+    for instance in outgoing:
+        sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+        converted = _is_convertible(syntax) and (sop_class, ImplicitVRLittleEndian) in accepted
+        if (sop_class, syntax) not in accepted and not converted:
+            raise QuarantineSeriesError(f"peer {peer.name} does not accept {sop_class.name} in {syntax.name}")
+
+
+def _send_one(association: Association, instance: _Outgoing, number: int) -> int | None:
+    """Send one instance and return the peer's status; None if it did not answer."""
+    if not association.is_established:
+        return None
+    try:
+        response = association.send_c_store(instance.path, msg_id=number % 65_536)
+    except RuntimeError:  # the association ended since the line above
+        return None
+    except (OSError, ValueError, AttributeError, InvalidDicomError) as error:
+        raise QuarantineSeriesError(f"a file to send cannot be encoded ({type(error).__name__})") from error
+    return int(response.Status) if "Status" in response else None
+
+
+def _require_stored(peer: Peer, status: int | None, number: int, total: int) -> None:
+    """Raise unless the peer stored the instance; its warnings mean that it did (PS3.4 Table B.2-1)."""
+    if status == _SUCCESS:
+        return
+    if status is not None and status in _WARNINGS:
+        _log.warning("instance stored with a warning", peer=peer.name, status=_hexadecimal(status), number=number)
+        return
+    raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")
+
+
+def _failure(peer: Peer, status: int | None, where: str) -> IsclNodeError:
+    """What to do about a failure status.
+
+    0110 and 0213 (PS3.7 C.5) tell of the peer's state, as A7xx does, and not of the instance: they are worth a retry.
+    """
+    if status is None:
+        return RetryLaterError(f"peer {peer.name} stopped answering ({where})")
+    if status in _OUT_OF_RESOURCES or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
+        return RetryLaterError(f"peer {peer.name} cannot store now: status {_hexadecimal(status)} ({where})")
+    return QuarantineSeriesError(f"peer {peer.name} refused with status {_hexadecimal(status)} ({where})")
+
+
+def _hexadecimal(status: int | None) -> str:
+    return "none" if status is None else f"{status:04X}"

@@ -1,0 +1,140 @@
+"""Folders in, folders out: the same denoising and simulation as in the node, without network and spool."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from iscl_node import __version__
+from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.denoise.denoiser import Denoiser, blend
+from iscl_node.dicom.derived import derive, encode
+from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
+from iscl_node.dicom.quality import judge
+from iscl_node.dicom.series import select_series
+from iscl_node.dicom.simulated import Simulation, simulated
+from iscl_node.dicom.volume import to_hu
+from iscl_node.domain import Derivation
+from iscl_node.errors import ConfigurationError, QuarantineSeriesError
+from iscl_node.settings import QualitySettings
+from iscl_node.simulation.low_dose import Scanner
+from iscl_node.simulation.series import Slice, low_dose_series
+
+
+@dataclass(frozen=True)
+class WrittenInstance:
+    """One instance written."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class RefusedSeries:
+    """A series of which nothing was written, and why."""
+
+    series_instance_uid: str
+    reason: str
+
+
+Outcome = WrittenInstance | RefusedSeries | SkippedFile
+
+Make = Callable[[Sequence[Instance]], Iterator[Instance]]
+"""From the instances of a series to the new ones."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """What ``iscl-node denoise`` is asked for; see :func:`denoise_folder`."""
+
+    bundle: Path
+    profile: str
+    strength: float
+    suffix: str
+    device: str
+
+
+def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
+    """Denoise every CT series below ``source`` into ``target/<derived series UID>/``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is nothing to read, the target would mix with the source, or the bundle cannot be used.
+    """
+    _check_folders(source, target)
+    denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
+    derivation = Derivation(denoiser.model, denoising.profile, denoising.strength, denoising.suffix, __version__)
+    started = datetime.now().astimezone()
+
+    def derived(instances: Sequence[Instance]) -> Iterator[Instance]:
+        for instance in instances:
+            yield _derived(instance, denoiser, derivation, started)
+
+    yield from _each_series(source, target, derived)
+
+
+def _derived(source: Instance, denoiser: Denoiser, derivation: Derivation, started: datetime) -> Instance:
+    source_hu = to_hu(source)
+    derived_hu = blend(source_hu, denoiser.denoise(source_hu), derivation.strength)
+    judge(source_hu, derived_hu, QualitySettings().max_hu_drift)
+    return derive(source, derived_hu, derivation, started, datetime.now().astimezone())
+
+
+def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers: int) -> Iterator[Outcome]:
+    """Write a low-dose copy of every CT series below ``source`` into ``target/<new series UID>/``.
+
+    Parameters
+    ----------
+    source, target : Path
+        Folders of DICOM files.
+    dose : float
+        Fraction of the source's dose, above 0 and at most 1.
+    seed : int
+        Seed of the noise.
+    workers : int
+        Processes.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is nothing to read or the target would mix with the source.
+    """
+    _check_folders(source, target)
+    scanner = Scanner()
+    simulation = Simulation(dose, seed, scanner.description)
+    now = datetime.now().astimezone()
+
+    def copies(instances: Sequence[Instance]) -> Iterator[Instance]:
+        slices = (Slice(str(i.SOPInstanceUID), to_hu(i), float(i.PixelSpacing[0])) for i in instances)
+        for instance, low in zip(instances, low_dose_series(slices, dose, seed, scanner, workers), strict=True):
+            yield simulated(instance, low, simulation, now)
+
+    yield from _each_series(source, target, copies)
+
+
+def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
+    content = read_folder(source)
+    if not content.series:
+        raise ConfigurationError(f"{source} holds no DICOM instances")
+    yield from content.skipped
+    for series_uid, datasets in content.series.items():
+        try:
+            for instance in make(select_series(datasets)):
+                yield WrittenInstance(_write(instance, target))
+        except QuarantineSeriesError as error:
+            yield RefusedSeries(series_uid, str(error))
+
+
+def _check_folders(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise ConfigurationError(f"{source} is not a folder")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ConfigurationError(f"{target} lies in {source}: the result would be read as input the next time")
+
+
+def _write(instance: Instance, target: Path) -> Path:
+    folder = target / str(instance.SeriesInstanceUID)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{instance.SOPInstanceUID}.dcm"
+    path.write_bytes(encode(instance))
+    return path

@@ -1,0 +1,1 @@
+"""The order of things: reception, closing and the durable workflow."""

@@ -1,0 +1,159 @@
+"""Composition root: settings to objects to threads. Starts and stops, decides nothing."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from iscl_node import __version__
+from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
+from iscl_node.dicom.rules import check_rule
+from iscl_node.domain import Peer
+from iscl_node.errors import ConfigurationError
+from iscl_node.metrics import Metrics
+from iscl_node.network import storage_scu
+from iscl_node.network.storage_scp import StorageScp
+from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.pipeline.reception import reception
+from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.settings import Settings
+from iscl_node.store.spool import Spool
+from iscl_node.web.app import web_app
+
+_log = structlog.get_logger(__name__)
+
+_BATCHES_IN_HAND = 8
+"""More than one, so that a destination that is down does not hold up the series for another."""
+
+_STALLED_SECONDS = 60
+"""Housekeeping that has not ticked for this long makes the node not ready."""
+
+_LAST_STEP_SECONDS = 600
+"""How long a stopping node waits for the step in hand."""
+
+
+def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
+    """The denoiser of every profile that a rule names.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    profiles = sorted({rule.profile for rule in settings.rules})
+    bundle = settings.bundle
+    return {profile: load_bundle(bundle.path, profile, bundle.device, bundle.digest) for profile in profiles}
+
+
+class Node:
+    """The running node.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user wants.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot start like this.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.rules:
+            raise ConfigurationError("the settings have no [[rules]], so nothing would ever be denoised")
+        rules = settings.known_rules()
+        for rule in rules:
+            check_rule(rule)
+        self._settings = settings
+        self._metrics = Metrics(CollectorRegistry())
+        self._spool = Spool.open(settings.spool_dir, settings.spool.min_free_bytes)
+        self._shutdown = Shutdown()
+        peers = {peer.name: peer for peer in settings.known_peers()}
+        denoisers = load_denoisers(settings)
+        self._show_models(denoisers)
+        steps = SeriesSteps(
+            self._spool, rules, peers, denoisers, self._send, settings.quality.max_hu_drift, __version__
+        )
+        delivery = settings.delivery
+        workflow = SeriesWorkflow(
+            steps, self._shutdown, self._metrics, delivery.first_retry_seconds, delivery.last_retry_seconds
+        )
+        closer = SeriesCloser(self._spool, settings.scp.quiet_seconds, workflow.enqueue)
+        self._housekeeping = Housekeeping(self._spool, closer, self._metrics, settings.spool.retention_hours * 3600)
+        self._scp = StorageScp(
+            ae_title=settings.scp.ae_title,
+            host=settings.scp.host,
+            port=settings.scp.port,
+            peers=settings.known_peers(),
+            accept_unknown_peers=settings.scp.accept_unknown_peers,
+            receive=reception(self._spool),
+            metrics=self._metrics,
+        )
+        http = settings.http
+        app = web_app(self._metrics.registry, self._readiness)
+        self._web = uvicorn.Server(uvicorn.Config(app, host=http.host, port=http.port, log_level="warning"))
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then finish the step in hand."""
+        web_thread = threading.Thread(target=self._web.run, name="web", daemon=True)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        launch_engine(self._settings.database_url, self._settings.worker_name, _BATCHES_IN_HAND)
+        self._spool.recover()
+        self._housekeeping.start()
+        try:
+            self._scp.start()
+            web_thread.start()
+            stop.wait()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        _log.info("node.stopping")
+        self._scp.stop()
+        self._housekeeping.stop()
+        self._shutdown.request()
+        stop_engine(_LAST_STEP_SECONDS)
+        self._web.should_exit = True
+        _log.info("node.stopped")
+
+    def _send(self, peer: Peer, files: Sequence[Path]) -> None:
+        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics)
+
+    def _show_models(self, denoisers: Mapping[str, BundleDenoiser]) -> None:
+        for denoiser in denoisers.values():
+            model = denoiser.model
+            self._metrics.model_info.labels(model.name, model.version, model.digest).set(1)
+
+    def _readiness(self) -> Mapping[str, bool]:
+        return {
+            "spool_has_space": self._spool.free_bytes() >= self._settings.spool.min_free_bytes,
+            "housekeeping_runs": time.monotonic() - self._housekeeping.last_tick < _STALLED_SECONDS,
+            "not_stopping": not self._shutdown.requested,
+        }
+
+
+def configure_logging() -> None:
+    """One JSON object per line on standard error; libraries only from warnings on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

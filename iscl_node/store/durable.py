@@ -1,0 +1,100 @@
+"""What it takes that bytes, and the names they lie under, survive a power cut.
+
+A file is durable when its content is synced *and* the folder that names it is synced (fsync(2): "Calling fsync() does
+not necessarily ensure that the entry in the directory containing the file has also reached disk").
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` and sync its content; the name is durable only after `sync_folder`.
+
+    Raises
+    ------
+    OSError
+        The bytes are not safely on disk; what was written is removed.
+    """
+    try:
+        with path.open("wb", buffering=0) as file:
+            _write_all(file.fileno(), data)
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; a single write(2) may take only a part of it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_entry(path: Path) -> None:
+    """Make the name ``path`` durable.
+
+    The folder is opened before it is looked into: a folder of the same name that came in between is not mistaken for
+    the one that holds the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder, or the file in it, is not there (any more).
+    """
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.stat(path.name, dir_fd=descriptor)  # pathlib cannot look into an open folder
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and its missing parents, each synced into its own parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder in one step and sync both parents, the new one first.
+
+    A rename is atomic (rename(2)): after a crash the folder has the old name or the new one, never none. Another
+    thread may remove an empty ``target.parent`` between its making and the rename; then both are done again.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no ``source``.
+    """
+    while True:
+        make_folder(target.parent)
+        try:
+            source.rename(target)
+            break
+        except FileNotFoundError:
+            if not source.exists():
+                raise
+    sync_folder(target.parent)
+    with contextlib.suppress(FileNotFoundError):
+        sync_folder(source.parent)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove ``folder`` if nothing is in it; leave it in peace otherwise."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()

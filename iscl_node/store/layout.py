@@ -1,0 +1,93 @@
+"""Where everything lies in the spool; names only, nothing here touches the disk.
+
+::
+
+    receiving/<random>.part                       being written, not acknowledged
+    open/<series>/<sop>.dcm                       instances still arrive
+    closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
+    done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
+    quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt
+    outbox/<series>/<key>/<derived sop>.dcm       derived instances on their way out
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from iscl_node.domain import Batch, SeriesState
+
+REASON_FILE = "reason.txt"
+CONFLICT_PREFIX = "conflict-"
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64
+_KEY_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+
+
+def is_uid(text: str) -> bool:
+    """Whether ``text`` has the form of a UID (PS3.5 9.1) and so may become part of a path.
+
+    Leading zeros of a component, which the standard forbids, are let through: real devices send them, and they do
+    no harm in a path.
+    """
+    return len(text) <= _UID_LENGTH and _UID.fullmatch(text) is not None
+
+
+def file_name(sop_uid: str) -> str:
+    """The name of an instance's file."""
+    return f"{sop_uid}.dcm"
+
+
+def key_of(closed: datetime) -> str:
+    """The key of a batch closed at ``closed``, in UTC: ``20261122T235959.123456Z``."""
+    return closed.astimezone(UTC).strftime(_KEY_FORMAT)
+
+
+def time_of(key: str) -> datetime | None:
+    """When the batch of this key was closed; None for a conflict, which never was."""
+    try:
+        return datetime.strptime(key, _KEY_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below one root."""
+
+    root: Path
+
+    @property
+    def receiving(self) -> Path:
+        """Where bytes are written before they have a name; nothing in it was ever acknowledged."""
+        return self.root / "receiving"
+
+    @property
+    def outboxes(self) -> Path:
+        """Where derived instances lie."""
+        return self.root / "outbox"
+
+    def state(self, state: SeriesState) -> Path:
+        """The folder of all series in ``state``."""
+        return self.root / state.value
+
+    def open_series(self, series_uid: str) -> Path:
+        """The folder that takes the instances of a series while they arrive."""
+        return self.series(SeriesState.OPEN, series_uid)
+
+    def series(self, state: SeriesState, series_uid: str) -> Path:
+        """The folder of a series in ``state``; it holds one folder per batch."""
+        return self.state(state) / series_uid
+
+    def batch(self, state: SeriesState, batch: Batch) -> Path:
+        """The folder of a batch in ``state`` (not open: an open series is no batch yet)."""
+        return self.series(state, batch.series_instance_uid) / batch.key
+
+    def outbox(self, batch: Batch) -> Path:
+        """The folder of a batch's derived instances."""
+        return self.outboxes / batch.series_instance_uid / batch.key
+
+    def folders(self) -> list[Path]:
+        """Every folder the spool needs from the start."""
+        return [self.receiving, self.outboxes, *(self.state(state) for state in SeriesState)]

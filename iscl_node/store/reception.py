@@ -1,0 +1,173 @@
+"""How a received instance becomes durable, whatever fails or happens at the same time.
+
+The order: part file written and synced, renamed into its open series, the series' folder synced, and only then the
+success the sender hears. A kill before the rename leaves a part file nobody was told about; a kill after it leaves an
+instance the sender sends again, which is then found and is a success.
+"""
+
+import contextlib
+import os
+import shutil
+import threading
+import uuid
+from hashlib import sha256
+from pathlib import Path
+
+from iscl_node.domain import Batch, InstanceHeader, SeriesState
+from iscl_node.errors import RejectInstanceError
+from iscl_node.store.durable import make_folder, sync_entry, sync_folder, write_synced
+from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
+
+OUT_OF_RESOURCES = 0xA700
+"""C-STORE status (PS3.4 Table B.2-1): the sender may try again."""
+CANNOT_UNDERSTAND = 0xC000
+"""C-STORE status (PS3.4 Table B.2-1): the same bytes will never be accepted."""
+
+_ATTEMPTS = 10
+"""How often a name is looked for while other threads move its folder; a folder moves once or twice in its life."""
+
+_CONFLICT_REASON = b"Another data set arrived under a SOP Instance UID that was already here.\n"
+
+
+class Reception:
+    """Takes instances into the open series of a spool.
+
+    Parameters
+    ----------
+    layout : Layout
+        The spool's folders.
+    min_free_bytes : int
+        Free space to leave.
+    """
+
+    def __init__(self, layout: Layout, min_free_bytes: int) -> None:
+        self._layout = layout
+        self._min_free_bytes = min_free_bytes
+        self._naming = threading.Lock()
+
+    def store(self, header: InstanceHeader, part10: bytes) -> bool:
+        """Put an instance into its open series; on return it is durable.
+
+        The same SOP Instance UID again is a success: with the same data set nothing happens; with another data set
+        the first stays and the later one is kept in quarantine. Instances in quarantine are not compared, so that
+        a quarantined series can be sent again in full.
+
+        Parameters
+        ----------
+        header : InstanceHeader
+            Whose UIDs name the file.
+        part10 : bytes
+            The instance in the DICOM File Format (PS3.10 7).
+
+        Returns
+        -------
+        bool
+            True if the instance is new to its series.
+
+        Raises
+        ------
+        RejectInstanceError
+            With 0xC000 for a UID that is none, 0xA700 if it cannot be made durable now.
+        """
+        _check_uids(header)
+        part = self._layout.receiving / f"{uuid.uuid4().hex}.part"
+        try:
+            self._check_space(len(part10))
+            write_synced(part, part10)
+            return self._settle(part, header, part10)
+        except OSError as error:
+            reason = f"the spool cannot store the instance: {error.strerror}"
+            raise RejectInstanceError(OUT_OF_RESOURCES, reason) from error
+        finally:
+            # What cannot be removed now is removed by recover(); it must not turn a success into a failure.
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _check_space(self, size: int) -> None:
+        if shutil.disk_usage(self._layout.root).free - size < self._min_free_bytes:
+            raise RejectInstanceError(OUT_OF_RESOURCES, "the spool's free space is below its reserve")
+
+    def _settle(self, part: Path, header: InstanceHeader, part10: bytes) -> bool:
+        """Give the part file its name, or find that the name is taken; either way durably."""
+        for _ in range(_ATTEMPTS):
+            # Another thread may close the series at any point here; then the name is looked for again.
+            with contextlib.suppress(FileNotFoundError):
+                there = self._name(part, header)
+                if there is None:
+                    self._sync_wherever(header)
+                    return True
+                self._answer_duplicate(there, part, header, part10)
+                return False
+        raise OSError(0, "the series' folder keeps moving")
+
+    def _name(self, part: Path, header: InstanceHeader) -> Path | None:
+        """Rename the part file into its series, or return the instance that has the name."""
+        with self._naming:
+            there = self._find(header)
+            if there is None:
+                folder = self._layout.open_series(header.series_instance_uid)
+                make_folder(folder)
+                part.rename(folder / file_name(header.sop_instance_uid))
+            return there
+
+    def _sync_wherever(self, header: InstanceHeader) -> None:
+        """Sync the name of an instance in its open series, or in the batch it was closed into meanwhile."""
+        for _ in range(_ATTEMPTS):
+            there = self._find(header)
+            with contextlib.suppress(FileNotFoundError):
+                if there is not None:
+                    sync_entry(there)
+                    return
+        raise OSError(0, "the series' folder keeps moving")
+
+    def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> None:
+        """Keep the data set that has the name; another one goes to quarantine."""
+        if _data_set(there.read_bytes()) != _data_set(part10):
+            self._keep_conflict(part, header, part10)
+            return
+        # The first may have been named a moment ago by another thread and not be synced yet.
+        sync_entry(there)
+        # A sender that repeats itself is still sending: its series is not quiet.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._layout.open_series(header.series_instance_uid))
+
+    def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes) -> None:
+        key = CONFLICT_PREFIX + sha256(_data_set(part10)).hexdigest()[:16]
+        folder = self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
+        make_folder(folder)
+        write_synced(folder / REASON_FILE, _CONFLICT_REASON)
+        part.rename(folder / file_name(header.sop_instance_uid))
+        sync_folder(folder)
+
+    def _find(self, header: InstanceHeader) -> Path | None:
+        """Where the instance lies, if in an open series, a closed batch or a done one.
+
+        The order is the way a series goes, so an instance that moves meanwhile is not missed.
+        """
+        name = file_name(header.sop_instance_uid)
+        in_open = self._layout.open_series(header.series_instance_uid) / name
+        if in_open.exists():
+            return in_open
+        for state in (SeriesState.CLOSED, SeriesState.DONE):
+            batches = self._layout.state(state) / header.series_instance_uid
+            for found in batches.glob(f"*/{name}"):
+                return found
+        return None
+
+
+def _check_uids(header: InstanceHeader) -> None:
+    """Reject UIDs that may not become a path."""
+    for name, uid in (("Series", header.series_instance_uid), ("SOP", header.sop_instance_uid)):
+        if not is_uid(uid):
+            raise RejectInstanceError(CANNOT_UNDERSTAND, f"the {name} Instance UID is not a UID (PS3.5 9.1)")
+
+
+def _data_set(part10: bytes) -> bytes:
+    """The data set without the File Meta Information, which names the sender and so differs between senders.
+
+    PS3.10 7.1: 128 bytes of preamble, ``DICM``, then (0002,0000) whose value (an UL, explicit VR little endian) is the
+    number of bytes that follow it in the group.
+    """
+    if part10[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return part10
+    return part10[144 + int.from_bytes(part10[140:144], "little") :]

@@ -1,0 +1,325 @@
+"""The spool: DICOM files in folders, on disk before the sender hears so.
+
+State is only where the bytes lie, so every series is found again after a kill at any instant; every change of state is
+one rename of a folder. One process receives into a spool; any number of processes may work on its closed batches.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from iscl_node.domain import Batch, InstanceHeader, QuarantinedBatch, SeriesState
+from iscl_node.errors import RetryLaterError
+from iscl_node.store.durable import (
+    make_folder,
+    move_folder,
+    remove_if_empty,
+    sync_folder,
+    write_synced,
+)
+from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid, key_of, time_of
+from iscl_node.store.reception import Reception
+
+DEFAULT_MIN_FREE_BYTES = 2 * 1024**3
+
+
+class Spool:
+    """Received series, their derived instances, and what became of them.
+
+    Use `Spool.open`, which makes the folders.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool; all of it on one file system, since everything moves by rename.
+    min_free_bytes : int
+        Free space to leave: below it an instance is rejected, so that what is already here can still be worked on.
+    """
+
+    def __init__(self, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES) -> None:
+        self._layout = Layout(root)
+        self._reception = Reception(self._layout, min_free_bytes)
+
+    @classmethod
+    def open(cls, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES) -> "Spool":
+        """Make the folders that are missing and return the spool.
+
+        Raises
+        ------
+        OSError
+            The folders cannot be made.
+        """
+        spool = cls(root.resolve(), min_free_bytes)
+        for folder in spool._layout.folders():
+            make_folder(folder)
+        return spool
+
+    @property
+    def root(self) -> Path:
+        """The folder of the spool."""
+        return self._layout.root
+
+    def recover(self) -> int:
+        """Remove what a killed receiver left half-written, and say how many.
+
+        Nothing of it was ever acknowledged, so nothing is lost. Call it before receiving starts, in the receiving
+        process only.
+        """
+        leftovers = list(self._layout.receiving.iterdir())
+        for leftover in leftovers:
+            _remove(leftover)
+        for folder in self._layout.state(SeriesState.OPEN).iterdir():
+            remove_if_empty(folder)
+        return len(leftovers)
+
+    # Receiving
+
+    def store(self, header: InstanceHeader, part10: bytes) -> bool:
+        """Put an instance into its open series; on return it is durable. See `Reception.store`."""
+        return self._reception.store(header, part10)
+
+    # Closing
+
+    def quiet_series(self, now: float, quiet_seconds: float) -> list[str]:
+        """The open series for which nothing arrived for ``quiet_seconds``.
+
+        An arrival sets the modification time of the series' folder, so that time is the newest arrival. Its distance
+        from ``now`` counts in both directions: a clock set back by more than ``quiet_seconds`` closes a series early
+        (what still comes makes a further batch), and never holds one back.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since the epoch, as `time.time` gives them.
+        quiet_seconds : float
+            How long nothing must have arrived.
+        """
+        folders = sorted(_with_instances(self._layout.state(SeriesState.OPEN)))
+        return [folder.name for folder, arrival in folders if abs(now - arrival) >= quiet_seconds]
+
+    def close(self, series_uid: str, now: datetime) -> Batch:
+        """Make a batch of what arrived of a series so far; what arrives later makes a further batch.
+
+        Raises
+        ------
+        FileNotFoundError
+            The series is not open.
+        """
+        batch = self._fresh_batch(series_uid, now)
+        move_folder(self._layout.open_series(series_uid), self._layout.batch(SeriesState.CLOSED, batch))
+        return batch
+
+    def _fresh_batch(self, series_uid: str, now: datetime) -> Batch:
+        """A batch whose key no other batch of the series has, in any state: the key names its workflow for ever."""
+        while True:
+            batch = Batch(series_uid, key_of(now))
+            if not any(self._layout.batch(state, batch).exists() for state in _BATCH_STATES):
+                return batch
+            now += timedelta(microseconds=1)
+
+    # Working on a batch
+
+    def closed_batches(self) -> list[Batch]:
+        """The batches that wait for, or are in, the workflow; oldest first within a series."""
+        return sorted(self._batches(SeriesState.CLOSED))
+
+    def instances(self, batch: Batch) -> list[Path]:
+        """The files of a batch wherever it is, sorted by name; empty if it was purged."""
+        folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
+        return next((files for folder in folders if (files := sorted(folder.glob("*.dcm")))), [])
+
+    def first_closed(self, batch: Batch) -> datetime:
+        """When the oldest batch of the batch's series that is not in quarantine was closed.
+
+        The derived instances of a late slice take this as the start of their series, as the earlier ones did.
+        """
+        siblings = (
+            each
+            for state in (SeriesState.CLOSED, SeriesState.DONE)
+            for folder in self._layout.series(state, batch.series_instance_uid).glob("*")
+            if (each := time_of(folder.name)) is not None
+        )
+        return min(siblings)
+
+    def outbox(self, batch: Batch) -> Path:
+        """The folder of the batch's derived instances; it exists once the first is written."""
+        return self._layout.outbox(batch)
+
+    def write_derived(self, batch: Batch, sop_uid: str, data: bytes) -> Path:
+        """Put a derived instance into the batch's outbox, durably; one that is there already stays as it is.
+
+        Raises
+        ------
+        ValueError
+            ``sop_uid`` is not a UID.
+        RetryLaterError
+            The file system refuses it now.
+        """
+        if not is_uid(sop_uid):
+            raise ValueError("the SOP Instance UID of a derived instance is not a UID (PS3.5 9.1)")
+        path = self._layout.outbox(batch) / file_name(sop_uid)
+        if path.exists():
+            return path
+        try:
+            make_folder(path.parent)
+            part = path.with_suffix(".part")
+            write_synced(part, data)
+            part.rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise RetryLaterError(f"the spool cannot store a derived instance: {error.strerror}") from error
+        return path
+
+    def derived(self, batch: Batch) -> list[Path]:
+        """The derived instances of a batch, sorted by name."""
+        return sorted(self._layout.outbox(batch).glob("*.dcm"))
+
+    def has_derived(self, batch: Batch, sop_uid: str) -> bool:
+        """Whether this derived instance is in the outbox."""
+        return (self._layout.outbox(batch) / file_name(sop_uid)).exists()
+
+    # Ends of a batch
+
+    def release(self, batch: Batch) -> None:
+        """Mark a batch as delivered; may be repeated after a crash.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch is neither closed nor done.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            # The retention time starts now.
+            os.utime(self._layout.batch(SeriesState.CLOSED, batch))
+        self._leave_closed(batch, SeriesState.DONE)
+
+    def quarantine(self, batch: Batch, reason: str) -> None:
+        """Set a batch aside for a person, with the reason; may be repeated after a crash.
+
+        Its derived instances are removed: they may be wrong, and a requeue computes them again.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch is neither closed nor in quarantine.
+        """
+        folder = self._layout.batch(SeriesState.CLOSED, batch)
+        # Before the move, so that a folder in quarantine has its reason from the first instant. On a full disk the
+        # move matters more than the reason; after a crash the folder may have moved already.
+        with contextlib.suppress(OSError):
+            write_synced(folder / REASON_FILE, f"{reason}\n".encode())
+            sync_folder(folder)
+        self._leave_closed(batch, SeriesState.QUARANTINE)
+
+    def _leave_closed(self, batch: Batch, state: SeriesState) -> None:
+        """Move a closed batch; done already is done. The outbox goes last, so a closed batch keeps its own."""
+        source, target = self._layout.batch(SeriesState.CLOSED, batch), self._layout.batch(state, batch)
+        if source.exists() or not target.exists():
+            move_folder(source, target)
+        remove_if_empty(source.parent)
+        outbox = self._layout.outbox(batch)
+        _remove(outbox)
+        remove_if_empty(outbox.parent)
+
+    def purge_done(self, older_than_seconds: float, now: float) -> int:
+        """Delete the batches that were released longer ago than this, and say how many.
+
+        ``now`` is in seconds since the epoch. A batch vanishes in one step, never slice by slice.
+        """
+        purged = 0
+        for batch in self._batches(SeriesState.DONE):
+            folder = self._layout.batch(SeriesState.DONE, batch)
+            if now - folder.stat().st_mtime < older_than_seconds:
+                continue
+            doomed = self._layout.receiving / f"{uuid.uuid4().hex}.purged"
+            move_folder(folder, doomed)
+            _remove(doomed)
+            remove_if_empty(folder.parent)
+            purged += 1
+        return purged
+
+    def requeue(self, series_uid: str, now: datetime, include_conflicts: bool = False) -> list[Batch]:
+        """Give the quarantined batches of a series back to the workflow, each under a new key.
+
+        Parameters
+        ----------
+        series_uid : str
+            A Series Instance UID; with one that is not in quarantine nothing happens.
+        now : datetime
+            Names the new batches.
+        include_conflicts : bool
+            Whether data sets that arrived under a taken SOP Instance UID go too.
+        """
+        requeued = []
+        for quarantined in self.quarantined():
+            old = quarantined.batch
+            if old.series_instance_uid != series_uid:
+                continue
+            if old.key.startswith(CONFLICT_PREFIX) and not include_conflicts:
+                continue
+            new = self._fresh_batch(series_uid, now)
+            folder = self._layout.batch(SeriesState.CLOSED, new)
+            # The reason goes after the move: left over by a crash it does no harm in a closed batch.
+            move_folder(quarantined.folder, folder)
+            (folder / REASON_FILE).unlink(missing_ok=True)
+            remove_if_empty(quarantined.folder.parent)
+            requeued.append(new)
+        return requeued
+
+    # Looking
+
+    def quarantined(self) -> list[QuarantinedBatch]:
+        """The batches that wait for a person, sorted."""
+        batches = sorted(self._batches(SeriesState.QUARANTINE))
+        folders = [(batch, self._layout.batch(SeriesState.QUARANTINE, batch)) for batch in batches]
+        return [QuarantinedBatch(batch, _reason(folder), folder) for batch, folder in folders]
+
+    def counts(self) -> dict[SeriesState, int]:
+        """How many open series, and how many batches in each other state."""
+        counts = {state: len(list(self._batches(state))) for state in _BATCH_STATES}
+        open_series = len(list(_with_instances(self._layout.state(SeriesState.OPEN))))
+        return {SeriesState.OPEN: open_series, **counts}
+
+    def oldest_waiting(self, now: float) -> float:
+        """Seconds since the oldest undelivered batch was closed, or an open series last grew; 0 if none waits."""
+        closed = [time.timestamp() for batch in self.closed_batches() if (time := time_of(batch.key))]
+        arrivals = [arrival for _, arrival in _with_instances(self._layout.state(SeriesState.OPEN))]
+        return max(0.0, now - min(closed + arrivals, default=now))
+
+    def free_bytes(self) -> int:
+        """Free space of the spool's file system."""
+        return shutil.disk_usage(self.root).free
+
+    def _batches(self, state: SeriesState) -> Iterator[Batch]:
+        for folder in self._layout.state(state).glob("*/*/"):
+            yield Batch(folder.parent.name, folder.name)
+
+
+_BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.QUARANTINE)
+
+
+def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
+    """The folders that hold an instance, each with its modification time in seconds since the epoch."""
+    for folder in parent.glob("*/"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if any(folder.glob("*.dcm")):
+                yield folder, folder.stat().st_mtime
+
+
+def _reason(folder: Path) -> str:
+    try:
+        return (folder / REASON_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "no reason was recorded"
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, present or not."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""/metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Readiness = Callable[[], Mapping[str, bool]]
+"""What must hold for the node to take series, each by name."""
+
+
+def web_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
+    """The HTTP side.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        Shown at /metrics.
+    readiness : callable
+        Asked by /readyz, which answers 503 unless all of it holds.
+    """
+
+    def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    def healthz(_request: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    def readyz(_request: Request) -> Response:
+        facts = dict(readiness())
+        return JSONResponse(facts, status_code=200 if all(facts.values()) else 503)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])

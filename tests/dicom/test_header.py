@@ -1,0 +1,201 @@
+"""Whatever bytes come, a header is read or the instance is refused with a status of PS3.4 Table B.2-1."""
+
+import time
+from contextlib import suppress
+from io import BytesIO
+
+import pytest
+from factories import CT_IMAGE, ROOT, ct_dataset, file_meta_of, part10
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread, dcmwrite
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+from iscl_node.dicom.header import read_header
+from iscl_node.domain import InstanceHeader
+from iscl_node.errors import RejectInstanceError
+
+WHOLE = part10(ct_dataset())
+SMALL = part10(ct_dataset(ct_dataset().pixel_array[:4, :4]))
+
+
+def status_of(stream: bytes) -> int:
+    with pytest.raises(RejectInstanceError) as refusal:
+        read_header(stream)
+    return refusal.value.status
+
+
+def test_reads_the_identity() -> None:
+    assert read_header(WHOLE) == InstanceHeader(
+        CT_IMAGE, f"{ROOT}.3.1", f"{ROOT}.1", f"{ROOT}.2", "1.2.840.10008.1.2.1"
+    )
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
+def test_reads_real_files(name: str) -> None:
+    path = get_testdata_file(name, download=False)
+    assert read_header(open(path, "rb").read()).sop_instance_uid == dcmread(path).SOPInstanceUID  # noqa: PTH123, SIM115
+
+
+def test_reads_every_shared_image(shared_ct: list) -> None:
+    for path in shared_ct:
+        assert read_header(path.read_bytes()).sop_instance_uid == dcmread(path).SOPInstanceUID
+
+
+def test_reads_compressed() -> None:
+    dataset = ct_dataset()
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    stream = part10(dataset)
+    assert read_header(stream).transfer_syntax_uid == "1.2.840.10008.1.2.5"
+    for length in range(len(stream) - 200, len(stream)):
+        assert status_of(stream[:length]) == 0xC000
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_reads_other_encodings(syntax: str) -> None:
+    dataset = ct_dataset()
+    dataset.file_meta = file_meta_of(dataset, syntax)
+    stream = BytesIO()
+    dcmwrite(stream, dataset, enforce_file_format=True, implicit_vr=syntax == ImplicitVRLittleEndian,
+             little_endian=syntax != ExplicitVRBigEndian)  # fmt: skip
+    assert read_header(stream.getvalue()).transfer_syntax_uid == syntax
+    assert status_of(stream.getvalue()[:-1]) in (0xC000, 0xA900)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_truncated_anywhere_is_refused() -> None:
+    for length in range(len(SMALL)):
+        assert status_of(SMALL[:length]) in (0xC000, 0xA900)
+
+
+def test_truncated_behind_the_pixels_is_refused() -> None:
+    dataset = ct_dataset()
+    dataset.add_new(0xFFFCFFFC, "OB", b"\0" * 20)
+    stream = part10(dataset)
+    for cut in range(1, 32):
+        assert status_of(stream[:-cut]) == 0xC000
+
+
+def test_truncated_in_an_undefined_length_sequence_is_refused() -> None:
+    """pydicom ends such a sequence without a word when the stream ends at an item's border."""
+    dataset = ct_dataset(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    item = Dataset()
+    item.PatientID = "AB"
+    dataset.add_new(0x7FE10010, "LO", "X")
+    dataset.add_new(0x7FE11010, "SQ", Sequence([item, item]))
+    dataset[0x7FE11010].is_undefined_length = True
+    stream = part10(dataset)
+    assert read_header(stream)
+    length = 12 + 2 * (8 + 8 + 2) + 8  # the sequence's header, its two items, its delimiter
+    for cut in range(1, length):
+        assert status_of(stream[:-cut]) == 0xC000
+
+
+def test_longer_than_it_should_be_is_refused() -> None:
+    assert status_of(WHOLE + b"\0") == 0xC000
+    assert status_of(WHOLE + b"\xfe\xff\x0d\xe0\0\0\0\0" + b"more") == 0xC000
+
+
+@pytest.mark.parametrize("stream", [b"", b"\0", b"DICM", b"\0" * 128 + b"DICM", b"\0" * 1000, WHOLE[128:]])
+def test_garbage_is_refused(stream: bytes) -> None:
+    assert status_of(stream) == 0xC000
+
+
+def test_deflated_is_refused() -> None:
+    dataset = ct_dataset()
+    dataset.file_meta = file_meta_of(dataset, DeflatedExplicitVRLittleEndian)
+    assert status_of(part10(dataset)) == 0xC000
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_encoding_other_than_declared_is_refused() -> None:
+    stream = WHOLE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0", 1)
+    assert status_of(stream) == 0xC000
+
+
+def test_endless_nesting_is_refused() -> None:
+    nested = (b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff") * 2000
+    start = WHOLE.index(b"\x08\x00\x05\x00CS")
+    assert status_of(WHOLE[:start] + nested) == 0xC000
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+@pytest.mark.parametrize("value", [None, "", "1.2/../3", "1" * 65])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_without_identity_is_refused(keyword: str, value: str | None) -> None:
+    dataset = ct_dataset(**{keyword: value})
+    dataset.file_meta = file_meta_of(ct_dataset())
+    stream = BytesIO()
+    dcmwrite(stream, dataset)
+    assert status_of(stream.getvalue()) == 0xA900
+
+
+@pytest.mark.parametrize("keyword", ["MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"])
+def test_file_meta_of_another_instance_is_refused(keyword: str) -> None:
+    dataset = ct_dataset()
+    setattr(dataset.file_meta, keyword, "1.2.3")
+    stream = BytesIO()
+    dcmwrite(stream, dataset)
+    assert status_of(stream.getvalue()) == 0xA900
+
+
+def test_ct_image_of_another_modality_is_refused() -> None:
+    assert status_of(part10(ct_dataset(Modality="MR"))) == 0xA900
+
+
+def test_ct_image_without_pixels_is_refused() -> None:
+    dataset = ct_dataset()
+    del dataset.PixelData
+    assert status_of(part10(dataset)) == 0xA900
+
+
+def test_other_classes_need_no_pixels() -> None:
+    dataset = ct_dataset(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR")
+    del dataset.PixelData
+    assert read_header(part10(dataset)).sop_class_uid == "1.2.840.10008.5.1.4.1.1.88.11"
+
+
+def test_native_pixels_in_a_compressed_syntax_are_refused() -> None:
+    rle = WHOLE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1)
+    assert status_of(rle) == 0xA900
+
+
+@pytest.mark.parametrize("overrides", [{"Rows": 63}, {"Columns": 65}, {"BitsAllocated": 8}, {"NumberOfFrames": 2}])
+def test_pixels_of_another_length_are_refused(overrides: dict) -> None:
+    assert status_of(part10(ct_dataset(**overrides))) == 0xA900
+
+
+def test_reason_carries_no_patient_data() -> None:
+    stream = part10(ct_dataset(PatientName="Secret^Name", Rows=3))
+    with pytest.raises(RejectInstanceError) as refusal:
+        read_header(stream)
+    assert "Secret" not in refusal.value.reason
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes_are_refused(tail: bytes) -> None:
+    assert status_of(b"\0" * 128 + b"DICM" + tail) in (0xC000, 0xA900)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(132, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bytes_are_read_or_refused(flips: list[tuple[int, int]]) -> None:
+    stream = bytearray(SMALL)
+    for position, byte in flips:
+        stream[position] = byte
+    with suppress(RejectInstanceError):
+        read_header(bytes(stream))
+
+
+def test_is_cheap() -> None:
+    stream = open(get_testdata_file("CT_small.dcm", download=False), "rb").read()  # noqa: PTH123, SIM115
+    durations = []
+    for _ in range(20):
+        start = time.perf_counter()
+        read_header(stream)
+        durations.append(time.perf_counter() - start)
+    assert min(durations) < 0.005

@@ -1,0 +1,136 @@
+"""Which series may be processed, and in which order its slices lie."""
+
+from typing import Any
+
+import pytest
+from factories import ct_dataset, ct_series
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from iscl_node.dicom.series import select_series, series_facts
+from iscl_node.errors import QuarantineSeriesError
+
+
+def own_equipment() -> list[Dataset]:
+    item = Dataset()
+    item.Manufacturer, item.ManufacturerModelName = "ISCL Node developers", "ISCL Node"
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "CT Image Storage"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME2"),
+        ({"SamplesPerPixel": 3}, "samples"),
+        ({"BitsAllocated": 8}, "16 bits"),
+        ({"BitsAllocated": 32}, "16 bits"),
+        ({"HighBit": 11}, "High Bit"),
+        ({"BitsStored": None}, "Bits Stored"),
+        ({"PixelRepresentation": None}, "Pixel Representation"),
+        ({"NumberOfFrames": 2}, "frames"),
+        ({"RescaleSlope": None}, "Rescale Slope"),
+        ({"RescaleIntercept": None}, "Rescale Slope"),
+        ({"RescaleSlope": 0}, "Rescale Slope"),
+        ({"RescaleType": "Z_EFF"}, "Hounsfield"),
+        ({"RescaleType": "MGML"}, "Hounsfield"),
+        ({"RescaleType": "HU_MOD"}, "Hounsfield"),
+        ({"ContributingEquipmentSequence": own_equipment()}, "this node"),
+        ({"SeriesInstanceUID": None}, "SeriesInstanceUID"),
+    ],
+)
+def test_ineligible_series_is_quarantined(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(QuarantineSeriesError, match=message):
+        select_series(ct_series(2, **overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"RescaleType": None},
+        {"RescaleType": "US"},
+        {"BitsStored": 12, "HighBit": 11},
+        {"PixelRepresentation": 0},
+        {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]},
+        {"ImagePositionPatient": [0, 0, 0]},
+        {"GantryDetectorTilt": 18.5},
+        {"WindowCenter": None},
+    ],
+)
+def test_eligible_series_passes(overrides: dict[str, Any]) -> None:
+    assert len(select_series(ct_series(3, **overrides))) == 3
+
+
+def test_empty_series_is_quarantined() -> None:
+    with pytest.raises(QuarantineSeriesError, match="no instances"):
+        select_series([])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("SeriesInstanceUID", "1.2"), ("StudyInstanceUID", "1.2"), ("Rows", 32), ("Columns", 32)]
+)
+def test_mixed_series_is_quarantined(keyword: str, value: object) -> None:
+    first, second = ct_series(2)
+    setattr(second, keyword, value)
+    with pytest.raises(QuarantineSeriesError, match=keyword):
+        select_series([first, second])
+
+
+def test_same_instance_twice_is_quarantined() -> None:
+    with pytest.raises(QuarantineSeriesError, match="SOP Instance UID"):
+        select_series([ct_dataset(), ct_dataset()])
+
+
+def test_reason_counts_the_instances_at_fault() -> None:
+    series = ct_series(3)
+    series[1].RescaleType = "Z_EFF"
+    with pytest.raises(QuarantineSeriesError, match="1 of 3"):
+        select_series(series)
+
+
+def test_order_is_by_position() -> None:
+    series = ct_series(4)
+    for instance in series:
+        instance.InstanceNumber = 10 - instance.InstanceNumber
+    ordered = select_series([series[2], series[0], series[3], series[1]])
+    assert [instance.ImagePositionPatient[2] for instance in ordered] == [1, 2, 3, 4]
+
+
+def test_order_of_sagittal_slices_is_along_their_normal() -> None:
+    series = ct_series(3, ImageOrientationPatient=[0, 1, 0, 0, 0, -1])  # the normal is -x
+    for instance, x in zip(series, (5.0, -5.0, 0.0), strict=True):
+        instance.ImagePositionPatient = [x, 0, 0]
+    assert [instance.ImagePositionPatient[0] for instance in select_series(series)] == [5, 0, -5]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_order_is_by_instance_number_where_a_position_is_missing(missing: str | None) -> None:
+    series = ct_series(3)
+    series[1].ImagePositionPatient = missing
+    ordered = select_series(series[::-1])
+    assert [instance.InstanceNumber for instance in ordered] == [1, 2, 3]
+
+
+def test_facts() -> None:
+    facts = series_facts(select_series(ct_series(3, spacing_mm=2.5)))
+    assert (facts.instance_count, facts.rows, facts.columns) == (3, 64, 64)
+    assert facts.spacing_mm == pytest.approx(2.5)
+    assert not facts.has_unequal_spacing
+
+
+def test_facts_of_a_series_with_a_gap() -> None:
+    series = ct_series(5)
+    assert series_facts(select_series([*series[:2], *series[3:]])).has_unequal_spacing
+
+
+def test_facts_of_a_single_slice() -> None:
+    assert series_facts([ct_dataset()]).spacing_mm is None
+
+
+def test_real_head_series(shared_ct: list) -> None:
+    head = [dcmread(path) for path in shared_ct if path.parent.name == "head_gantry_tilt"]
+    facts = series_facts(select_series(head))
+    assert facts.instance_count == 28
+    assert facts.gantry_tilt_degrees == pytest.approx(18.5)
+    assert facts.has_unequal_spacing

@@ -1,0 +1,70 @@
+"""Computed identifiers: the same for the same source and settings, another for any that changes pixels."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iscl_node.dicom.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    INSTANCE,
+    SERIES,
+    derived_uid,
+    device_uid,
+    implementation_version_name,
+)
+from iscl_node.domain import Derivation, ModelIdentity
+
+SOURCE = "1.2.840.113619.2.55.3"
+DERIVATION = Derivation(ModelIdentity("m", "1", "ab" * 32), "abdomen", 1.0, " ISCL", "0.1.0")
+
+
+def test_is_the_same_for_ever() -> None:
+    """A change of this constant would make every archive store its derived series a second time."""
+    assert derived_uid(SOURCE, DERIVATION, INSTANCE) == "2.25.211304328025986619595983744812551692587"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(DERIVATION, strength=0.5),
+        replace(DERIVATION, profile="chest"),
+        replace(DERIVATION, model=ModelIdentity("m", "1", "cd" * 32)),
+    ],
+)
+def test_changes_with_what_changes_pixels(other: Derivation) -> None:
+    assert derived_uid(SOURCE, other, INSTANCE) != derived_uid(SOURCE, DERIVATION, INSTANCE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(DERIVATION, suffix=" X"),
+        replace(DERIVATION, node_version="9"),
+        replace(DERIVATION, strength=1),
+        replace(DERIVATION, model=ModelIdentity("renamed", "1", "ab" * 32)),
+    ],
+)
+def test_does_not_change_with_what_does_not(other: Derivation) -> None:
+    assert derived_uid(SOURCE, other, INSTANCE) == derived_uid(SOURCE, DERIVATION, INSTANCE)
+
+
+def test_differs_by_role_and_source() -> None:
+    uids = {derived_uid(source, DERIVATION, role) for source in (SOURCE, "1.2") for role in (SERIES, INSTANCE)}
+    assert len(uids) == 4
+
+
+@given(st.text(), st.floats(0, 1))
+def test_is_a_valid_uuid_derived_uid(source: str, strength: float) -> None:
+    uid = derived_uid(source, replace(DERIVATION, strength=strength), SERIES)
+    assert re.fullmatch(r"2\.25\.[1-9][0-9]{0,38}", uid)
+    assert uid.is_valid
+
+
+def test_names_of_the_implementation() -> None:
+    assert IMPLEMENTATION_CLASS_UID.is_valid
+    assert implementation_version_name("0.1.0") == "ISCL_NODE_0.1.0"
+    assert len(implementation_version_name("10.11.12rc1")) == 16
+    assert device_uid(DERIVATION) != device_uid(replace(DERIVATION, node_version="9"))

@@ -1,0 +1,311 @@
+"""The spool: what lies where, from the closing of a series to its purge."""
+
+import errno
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from spool_contents import NOW, SERIES, arrival, files, header, part10, quarantined_series, quarantined_series_of
+
+from iscl_node.domain import Batch, SeriesState
+from iscl_node.errors import RetryLaterError
+from iscl_node.store.spool import Spool
+
+# Closing
+
+
+def test_close_makes_a_batch_named_by_the_time(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    batch = spool.close(SERIES, NOW)
+    assert batch == Batch(SERIES, "20261122T235959.123456Z")
+    assert spool.closed_batches() == [batch]
+    assert spool.instances(batch) == [spool.root / "closed/1.2.3/20261122T235959.123456Z/1.2.3.1.dcm"]
+
+
+def test_the_key_is_in_utc(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    local = NOW.astimezone(datetime.strptime("+0530", "%z").tzinfo)
+    assert spool.close(SERIES, local).key == "20261122T235959.123456Z"
+
+
+def test_a_late_instance_makes_a_further_batch(spool: Spool) -> None:
+    batches = []
+    for number in range(3):
+        spool.store(header(f"1.2.3.{number}"), part10(b"a"))
+        batches.append(spool.close(SERIES, NOW))
+    assert len(set(batches)) == 3
+    assert spool.closed_batches() == batches
+
+
+def test_a_key_is_never_used_twice_in_any_state(spool: Spool) -> None:
+    first = quarantined_series(spool)
+    spool.store(header("1.2.3.2"), part10(b"a"))
+    assert spool.close(SERIES, NOW) > first
+
+
+def test_a_series_that_is_not_open_cannot_be_closed(spool: Spool) -> None:
+    with pytest.raises(FileNotFoundError):
+        spool.close(SERIES, NOW)
+
+
+def test_a_series_is_quiet_after_quiet_seconds(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    newest = arrival(spool)
+    assert spool.quiet_series(newest + 9.9, 10) == []
+    assert spool.quiet_series(newest + 10.1, 10) == [SERIES]
+
+
+@pytest.mark.parametrize("sop", ["1.2.3.1", "1.2.3.2"])
+def test_a_new_instance_or_a_repetition_ends_the_quiet(spool: Spool, sop: str) -> None:
+    spool.store(header(), part10(b"a"))
+    os.utime(spool.root / "open" / SERIES, (1_000, 1_000))
+    spool.store(header(sop), part10(b"a"))
+    assert spool.quiet_series(arrival(spool) + 5, 10) == []
+    assert arrival(spool) > 1_000
+
+
+def test_a_clock_set_back_does_not_hold_a_series_for_ever(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    newest = arrival(spool)
+    assert spool.quiet_series(newest - 1, 10) == []
+    assert spool.quiet_series(newest - 3_600, 10) == [SERIES]
+
+
+def test_an_open_folder_without_instances_is_not_quiet(spool: Spool) -> None:
+    (spool.root / "open" / SERIES).mkdir()
+    assert spool.quiet_series(1e12, 10) == []
+
+
+# Working on a batch
+
+
+@pytest.fixture
+def batch(spool: Spool) -> Batch:
+    for number in (2, 1):
+        spool.store(header(f"1.2.3.{number}"), part10(b"a"))
+    return spool.close(SERIES, NOW)
+
+
+def test_instances_are_found_wherever_the_batch_is(spool: Spool, batch: Batch) -> None:
+    names = ["1.2.3.1.dcm", "1.2.3.2.dcm"]
+    assert [path.name for path in spool.instances(batch)] == names
+    spool.release(batch)
+    assert [path.name for path in spool.instances(batch)] == names
+    assert spool.instances(Batch("9.9", "none")) == []
+
+
+def test_derived_instances_lie_in_the_outbox(spool: Spool, batch: Batch) -> None:
+    assert spool.derived(batch) == []
+    paths = [spool.write_derived(batch, f"2.25.{number}", b"derived") for number in (2, 1)]
+    assert spool.derived(batch) == sorted(paths)
+    assert paths[0] == spool.outbox(batch) / "2.25.2.dcm"
+    assert spool.has_derived(batch, "2.25.1")
+    assert not spool.has_derived(batch, "2.25.3")
+
+
+def test_a_derived_instance_is_written_once(spool: Spool, batch: Batch) -> None:
+    spool.write_derived(batch, "2.25.1", b"derived")
+    path = spool.write_derived(batch, "2.25.1", b"derived again, later")
+    assert path.read_bytes() == b"derived"
+
+
+def test_a_half_written_derived_instance_is_none(spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(source: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            spool.write_derived(batch, "2.25.1", b"derived")
+    assert not spool.has_derived(batch, "2.25.1")
+    assert spool.derived(batch) == []
+    spool.write_derived(batch, "2.25.1", b"derived")
+    assert [path.name for path in spool.outbox(batch).iterdir()] == ["2.25.1.dcm"]
+
+
+def test_a_full_disk_puts_the_derived_instance_off(spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RetryLaterError, match="No space left"):
+        spool.write_derived(batch, "2.25.1", b"derived")
+    assert list(spool.outbox(batch).iterdir()) == []
+
+
+def test_a_derived_uid_that_is_none_is_a_programming_error(spool: Spool, batch: Batch) -> None:
+    with pytest.raises(ValueError, match="not a UID"):
+        spool.write_derived(batch, "../1", b"derived")
+
+
+def test_first_closed_is_the_oldest_batch_of_the_series_that_a_person_need_not_see(spool: Spool) -> None:
+    quarantined_series(spool)
+    batches = []
+    for minutes in (1, 2):
+        spool.store(header(f"1.2.3.{minutes}"), part10(b"a"))
+        batches.append(spool.close(SERIES, NOW + timedelta(minutes=minutes)))
+    spool.release(batches[0])
+    assert [spool.first_closed(batch) for batch in batches] == [NOW + timedelta(minutes=1)] * 2
+
+
+# Ends of a batch
+
+
+def test_release_keeps_the_source_and_removes_the_outbox(spool: Spool, batch: Batch) -> None:
+    spool.write_derived(batch, "2.25.1", b"derived")
+    spool.release(batch)
+    key = batch.key
+    assert files(spool) == [f"done/1.2.3/{key}/1.2.3.1.dcm", f"done/1.2.3/{key}/1.2.3.2.dcm"]
+    assert not (spool.root / "closed" / SERIES).exists()
+    assert not (spool.root / "outbox" / SERIES).exists()
+
+
+def test_quarantine_keeps_the_source_with_the_reason(spool: Spool, batch: Batch) -> None:
+    spool.write_derived(batch, "2.25.1", b"derived")
+    spool.quarantine(batch, "slice 7 is missing — see the scanner")
+    (quarantined,) = spool.quarantined()
+    assert quarantined.batch == batch
+    assert quarantined.reason == "slice 7 is missing — see the scanner"
+    assert sorted(path.name for path in quarantined.folder.iterdir()) == ["1.2.3.1.dcm", "1.2.3.2.dcm", "reason.txt"]
+    assert spool.derived(batch) == []
+
+
+def test_ends_may_be_repeated(spool: Spool, batch: Batch) -> None:
+    spool.release(batch)
+    spool.write_derived(batch, "2.25.1", b"left over by a kill after the move")
+    before = [file for file in files(spool) if not file.startswith("outbox")]
+    spool.release(batch)
+    assert files(spool) == before
+    other = quarantined_series_of(spool, "1.2.5")
+    before = files(spool)
+    spool.quarantine(other, "why")
+    assert files(spool) == before
+
+
+@pytest.mark.parametrize("end", ["release", "quarantine"])
+def test_a_kill_before_the_move_leaves_the_batch_closed(
+    spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    def finish() -> None:
+        spool.release(batch) if end == "release" else spool.quarantine(batch, "why")
+
+    def killed(source: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finish()
+    assert spool.closed_batches() == [batch]
+    assert len(spool.instances(batch)) == 2
+    finish()
+    assert spool.closed_batches() == []
+    assert len(spool.instances(batch)) == 2
+
+
+def test_ends_of_an_unknown_batch_are_errors(spool: Spool) -> None:
+    with pytest.raises(FileNotFoundError):
+        spool.release(Batch("9.9", "none"))
+    with pytest.raises(FileNotFoundError):
+        spool.quarantine(Batch("9.9", "none"), "why")
+
+
+def test_a_full_disk_does_not_keep_a_batch_from_quarantine(
+    spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    spool.quarantine(batch, "why")
+    assert [q.reason for q in spool.quarantined()] == ["no reason was recorded"]
+
+
+def test_purge_counts_from_the_release(spool: Spool, batch: Batch) -> None:
+    os.utime(spool.root / "closed" / SERIES / batch.key, (1_000, 1_000))
+    spool.release(batch)
+    released = (spool.root / "done" / SERIES / batch.key).stat().st_mtime
+    assert released > 1_000
+    assert spool.purge_done(100, released + 99) == 0
+    assert spool.purge_done(100, released + 101) == 1
+    assert files(spool) == []
+    assert not (spool.root / "done" / SERIES).exists()
+    assert spool.purge_done(100, released + 101) == 0
+
+
+def test_purge_touches_delivered_batches_only(spool: Spool, batch: Batch) -> None:
+    quarantined_series_of(spool, "1.2.5")
+    spool.store(header(series="1.2.6"), part10(b"a"))
+    before = files(spool)
+    assert spool.purge_done(0, 1e12) == 0
+    assert files(spool) == before
+
+
+def test_a_requeued_batch_is_a_new_one(spool: Spool) -> None:
+    old = quarantined_series(spool)
+    (new,) = spool.requeue(SERIES, NOW + timedelta(days=1))
+    assert new == Batch(SERIES, "20261123T235959.123456Z")
+    assert new.workflow_id != old.workflow_id
+    assert spool.closed_batches() == [new]
+    assert files(spool) == [f"closed/1.2.3/{new.key}/1.2.3.1.dcm"]
+    assert spool.requeue(SERIES, NOW) == []
+
+
+def test_requeue_at_the_same_instant_still_gives_a_new_key(spool: Spool) -> None:
+    old = quarantined_series(spool)
+    assert spool.requeue(SERIES, NOW)[0].key > old.key
+
+
+def test_requeue_leaves_conflicts_and_other_series(spool: Spool) -> None:
+    quarantined_series_of(spool, "1.2.5")
+    spool.store(header(), part10(b"a"))
+    spool.store(header(), part10(b"b"))
+    assert spool.requeue(SERIES, NOW) == []
+    assert spool.requeue("../1.2.5", NOW) == []
+    assert len(spool.requeue(SERIES, NOW, include_conflicts=True)) == 1
+    assert [q.batch.series_instance_uid for q in spool.quarantined()] == ["1.2.5"]
+
+
+def test_a_reason_left_by_a_kill_in_a_requeue_does_no_harm(spool: Spool) -> None:
+    quarantined_series(spool, "old reason")
+    (new,) = spool.requeue(SERIES, NOW)
+    (spool.root / "closed" / SERIES / new.key / "reason.txt").write_text("old reason")
+    assert [path.suffix for path in spool.instances(new)] == [".dcm"]
+    spool.quarantine(new, "new reason")
+    assert [q.reason for q in spool.quarantined()] == ["new reason"]
+
+
+# Looking
+
+
+def test_counts(spool: Spool) -> None:
+    assert spool.counts() == dict.fromkeys(SeriesState, 0)
+    quarantined_series_of(spool, "1.2.5")
+    spool.store(header(series="1.2.6"), part10(b"a"))
+    spool.release(spool.close("1.2.6", NOW))
+    for number in range(2):
+        spool.store(header(f"1.2.7.{number}", "1.2.7"), part10(b"a"))
+        spool.close("1.2.7", NOW)
+    spool.store(header(), part10(b"a"))
+    assert spool.counts() == {
+        SeriesState.OPEN: 1,
+        SeriesState.CLOSED: 2,
+        SeriesState.DONE: 1,
+        SeriesState.QUARANTINE: 1,
+    }
+
+
+def test_oldest_waiting(spool: Spool) -> None:
+    assert spool.oldest_waiting(NOW.timestamp()) == 0.0
+    spool.store(header(), part10(b"a"))
+    assert spool.oldest_waiting(arrival(spool) + 7) == pytest.approx(7, abs=1e-3)
+    spool.close(SERIES, NOW)
+    assert spool.oldest_waiting(NOW.timestamp() + 60) == pytest.approx(60, abs=1e-3)
+    assert spool.oldest_waiting(NOW.timestamp() - 60) == 0.0
+
+
+def test_a_spool_that_was_never_opened_is_empty(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "none")
+    assert spool.counts() == dict.fromkeys(SeriesState, 0)
+    assert (spool.closed_batches(), spool.quarantined(), spool.oldest_waiting(0.0)) == ([], [], 0.0)

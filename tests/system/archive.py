@@ -1,0 +1,145 @@
+"""Two archives: one that keeps book of every C-STORE and answers as it is told, and Orthanc."""
+
+import json
+import subprocess
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pydicom
+from node import AE_TITLE, PATIENCE_SECONDS, free_port, required_tool, wait_for
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import CTImageStorage
+from pynetdicom.transport import ThreadedAssociationServer
+
+
+class RecordingArchive:
+    """A Storage SCP in this process."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.answers: deque[int] = deque()
+        """Statuses for the next requests; when there are none, success."""
+        self._received: dict[str, list[bytes]] = defaultdict(list)
+        self._change = threading.Condition()
+        self._is_holding = False
+        self._server: ThreadedAssociationServer | None = None
+
+    def start(self) -> None:
+        """Listen."""
+        entity = AE(ae_title="ARCHIVE")
+        entity.add_supported_context(CTImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        handlers = [(evt.EVT_C_STORE, self._on_c_store)]
+        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+
+    def stop(self) -> None:
+        """Listen no more: connections are refused."""
+        self.let_go()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def hold(self) -> None:
+        """Keep every request from now on without an answer."""
+        with self._change:
+            self._is_holding = True
+
+    def let_go(self) -> None:
+        """Answer what is held."""
+        with self._change:
+            self._is_holding = False
+            self._change.notify_all()
+
+    def _on_c_store(self, event: Event) -> int:
+        with self._change:
+            status = self.answers.popleft() if self.answers else 0x0000
+            if status == 0x0000:
+                uid = str(event.request.AffectedSOPInstanceUID)
+                self._received[uid].append(event.encoded_dataset())
+            self._change.wait_for(lambda: not self._is_holding, PATIENCE_SECONDS)
+        return status
+
+    def counts(self) -> Counter[str]:
+        """How often each SOP Instance UID was stored."""
+        return Counter({uid: len(copies) for uid, copies in list(self._received.items())})
+
+    def derived_of(self, sources: Iterable[Dataset]) -> dict[str, list[FileDataset]]:
+        """What was stored for each source, by the source's SOP Instance UID, without exact repetitions."""
+        found: dict[str, list[FileDataset]] = {str(source.SOPInstanceUID): [] for source in sources}
+        for copies in list(self._received.values()):
+            for copy in dict.fromkeys(copies):
+                derived = pydicom.dcmread(BytesIO(copy))
+                origin = str(derived.SourceImageSequence[0].ReferencedSOPInstanceUID)
+                if origin in found:
+                    found[origin].append(derived)
+        return found
+
+
+class Orthanc:
+    """The Orthanc server as a process of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything it writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self._http_port = free_port(), free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, node_port: int) -> None:
+        """Start it, knowing the node as the modality ``node``, and wait until its REST interface answers."""
+        program = required_tool("Orthanc")
+        config = self._folder / "orthanc.json"
+        self._folder.mkdir()
+        config.write_text(json.dumps(self._settings(node_port)))
+        with (self._folder / "orthanc.log").open("wb") as log:
+            self._process = subprocess.Popen([program, str(config)], stdout=log, stderr=log)
+        wait_for(self._answers, "Orthanc answers", (self._folder / "orthanc.log").read_text)
+
+    def _settings(self, node_port: int) -> dict[str, Any]:
+        return {
+            "StorageDirectory": str(self._folder / "storage"),
+            "IndexDirectory": str(self._folder / "storage"),
+            "Plugins": [],
+            "HttpPort": self._http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomServerEnabled": True,
+            "DicomAet": "ARCHIVE",
+            "DicomCheckCalledAet": True,
+            "DicomPort": self.port,
+            "DicomModalities": {"node": [AE_TITLE, "127.0.0.1", node_port]},
+        }
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.get("/system"))
+        except (URLError, ConnectionError, TimeoutError):
+            return False
+
+    def get(self, path: str) -> Any:
+        """Answer of the REST interface."""
+        with urlopen(f"http://127.0.0.1:{self._http_port}{path}", timeout=10) as response:
+            return json.load(response)
+
+    def post(self, path: str, body: bytes) -> Any:
+        """Answer of the REST interface."""
+        with urlopen(Request(f"http://127.0.0.1:{self._http_port}{path}", body), timeout=60) as response:
+            return json.load(response)
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()

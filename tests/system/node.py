@@ -1,0 +1,239 @@
+"""The real node as a process of its own: settings, start, stop, kill, and what can be seen of it from outside."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+AE_TITLE = "ISCL_NODE"
+SENDER = "SENDER"
+PATIENCE_SECONDS = 90
+"""For what must happen; generous, because it is only waited in full when a test fails."""
+
+_POLL_SECONDS = 0.02
+_LOG_TAIL_LINES = 30
+
+Result = TypeVar("Result")
+
+
+def required_tool(name: str) -> str:
+    """Path of a program that is no Python package's script; skip without it, or fail where peers are required."""
+    scripts = Path(sys.executable).parent
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != scripts]
+    path = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
+    if path is not None:
+        return path
+    message = f"{name} is not installed (Debian packages: dcmtk, orthanc)"
+    if os.environ.get("ISCL_NODE_REQUIRE_PEERS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(
+    condition: Callable[[], Result], what: str, explain: Callable[[], str] = str, seconds: float = PATIENCE_SECONDS
+) -> Result:
+    """Look until the condition holds and return what it gave; fail the test if it never does.
+
+    Parameters
+    ----------
+    condition : callable
+        Asked again and again until the result is true.
+    what : str
+        What is waited for, in words.
+    explain : callable
+        Asked once, on failure, for more to show.
+    seconds : float
+        When to give up.
+    """
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds} s in vain for: {what}\n{explain()}")
+        time.sleep(_POLL_SECONDS)
+    return result
+
+
+class Node:
+    """One node with its own spool, database and ports; the same over every restart.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything it writes.
+    archive_port : int
+        Where its only destination listens, with the AE title ``ARCHIVE``.
+    bundle : Path
+        The model.
+    quiet_seconds : float
+        When a series is closed.
+    """
+
+    def __init__(self, folder: Path, archive_port: int, bundle: Path, quiet_seconds: float = 0.5) -> None:
+        self.port, self._http_port = free_port(), free_port()
+        self.bundle = bundle
+        self.spool = folder / "spool"
+        self._config = folder / "node.toml"
+        self._log = folder / "node.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(self._settings(archive_port, quiet_seconds))
+
+    def _settings(self, archive_port: int, quiet_seconds: float) -> str:
+        return f"""
+spool_dir = "{self.spool}"
+[scp]
+ae_title = "{AE_TITLE}"
+host = "127.0.0.1"
+port = {self.port}
+quiet_seconds = {quiet_seconds}
+[http]
+port = {self._http_port}
+[bundle]
+path = "{self.bundle}"
+device = "cpu"
+[spool]
+min_free_bytes = 0
+[delivery]
+first_retry_seconds = 0.2
+last_retry_seconds = 0.5
+[[peers]]
+name = "sender"
+ae_title = "{SENDER}"
+host = "127.0.0.1"
+port = 104
+may = ["store"]
+[[peers]]
+name = "archive"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {archive_port}
+may = ["store", "receive"]
+[[rules]]
+name = "CT"
+when = {{ Modality = "CT" }}
+send_to = ["archive"]
+"""
+
+    # Life and death
+
+    def start(self) -> None:
+        """Start the program and wait until it says that it is ready."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ISCL_NODE_")}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "iscl_node", "serve", "--config", str(self._config)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment | {"OMP_NUM_THREADS": "1"},
+            )
+        self.wait_for(self._is_ready, "the node is ready")
+
+    def terminate(self) -> None:
+        """Ask it to stop, as an operating system does."""
+        self._running().send_signal(signal.SIGTERM)
+
+    def exit_code(self, seconds: float) -> int:
+        """Wait until it has ended."""
+        return self._running().wait(seconds)
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        os.killpg(self._running().pid, signal.SIGKILL)
+        self._running().wait()
+
+    def close(self) -> None:
+        """Make sure that nothing is left running after a test."""
+        if self._process is not None and self.is_running:
+            self.kill()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "the node was never started"
+        return self._process
+
+    def _is_ready(self) -> bool:
+        if not self.is_running:
+            pytest.fail(f"the node ended by itself\n{self.log_tail()}")
+        try:
+            with urlopen(f"http://127.0.0.1:{self._http_port}/readyz", timeout=5) as response:
+                return bool(response.status == 200)
+        except (URLError, TimeoutError, ConnectionError):
+            return False
+
+    # Seen from outside
+
+    def wait_for(self, condition: Callable[[], Result], what: str) -> Result:
+        """See the function `wait_for`; a failure shows the end of the node's log."""
+        return wait_for(condition, what, self.log_tail)
+
+    def log_tail(self) -> str:
+        """The end of what it logged."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a further command of the program with this node's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "iscl_node", *arguments, "--config", str(self._config)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What ``iscl-node status --json`` prints."""
+        answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return answer
+
+    def metric(self, name: str, labels: Mapping[str, str] | None = None) -> float:
+        """The value of one sample at ``/metrics``; 0 if it is not there yet."""
+        with urlopen(f"http://127.0.0.1:{self._http_port}/metrics", timeout=10) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+        samples = (sample for family in families for sample in family.samples)
+        return next((s.value for s in samples if s.name == name and s.labels == dict(labels or {})), 0.0)
+
+    def files(self, state: str, series_uid: str) -> list[Path]:
+        """The instances of a series in one of the spool's folders; 'outbox' is one of them."""
+        return sorted((self.spool / state / series_uid).rglob("*.dcm"))
+
+    def states(self, series_uid: str) -> set[str]:
+        """Where the spool holds anything of a series."""
+        folders = ("receiving", "open", "closed", "done", "quarantine", "outbox")
+        return {folder for folder in folders if self.files(folder, series_uid)}
+
+    def steps_done(self, series_uid: str) -> list[str] | None:
+        """The names of the steps that the workflow database holds for a series; None before its work began."""
+        work = "SELECT 1 FROM workflow_status WHERE status = 'PENDING' AND workflow_uuid LIKE ?"
+        steps = "SELECT function_name FROM operation_outputs WHERE workflow_uuid LIKE ? ORDER BY function_id"
+        database = sqlite3.connect(f"file:{self.spool / 'workflows.sqlite'}?mode=ro", uri=True, timeout=30)
+        try:
+            pattern = (f"{series_uid}/%",)
+            done = [str(name) for (name,) in database.execute(steps, pattern)]
+            return done if done or database.execute(work, pattern).fetchone() else None
+        finally:
+            database.close()

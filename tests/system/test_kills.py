@@ -1,0 +1,152 @@
+"""``kill -9`` and SIGTERM in the middle of every step; the next start brings the series to its end.
+
+Each test ends with the same claim: exactly one derived instance for each source, the same to the byte however
+often it was sent, and nothing left but the delivered series in the spool.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from archive import RecordingArchive
+from bundles import slow_bundle
+from conftest import MakeNode, MakeSeries
+from delivery import assert_delivered, files_of, series_uid_of, wait_until_done
+from node import PATIENCE_SECONDS, Node
+from sending import send, storescu
+
+pytestmark = pytest.mark.peers
+
+
+def test_kill_while_receiving(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
+    series = make_series(60)
+    uid = series_uid_of(series)
+    node = make_node()
+    sender = storescu(node, files_of(series))
+    node.wait_for(lambda: len(node.files("open", uid)) >= 5, "some instances have arrived")
+
+    node.kill()
+    arrived = len(node.files("open", uid)) + len(node.files("closed", uid))
+    output, _ = sender.communicate(timeout=PATIENCE_SECONDS)
+    node.start()
+    send(node, files_of(series))
+    wait_until_done(node, series)
+
+    assert sender.returncode != 0
+    assert output.count("Received Store Response (Success)") <= arrived < len(series)
+    assert not list((node.spool / "receiving").iterdir())
+    assert_delivered(node, archive, series)
+
+
+def test_kill_while_checking(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
+    series = make_series(4)
+    uid = series_uid_of(series)
+    node = make_node(quiet_seconds=1.5)
+    send(node, files_of(series))
+    os.mkfifo(node.spool / "open" / uid / "pipe.dcm")  # whoever reads it waits for ever
+    node.wait_for(lambda: _is_working(node, uid), "the batch is being checked")
+
+    node.kill()
+    assert node.steps_done(uid) == []
+    next((node.spool / "closed" / uid).glob("*/pipe.dcm")).unlink()
+    node.start()
+    wait_until_done(node, series)
+
+    assert_delivered(node, archive, series)
+
+
+def _is_working(node: Node, series_uid: str) -> bool:
+    return "closed" in node.states(series_uid) and node.steps_done(series_uid) is not None
+
+
+def test_kill_while_deriving(
+    make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
+) -> None:
+    series = make_series(4)
+    uid = series_uid_of(series)
+    node = make_node(slow_bundle(tmp_path / "bundle", seconds=0.7))
+    send(node, files_of(series))
+    node.wait_for(lambda: len(node.files("outbox", uid)) >= 2, "two instances are derived")
+
+    node.kill()
+    before = {path.stem: path.read_bytes() for path in node.files("outbox", uid)}
+    node.start()
+    wait_until_done(node, series)
+
+    assert 2 <= len(before) < 4
+    derived = {str(each.SOPInstanceUID): each for each in assert_delivered(node, archive, series)}
+    for sop_uid, content in before.items():
+        assert derived[sop_uid].ContentTime.encode() in content  # not computed again
+
+
+def test_kill_while_sending(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
+    series = make_series(4)
+    archive.hold()
+    node = make_node()
+    send(node, files_of(series))
+    node.wait_for(lambda: archive.counts().total() == 1, "the archive has one instance and does not answer")
+
+    node.kill()
+    archive.let_go()
+    node.start()
+    wait_until_done(node, series)
+
+    assert_delivered(node, archive, series)
+    assert sorted(archive.counts().values()) == [1, 1, 1, 2]
+
+
+def test_kill_while_releasing(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
+    series = make_series(4)
+    uid = series_uid_of(series)
+    node = make_node()
+    send(node, files_of(series))
+    node.wait_for(lambda: "send" in (node.steps_done(uid) or ()), "the series is sent")
+
+    node.kill()
+    node.start()
+    wait_until_done(node, series)
+
+    assert_delivered(node, archive, series)
+    assert set(archive.counts().values()) == {1}
+
+
+def test_sigterm_finishes_the_slice_in_hand(
+    make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
+) -> None:
+    series = make_series(5)
+    uid = series_uid_of(series)
+    node = make_node(slow_bundle(tmp_path / "bundle", seconds=0.7))
+    send(node, files_of(series))
+    node.wait_for(lambda: len(node.files("outbox", uid)) >= 2, "two instances are derived")
+
+    node.terminate()
+    code = node.exit_code(seconds=30)
+    derived = len(node.files("outbox", uid))
+    steps = node.steps_done(uid)
+    node.start()
+    wait_until_done(node, series)
+
+    assert code == 0, node.log_tail()
+    assert 3 <= derived < 5
+    assert steps == ["check", *["derive"] * derived]
+    assert_delivered(node, archive, series)
+
+
+def test_sigterm_while_the_archive_is_down(
+    make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
+) -> None:
+    series = make_series(2)
+    archive.stop()
+    node = make_node()
+    send(node, files_of(series))
+    retries = "iscl_node_retries_total"
+    node.wait_for(lambda: node.metric(retries, {"step": "send"}) >= 1, "an attempt to send")
+
+    node.terminate()
+    code = node.exit_code(seconds=30)
+    archive.start()
+    node.start()
+    wait_until_done(node, series)
+
+    assert code == 0, node.log_tail()
+    assert_delivered(node, archive, series)

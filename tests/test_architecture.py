@@ -1,0 +1,125 @@
+"""The plan of docs/architecture.md holds: rooms, libraries, sizes, names, and where an error may end."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "iscl_node"
+BUNDLE = REPOSITORY / "monai_bundle" / "scripts"
+MODULES = sorted([*PACKAGE.rglob("*.py"), *BUNDLE.rglob("*.py")])
+
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 40
+BANNED_WORDS = ("util", "helper", "manager", "handler", "processor", "dispatcher", "common", "misc")
+
+CATCHES_EVERYTHING = {
+    "iscl_node/network/storage_scp.py": "the C-STORE boundary: the sender must hear that we do not have it",
+    "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
+    "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
+}
+PRINTS = {"iscl_node/cli.py", "iscl_node/demo"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on the packages and the pyproject.toml in ``root``."""
+    program = Path(sys.executable).with_name("lint-imports")
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [str(program), "--no-cache", "--no-logo", "--config", "pyproject.toml"]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the packages and of their plan, to break."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "iscl_node", ignore=ignored)
+    shutil.copytree(BUNDLE, tmp_path / "monai_bundle" / "scripts", ignore=ignored)
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_rooms_keep_to_the_plan() -> None:
+    result = lint_imports(REPOSITORY)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("iscl_node/dicom/uids.py", "from iscl_node.network import transport", "strangers"),
+        ("iscl_node/store/layout.py", "from iscl_node.pipeline import shutdown", "rooms below"),
+        ("iscl_node/cabinet.py", "", "no other rooms"),
+        ("iscl_node/pipeline/closing.py", "import pydicom", "know data sets"),
+        ("iscl_node/cli.py", "from iscl_node.denoise import bundle_denoiser", "without torch"),
+        ("monai_bundle/scripts/window.py", "import iscl_node.domain", "nothing of the node"),
+    ],
+)
+def test_a_planted_violation_is_found(copy: Path, module: str, line: str, broken: str) -> None:
+    with (copy / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+
+    result = lint_imports(copy)
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    lines = " ".join(result.stdout.split()).split(" BROKEN")
+    assert any(broken in each for each in lines[:-1]), result.stdout
+
+
+def catches_everything(path: Path) -> bool:
+    """Whether the module has a bare ``except`` or one for Exception or BaseException."""
+    for node in nodes(path):
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            for each in caught:
+                if each is None or (isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"}):
+                    return True
+    return False
+
+
+def test_everything_is_caught_in_the_planned_places_only() -> None:
+    assert {name_of(path) for path in MODULES if catches_everything(path)} == set(CATCHES_EVERYTHING)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_module_keeps_to_the_style(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+    assert not [word for word in BANNED_WORDS if word in path.stem]
+    for node in nodes(path):
+        assert not isinstance(node, ast.Global), f"line {node.lineno}: a global statement"
+        if isinstance(node, Function):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1 - docstring_lines(node)
+            assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
+
+
+def docstring_lines(function: Function) -> int:
+    """Lines of the docstring: what explains the code is not counted as code."""
+    first = function.body[0]
+    if ast.get_docstring(function) is None or first.end_lineno is None:
+        return 0
+    return first.end_lineno - first.lineno + 1
+
+
+@pytest.mark.parametrize("path", [each for each in MODULES if PACKAGE in each.parents], ids=name_of)
+def test_only_the_command_line_prints(path: Path) -> None:
+    if any(name_of(path).startswith(allowed) for allowed in PRINTS):
+        return
+    calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
