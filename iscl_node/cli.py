@@ -4,19 +4,25 @@ Exit code 0 on success, 1 if the work failed, 2 on wrong usage or settings.
 """
 
 import json
+import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from iscl_node import __version__
 from iscl_node.errors import ConfigurationError, IsclNodeError
-from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
+from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from iscl_node.offline import Outcome
@@ -45,11 +51,26 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        _err.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        _err.print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(_WRONG) from error
     except IsclNodeError as error:
-        _err.print(f"[red]failed[/red] {error}", highlight=False, soft_wrap=True)
+        _err.print(f"[red]failed[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(_FAILED) from error
+
+
+def _configure_logging() -> None:
+    """One JSON object per line on standard error; libraries only from warnings on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
@@ -58,16 +79,16 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         _out.print(__version__, highlight=False)
         raise typer.Exit
+    _configure_logging()
 
 
 @app.command()
 def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
-    from iscl_node.service import Node, configure_logging
+    from iscl_node.service import Node
 
     with _reported():
         settings = load_settings(config)
-        configure_logging()
         Node(settings).run()
 
 
@@ -85,6 +106,8 @@ def denoise(
     from iscl_node.offline import Denoising, denoise_folder
 
     with _reported():
+        if not 1 <= len(suffix) <= LONGEST_SUFFIX:
+            raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
         _write_all(denoise_folder(source, target, Denoising(bundle, profile, strength, suffix, device)))
 
 
@@ -117,22 +140,63 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
                 status.update(f"{written} instances")
             elif isinstance(outcome, RefusedSeries):
                 refused += 1
-                _err.print(f"[red]refused[/red] series {outcome.series_instance_uid}: {outcome.reason}", soft_wrap=True)
+                _err.print(
+                    f"[red]refused[/red] series {outcome.series_instance_uid}: {escape(outcome.reason)}", soft_wrap=True
+                )
             else:
-                _err.print(f"[yellow]skipped[/yellow] {outcome.path}: {outcome.reason}", soft_wrap=True)
+                _err.print(
+                    f"[yellow]skipped[/yellow] {escape(str(outcome.path))}: {escape(outcome.reason)}", soft_wrap=True
+                )
     _out.print(f"{written} instances written, {refused} series refused", highlight=False)
     if refused or not written:
         raise typer.Exit(_FAILED)
 
 
 @app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="For everything the demo makes and downloads.")] = Path("demo"),
+    archive: Annotated[str, typer.Option(envvar="ARCHIVE", help="embedded or orthanc.")] = "embedded",
+    slices: Annotated[int | None, typer.Option(min=1, help="Only so many, from the middle of the head.")] = None,
+) -> None:
+    """Send a real head CT at low dose through a node of its own into an archive, and measure what came back."""
+    from iscl_node.demo.archive import ArchiveKind
+    from iscl_node.demo.demonstration import Options, demonstrate
+    from iscl_node.demo.tables import quality_table, stage_table
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
+    with _reported(), _err.status("demo") as shown:
+        if archive not in set(ArchiveKind):
+            raise ConfigurationError(f"--archive is {archive!r}; it is {' or '.join(ArchiveKind)}")
+        result = demonstrate(Options(folder, ArchiveKind(archive), slices), _Terminal(shown))
+    _out.print(stage_table(result), quality_table(result))
+    _out.print(f"derived series: {result.workplace.archive}", highlight=False, soft_wrap=True)
+    _out.print(f"report: {result.workplace.report}", highlight=False, soft_wrap=True)
+
+
+class _Terminal:
+    """Shows on the terminal what the demo tells."""
+
+    def __init__(self, shown: Status) -> None:
+        self._shown = shown
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        _err.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def progress(self, text: str) -> None:
+        """Change the line that moves."""
+        self._shown.update(text)
+
+
+@app.command()
 def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what is in the spool: open, waiting, delivered, in quarantine and why."""
+    from iscl_node.domain import SeriesState
     from iscl_node.store.spool import Spool
 
     with _reported():
         settings = load_settings(config)
-        if not settings.spool_dir.is_dir():
+        if not (settings.spool_dir / SeriesState.OPEN.value).is_dir():
             raise ConfigurationError(f"there is no spool in {settings.spool_dir}; has the node run here?")
         spool = Spool(settings.spool_dir, settings.spool.min_free_bytes)
         counts = {state.value: count for state, count in spool.counts().items()}
@@ -148,7 +212,7 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         table.add_row(state, str(count))
     _out.print(table)
     for each in quarantined:
-        _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {each['reason']}", soft_wrap=True)
+        _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
 
 
 @app.command()
@@ -195,7 +259,7 @@ def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         print(json.dumps(report, indent=2))  # noqa: T201 - for machines
     else:
         for name, result in report.items():
-            _out.print(f"{name}: {result}", highlight=False, soft_wrap=True)
+            _out.print(f"{name}: {result}", highlight=False, markup=False, soft_wrap=True)
     if any(result.startswith("FAILED") for result in report.values()):
         raise typer.Exit(_FAILED)
 

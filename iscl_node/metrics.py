@@ -3,6 +3,8 @@
 Labels never carry patient data or UIDs: AE titles, status codes, step names and peer names only.
 """
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _STEP_SECONDS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -19,27 +21,22 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.received_instances = Counter(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.received_instances = counter(
             "iscl_node_received_instances_total",
             "C-STORE requests answered, by calling AE title and status (hexadecimal)",
             ["calling_ae_title", "status"],
-            registry=registry,
         )
-        self.received_bytes = Counter(
-            "iscl_node_received_bytes_total", "Bytes of the instances accepted", registry=registry
+        self.received_bytes = counter("iscl_node_received_bytes_total", "Bytes of the instances accepted")
+        self.last_received_timestamp_seconds = gauge(
+            "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
         )
-        self.last_received_timestamp_seconds = Gauge(
-            "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted", registry=registry
-        )
-        self.sent_instances = Counter(
+        self.sent_instances = counter(
             "iscl_node_sent_instances_total",
             "Derived instances offered to a destination, by peer and status (hexadecimal)",
             ["peer", "status"],
-            registry=registry,
         )
-        self.batches = Counter(
-            "iscl_node_batches_total", "Closed batches that reached an end, by outcome", ["outcome"], registry=registry
-        )
+        self.batches = counter("iscl_node_batches_total", "Closed batches that reached an end, by outcome", ["outcome"])
         self.step_seconds = Histogram(
             "iscl_node_step_seconds",
             "Time of one workflow step",
@@ -47,18 +44,10 @@ class Metrics:
             buckets=_STEP_SECONDS_BUCKETS,
             registry=registry,
         )
-        self.retries = Counter(
-            "iscl_node_retries_total", "Steps put off and tried again, by step", ["step"], registry=registry
+        self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
+        self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
+        self.oldest_waiting_seconds = gauge(
+            "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"
         )
-        self.spool_batches = Gauge(
-            "iscl_node_spool_batches", "Batches in the spool, by state", ["state"], registry=registry
-        )
-        self.oldest_waiting_seconds = Gauge(
-            "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered", registry=registry
-        )
-        self.spool_free_bytes = Gauge(
-            "iscl_node_spool_free_bytes", "Free space of the spool's file system", registry=registry
-        )
-        self.model_info = Gauge(
-            "iscl_node_model_info", "1; the model in use", ["name", "version", "digest"], registry=registry
-        )
+        self.spool_free_bytes = gauge("iscl_node_spool_free_bytes", "Free space of the spool's file system")
+        self.model_info = gauge("iscl_node_model_info", "1; the model in use", ["name", "version", "digest"])

@@ -1,8 +1,7 @@
 """Composition root: settings to objects to threads. Starts and stops, decides nothing."""
 
-import logging
 import signal
-import sys
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -104,8 +103,15 @@ class Node:
         self._web = uvicorn.Server(uvicorn.Config(app, host=http.host, port=http.port, log_level="warning"))
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then finish the step in hand."""
-        web_thread = threading.Thread(target=self._web.run, name="web", daemon=True)
+        """Serve until SIGTERM or SIGINT, then finish the step in hand.
+
+        Raises
+        ------
+        ConfigurationError
+            If a port cannot be listened on.
+        """
+        web_socket = _listening(self._settings.http.host, self._settings.http.port)
+        web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -144,16 +150,11 @@ class Node:
         }
 
 
-def configure_logging() -> None:
-    """One JSON object per line on standard error; libraries only from warnings on."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket for the web thread, made here because uvicorn, in a thread, would fail unheard."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror}; see http.host and http.port in the settings"
+        raise ConfigurationError(message) from error

@@ -21,6 +21,9 @@ AETitle = Annotated[
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+LONGEST_SUFFIX = 32
+"""Half of what a Series Description holds (PS3.5 Table 6.2-1, VR LO)."""
+
 INSTALLED_BUNDLE = Path(__file__).parent.parent / "monai_bundle"
 """The bundle that is installed beside this package."""
 
@@ -99,7 +102,7 @@ class RuleSettings(_Section):
     """DICOM keyword and value; all must match."""
     profile: str = "abdomen"
     strength: float = Field(default=1.0, ge=0, le=1)
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=32)] = " ISCL"
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX)] = " ISCL"
     send_to: tuple[str, ...] = Field(min_length=1)
 
 

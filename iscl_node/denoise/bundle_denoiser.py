@@ -107,14 +107,14 @@ def _build(bundle: Path, digest: str, config: Mapping[str, Any]) -> nn.Module:
     arguments = {name: _resolved(value, config) for name, value in definition.items()}
     try:
         network: nn.Module = _class_of(bundle, digest, target)(**arguments)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{bundle}: network_def {target!r} cannot be built: {error}") from error
     return network
 
 
 def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("@"):
-        value = config.get(value[1:])
+        value = config.get(value[1:], value)
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise ConfigurationError(f"network_def must have plain arguments to run in the node, not {value!r}")
     return value
@@ -148,7 +148,7 @@ def _import_scripts(bundle: Path, digest: str) -> str:
 def _load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{path}: no weights of this network: {error}") from error
 
 
@@ -157,4 +157,7 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError("[bundle] device is 'cuda', but no CUDA device is usable; 'auto' takes the CPU then")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"{name!r} is no device; 'auto', 'cpu' and 'cuda' are") from error

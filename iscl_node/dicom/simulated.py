@@ -7,36 +7,33 @@ came from a detector.
 """
 
 import hashlib
-from copy import deepcopy
+import uuid
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta, timezone
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from iscl_node import __version__
+from iscl_node.dicom import provenance
+from iscl_node.dicom.derived import IS_MAX, LOSSY_SYNTAXES, series_description
+from iscl_node.dicom.inherited import inherited
+from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, implementation_version_name
+from iscl_node.dicom.volume import Mask, Slice, Stored, padding_mask, stored_values, to_hu, to_stored
 
-_LONGEST_LO: Final = 64
-_LONGEST_ST: Final = 1024
-_LARGEST_IS: Final = 2**31 - 1
-_STALE: Final = (
-    "IconImageSequence",
-    "DigitalSignaturesSequence",
-    "MACParametersSequence",
-    "DataSetTrailingPadding",
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-)
-"""Attributes that describe or seal the source's pixels."""
-_IMPOSSIBLE_HU: Final = -1500.0
-"""At or below this no tissue, air or noise is meant, but the area outside the scanner's circle."""
+ADDITION: Final = ("113042", "DCM", "Pixel by pixel addition")
+"""CID 7203: the noise is added to the slice."""
+SIMULATOR_MODEL_NAME: Final = "ISCL Node simulate"
+"""Not the node's own model name: the node must denoise simulated slices, and it passes over its own output."""
+
+_ST_MAX_CHARACTERS: Final = 1024
+_NUMBERS_PER_SERIES: Final = 1000
+_STALE: Final = ("SmallestImagePixelValue", "LargestImagePixelValue", "InstanceCreatorUID")
+_OUTSIDE_HU: Final = -1500.0
+"""At or below this neither tissue nor noisy air is meant, but the area outside the scanner's circle: some scanners
+give it no Pixel Padding Value."""
 
 
 @dataclass(frozen=True)
@@ -64,63 +61,84 @@ class Simulation:
 
     @property
     def description(self) -> str:
-        """The Derivation Description (0008,2111); at most 1024 characters."""
+        """The Derivation Description (0008,2111), at most 1024 characters."""
         text = f"Simulated low dose: {100 * self.dose:g}% of the source's dose, seed {self.seed}; {self.method}."
-        return f"{text} Exposure attributes are the source's."[:_LONGEST_ST]
+        return f"{text} Exposure attributes are the source's."[:_ST_MAX_CHARACTERS]
 
     def uid(self, source_uid: str) -> UID:
-        """Derive a UID (PS3.5 B.2): the same for the same source and simulation, on any machine."""
-        name = "\n".join(("iscl-node simulate", source_uid, repr(self.dose), str(self.seed), self.method))
-        return UID(f"2.25.{int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], 'big')}")
+        """Return the UID (PS3.5 B.2) of what becomes of a source: the same on any machine and at any time."""
+        name = "\n".join(("iscl-node simulate", source_uid, repr(float(self.dose)), str(self.seed), self.method))
+        digest = bytearray(hashlib.sha256(name.encode()).digest()[:16])
+        digest[6] = digest[6] & 0x0F | 0x80  # version 8 and variant of RFC 9562, as in uids.py
+        digest[8] = digest[8] & 0x3F | 0x80
+        return UID(f"2.25.{uuid.UUID(bytes=bytes(digest)).int}")
 
 
-def simulated(source: Dataset, hu_low: npt.NDArray[np.float32], simulation: Simulation, now: datetime) -> Dataset:
+def simulated(source: Dataset, hu_low: Slice, simulation: Simulation, now: datetime) -> FileDataset:
     """Make the low-dose copy of a slice.
 
     Parameters
     ----------
     source : Dataset
-        The normal-dose CT slice with its pixels; it is not changed.
+        The normal-dose CT slice with its pixels, native or compressed; it is not changed.
     hu_low : float32 array, shape (H, W)
         The slice with the inserted noise, in HU.
     simulation : Simulation
         How the noise was made.
     now : datetime
-        The time written into the copy.
+        The time written into the copy, as the source's Timezone Offset From UTC says.
 
     Returns
     -------
-    Dataset
-        The copy, with file meta information for Explicit VR Little Endian. Padding is the source's.
+    FileDataset
+        With file meta information, native Explicit VR Little Endian. Padding is the source's.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        As ``volume.stored_values`` and ``volume.to_stored``.
     """
-    copy = deepcopy(source)
-    copy.remove_private_tags()
-    _remove_stale(copy)
-    _set_identity(copy, source, simulation)
-    _set_times(copy, now)
-    _set_provenance(copy, source, simulation, now)
-    _set_pixels(copy, _stored(hu_low, source))
-    copy.file_meta = _file_meta(copy)
-    return copy
-
-
-def _remove_stale(copy: Dataset) -> None:
+    stored = to_stored(hu_low, source, stored_values(source), _outside(source))
+    written = _as_written(now, source)
+    copy = inherited(source)
     for keyword in _STALE:
         if keyword in copy:
             delattr(copy, keyword)
-    for element in [e for e in copy if e.tag.group & 0xFF00 == 0x6000]:
-        if (element.tag.group, 0x3000) not in copy:  # an overlay in the unused bits of the pixels: they are rewritten
-            del copy[element.tag]
+    _set_identity(copy, source, simulation)
+    _set_times(copy, written)
+    _set_provenance(copy, source, simulation, written)
+    _set_pixels(copy, source, stored)
+    return _as_file(copy)
+
+
+def _outside(source: Dataset) -> Mask:
+    return padding_mask(source) | (to_hu(source) <= _OUTSIDE_HU)
+
+
+def _as_written(now: datetime, source: Dataset) -> datetime:
+    """Return the time in the zone that the source says its dates and times are in (PS3.3 C.12.1)."""
+    offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
+    if now.tzinfo is None or len(offset) != len("+HHMM") or not offset[1:].isdecimal():
+        return now
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    return now.astimezone(timezone(timedelta(minutes=-minutes if offset.startswith("-") else minutes)))
 
 
 def _set_identity(copy: Dataset, source: Dataset, simulation: Simulation) -> None:
     copy.SOPInstanceUID = simulation.uid(source.SOPInstanceUID)
     copy.SeriesInstanceUID = simulation.uid(source.SeriesInstanceUID)
-    text = str(source.get("SeriesDescription") or "")
-    copy.SeriesDescription = (text[: _LONGEST_LO - len(simulation.suffix)] + simulation.suffix).strip()
-    number = int(source.get("SeriesNumber") or 0) * 1000 + round(1000 * simulation.dose)
-    copy.SeriesNumber = number if abs(number) <= _LARGEST_IS else round(1000 * simulation.dose)
-    copy.ImageType = ["DERIVED", *list(source.get("ImageType") or ("ORIGINAL", "PRIMARY", "AXIAL"))[1:]]
+    copy.SeriesDescription = series_description(source, simulation.suffix)
+    copy.SeriesNumber = _series_number(source, simulation)
+    image_type = source.get("ImageType") or ("ORIGINAL", "PRIMARY", "AXIAL")
+    copy.ImageType = ["DERIVED", *(["PRIMARY"] if isinstance(image_type, str) else image_type[1:])]
+
+
+def _series_number(source: Dataset, simulation: Simulation) -> int:
+    """A thousand times the source's number and the dose in per mille; only the latter where there is no room."""
+    number = int(source.get("SeriesNumber") or 0)
+    own = round(1000 * simulation.dose)
+    has_room = 0 <= number <= (IS_MAX - own) // _NUMBERS_PER_SERIES
+    return number * _NUMBERS_PER_SERIES + own if has_room else own
 
 
 def _set_times(copy: Dataset, now: datetime) -> None:
@@ -131,84 +149,48 @@ def _set_times(copy: Dataset, now: datetime) -> None:
 
 def _set_provenance(copy: Dataset, source: Dataset, simulation: Simulation, now: datetime) -> None:
     copy.SyntheticData = "YES"
+    copy.ContentQualification = "RESEARCH"
     copy.DerivationDescription = simulation.description
-    _append(copy, "DerivationCodeSequence", _code(codes.DCM.PixelByPixelAddition))
-    copy.SourceImageSequence = [_source_image(source)]
-    copy.ReferencedSeriesSequence = [_referenced_series(source)]
+    copy.SourceImageSequence = Sequence([provenance.source_image(source)])
+    _append(copy, "DerivationCodeSequence", provenance.coded(ADDITION))
+    _append(copy, "ReferencedSeriesSequence", provenance.referenced_series(source))
+    _append(copy, "RelatedSeriesSequence", provenance.related_series(source))
     _append(copy, "ContributingEquipmentSequence", _equipment(simulation, now))
 
 
 def _append(copy: Dataset, keyword: str, item: Dataset) -> None:
-    setattr(copy, keyword, [*(copy.get(keyword) or []), item])
-
-
-def _code(code: Code) -> Dataset:
-    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)
-
-
-def _item(**attributes: Any) -> Dataset:
-    item = Dataset()
-    for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return item
-
-
-def _source_image(source: Dataset) -> Dataset:
-    return _item(
-        ReferencedSOPClassUID=source.SOPClassUID,
-        ReferencedSOPInstanceUID=source.SOPInstanceUID,
-        SpatialLocationsPreserved="YES",
-        PurposeOfReferenceCodeSequence=[_code(codes.DCM.SourceImageForImageProcessingOperation)],
-    )
-
-
-def _referenced_series(source: Dataset) -> Dataset:
-    instance = _item(ReferencedSOPClassUID=source.SOPClassUID, ReferencedSOPInstanceUID=source.SOPInstanceUID)
-    return _item(SeriesInstanceUID=source.SeriesInstanceUID, ReferencedInstanceSequence=[instance])
+    setattr(copy, keyword, Sequence([*(copy.get(keyword) or ()), item]))
 
 
 def _equipment(simulation: Simulation, now: datetime) -> Dataset:
-    return _item(
-        PurposeOfReferenceCodeSequence=[_code(codes.DCM.ProcessingEquipment)],
-        Manufacturer="ISCL Node developers",
-        ManufacturerModelName="ISCL Node simulate",
-        SoftwareVersions=__version__,
-        ContributionDateTime=now.strftime("%Y%m%d%H%M%S.%f"),
-        ContributionDescription=simulation.description,
-    )
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = Sequence([provenance.coded(provenance.PROCESSING_EQUIPMENT)])
+    item.Manufacturer = provenance.NODE_MANUFACTURER
+    item.ManufacturerModelName = SIMULATOR_MODEL_NAME
+    item.SoftwareVersions = __version__
+    item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
+    item.ContributionDescription = f"Noise of {100 * simulation.dose:g}% of the dose inserted. Research software."
+    return item
 
 
-def _padding(source: Dataset, stored: npt.NDArray[Any], hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    padding = np.asarray(hu <= _IMPOSSIBLE_HU)
-    value = source.get("PixelPaddingValue")
-    if value is not None:
-        limits = sorted((int(value), int(source.get("PixelPaddingRangeLimit", value))))
-        padding |= (stored >= limits[0]) & (stored <= limits[1])
-    return padding
+def _set_pixels(copy: Dataset, source: Dataset, stored: Stored) -> None:
+    is_signed = int(copy.PixelRepresentation) == 1
+    copy.add_new("PixelData", "OW", stored.astype("<i2" if is_signed else "<u2").tobytes())
+    syntax = source.file_meta.TransferSyntaxUID if hasattr(source, "file_meta") else None
+    if syntax in LOSSY_SYNTAXES and "LossyImageCompression" not in copy:
+        copy.LossyImageCompression = "01"  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
 
 
-def _stored(hu_low: npt.NDArray[np.float32], source: Dataset) -> npt.NDArray[Any]:
-    """Stored values of the copy: rounded, clipped to the bits, the source's own where it holds padding."""
-    before = source.pixel_array
-    slope, intercept = float(source.get("RescaleSlope", 1)), float(source.get("RescaleIntercept", 0))
-    signed, bits = bool(source.PixelRepresentation), int(source.BitsStored)
-    lowest = -(2 ** (bits - 1)) if signed else 0
-    after = np.clip(np.rint((hu_low - intercept) / slope), lowest, lowest + 2**bits - 1)
-    value = source.get("PixelPaddingValue")
-    if value is not None:
-        after[after == int(value)] += 1 if int(value) < lowest + 2**bits - 1 else -1  # noise is no padding
-    padding = _padding(source, before, before * slope + intercept)
-    return np.where(padding, before, after).astype("<i2" if signed else "<u2")
-
-
-def _set_pixels(copy: Dataset, stored: npt.NDArray[Any]) -> None:
-    copy.PixelData = stored.tobytes()
-    copy["PixelData"].VR = "OW"
-
-
-def _file_meta(copy: Dataset) -> FileMetaDataset:
+def _as_file(copy: Dataset) -> FileDataset:
     meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = copy.SOPClassUID
     meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return meta
+    meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian)
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = implementation_version_name(__version__)
+    file = FileDataset("", copy, b"\0" * 128, meta, is_implicit_VR=False, is_little_endian=True)
+    # FileDataset takes its own encoding for the one of the inherited raw bytes; they are still in the source's.
+    is_implicit, is_little_endian = copy.original_encoding
+    file.set_original_encoding(is_implicit, is_little_endian, copy.original_character_set)
+    return file

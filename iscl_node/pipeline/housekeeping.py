@@ -5,6 +5,7 @@ import time
 
 import structlog
 
+from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.store.spool import Spool
@@ -52,7 +53,7 @@ class Housekeeping:
             try:
                 self.tick()
                 self.last_tick = time.monotonic()
-            except OSError as error:  # a full or vanished disk: the readiness probe tells, and it may come back
+            except (OSError, RetryLaterError) as error:  # the disk or the database: readiness tells, it may come back
                 _log.error("housekeeping.failed", fault=str(error))
 
     def tick(self) -> None:

@@ -5,7 +5,8 @@ run twice, it does the same again. Values that pass between steps are plain stri
 workflow database keeps them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from iscl_node.dicom.series import select_series
 from iscl_node.dicom.uids import INSTANCE, derived_uid
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Batch, Derivation, Peer, Rule
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.store.spool import Spool
 
 Send = Callable[[Peer, Sequence[Path]], None]
@@ -125,12 +126,26 @@ class SeriesSteps:
         self._send(self._peers[peer_name], files)
 
     def release(self, batch: Batch) -> None:
-        """Mark the batch as delivered."""
-        self._spool.release(batch)
+        """Mark the batch as delivered.
+
+        Raises
+        ------
+        RetryLaterError
+            If the disk refuses it now.
+        """
+        with _disk_refusals_retried():
+            self._spool.release(batch)
 
     def quarantine(self, batch: Batch, reason: str) -> None:
-        """Set the batch aside with a reason."""
-        self._spool.quarantine(batch, reason)
+        """Set the batch aside with a reason.
+
+        Raises
+        ------
+        RetryLaterError
+            If the disk refuses it now.
+        """
+        with _disk_refusals_retried():
+            self._spool.quarantine(batch, reason)
 
     def _rule(self, name: str) -> Rule:
         if name not in self._rules:
@@ -146,3 +161,14 @@ class SeriesSteps:
             if path.name == file_name:
                 return read_instance(path)
         raise QuarantineSeriesError(f"{file_name} is gone from the spool")
+
+
+@contextmanager
+def _disk_refusals_retried() -> Iterator[None]:
+    """A full disk may have room later; a batch that a person took away will not come back."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RetryLaterError(f"the spool cannot move the batch: {error.strerror}") from error

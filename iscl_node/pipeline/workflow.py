@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
+from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
@@ -60,9 +61,18 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         self._last_retry_seconds = last_retry_seconds
 
     def enqueue(self, batch: Batch) -> None:
-        """Start the batch's workflow; if it has one already, in whatever state, nothing happens."""
-        with SetWorkflowID(batch.workflow_id):
-            DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
+        """Start the batch's workflow; if it has one already, in whatever state, nothing happens.
+
+        Raises
+        ------
+        RetryLaterError
+            If the workflow database refuses it, for example because its disk is full.
+        """
+        try:
+            with SetWorkflowID(batch.workflow_id):
+                DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
+        except SQLAlchemyError as error:
+            raise RetryLaterError(f"the workflow database takes no batch: {type(error).__name__}") from error
 
     @DBOS.workflow(name="series")
     def run(self, series_instance_uid: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,9 +24,20 @@ RUN_ARGUMENTS = frozenset(
 )
 """What ``python -m monai.bundle run`` takes by itself."""
 
+FLAG = re.compile(r"--?(?P<name>[A-Za-z][^=]*)")
+"""What Fire takes for the name of an argument; ``-1`` is a value."""
 
-def check_arguments(bundle_root: str, configs: Sequence[str], argv: Sequence[str] | None = None) -> None:
-    """Compare the ``--name`` arguments of the command line with the keys of the configs.
+
+def check_arguments(
+    bundle_root: str,
+    configs: Sequence[str],
+    folders: Mapping[str, str] | None = None,
+    at_least: Mapping[str, Sequence[float]] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Check names and values of the arguments before anything is read.
+
+    On the command line of ``python -m monai.bundle`` a mistake ends the program with one clear line.
 
     Parameters
     ----------
@@ -33,24 +45,51 @@ def check_arguments(bundle_root: str, configs: Sequence[str], argv: Sequence[str
         Folder of the bundle.
     configs : sequence of str
         Names of the files in ``configs/`` whose keys may be overridden.
+    folders : mapping of str to str
+        Arguments that must name a folder.
+    at_least : mapping of str to (float, float)
+        Arguments with a lower bound: value and bound.
     argv : sequence of str, optional
-        Command line; the process's own by default.
+        Command line; by default that of ``python -m monai.bundle``, nothing in other programs.
 
     Raises
     ------
     ValueError
-        If a name is none of them; the message proposes the nearest.
+        If a name is unknown (the message proposes the nearest) or a value impossible.
     """
+    on_command_line = argv is None and Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
+    try:
+        _check_names(sys.argv if on_command_line else argv or (), bundle_root, configs)
+        _check_values(folders or {}, at_least or {})
+    except ValueError as error:
+        if on_command_line:
+            sys.exit(f"error: {error}")
+        raise
+
+
+def _check_names(argv: Sequence[str], bundle_root: str, configs: Sequence[str]) -> None:
     config: dict[str, Any] = {}
     for name in configs:
         config |= json.loads((Path(bundle_root) / "configs" / name).read_text())
-    for argument in sys.argv if argv is None else argv:
-        if argument.startswith("--"):
-            _check(argument[2:].partition("=")[0].replace("#", "::"), config)
+    for argument in argv:
+        flag = FLAG.match(argument)
+        if flag:
+            _check(flag["name"].replace("-", "_").replace("#", "::"), config)
+
+
+def _check_values(folders: Mapping[str, str], at_least: Mapping[str, Sequence[float]]) -> None:
+    for name, folder in folders.items():
+        if not folder:
+            raise ValueError(f"--{name} is missing; it names a folder")
+        if not Path(folder).is_dir():
+            raise ValueError(f"--{name}: {folder} is not a folder")
+    for name, (value, bound) in at_least.items():
+        if value < bound:
+            raise ValueError(f"--{name} is {value}, must be at least {bound}")
 
 
 def _check(name: str, config: Mapping[str, Any]) -> None:
-    if name in RUN_ARGUMENTS or not name or _has_path(name.split("::"), config):
+    if name in RUN_ARGUMENTS or _has_path(name.split("::"), config):
         return
     known = sorted(RUN_ARGUMENTS | {key for key in config if not key.startswith("_")})
     near = difflib.get_close_matches(name, known, n=1)

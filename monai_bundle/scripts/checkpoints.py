@@ -1,6 +1,5 @@
 """What a training leaves behind: a checkpoint to resume from and the weights to use."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ MODEL = "model.pt"
 
 
 class TrainingCheckpoints:
-    """Save after every epoch, resume from the last one.
+    """Save every so many iterations and at the end, resume from the last one.
 
-    ``checkpoint.pt`` holds every network, optimizer and counter; ``model.pt`` is the plain state dict
-    of the averaged denoiser, the form that ``models/model.pt`` has. Both appear whole or not at all.
+    ``checkpoint.pt`` holds every network, optimizer and the iteration; ``model.pt`` is the plain state
+    dict of the averaged denoiser, the form that ``models/model.pt`` has. Both appear whole or not at all.
 
     Parameters
     ----------
@@ -27,39 +26,55 @@ class TrainingCheckpoints:
     denoiser, averaged : nn.Module
         The live network and its average.
     parts : mapping of str to object
-        Everything else with a ``state_dict``.
+        Everything else with a ``state_dict``; restored in this order.
+    every : int
+        Iterations between two checkpoints.
     resume : bool
         Go on from ``checkpoint.pt`` where there is one.
     """
 
     def __init__(
-        self, folder: str, denoiser: nn.Module, averaged: nn.Module, parts: Mapping[str, Any], resume: bool = True
+        self,
+        folder: str,
+        denoiser: nn.Module,
+        averaged: nn.Module,
+        parts: Mapping[str, Any],
+        every: int,
+        resume: bool = True,
     ) -> None:
         self.folder = Path(folder)
         self.averaged = averaged
         self.parts = {"denoiser": denoiser, "averaged": averaged, **parts}
+        self.every = every
         self.resume = resume
 
     def attach(self, trainer: Trainer) -> None:
-        """Load what is there, and save at the end of every epoch of ``trainer``."""
+        """Load what is there, and save during the run of ``trainer``; to be attached after what it saves."""
         if self.resume and (self.folder / CHECKPOINT).exists():
             self.load(trainer)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_due)
 
     def load(self, trainer: Trainer) -> None:
-        """Restore every part and the epoch."""
-        checkpoint = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        """Restore every part and the iteration; the data go on from there."""
+        path = self.folder / CHECKPOINT
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint[name])
-        trainer.state.epoch = checkpoint["epoch"]
         trainer.state.iteration = checkpoint["iteration"]
         trainer.data_loader.dataset.first = checkpoint["iteration"]
+        trainer.logger.info(f"going on from {path}, iteration {checkpoint['iteration']} (--resume false starts anew)")
+
+    def save_if_due(self, trainer: Trainer) -> None:
+        """Save after every ``every`` iterations and after the last."""
+        iteration = trainer.state.iteration
+        if iteration % self.every == 0 or iteration == trainer.state.epoch_length:
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Write both files."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        counters = {"epoch": trainer.state.epoch, "iteration": trainer.state.iteration}
-        write_whole({name: part.state_dict() for name, part in self.parts.items()} | counters, self.folder / CHECKPOINT)
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        write_whole(state | {"iteration": trainer.state.iteration}, self.folder / CHECKPOINT)
         write_whole(self.averaged.module.state_dict(), self.folder / MODEL)
 
 
@@ -67,4 +82,4 @@ def write_whole(state: Mapping[str, Any], path: Path) -> None:
     """Write and rename, so that a reader or a killed run never sees half a file."""
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)

@@ -29,6 +29,20 @@ def ct_files(folder: str | Path) -> list[Path]:
     return files
 
 
+def volume_files(folder: str | Path) -> list[dict[str, str]]:
+    """The NIfTI volumes in ``folder``, sorted, as items ``{"image": path}``.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    files = sorted(str(path) for path in Path(folder).glob("*.nii*"))
+    if not files:
+        raise ValueError(f"{folder} holds no NIfTI volume (*.nii, *.nii.gz)")
+    return [{"image": path} for path in files]
+
+
 def _is_ct_image(path: Path) -> bool:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "ImageType", "Rows"])
@@ -38,10 +52,26 @@ def _is_ct_image(path: Path) -> bool:
 
 
 def read_hu(path: Path) -> np.ndarray:
-    """One CT image in HU, (H, W) float32: stored values times slope plus intercept (PS3.3 C.11.1.1.2)."""
+    """One CT image in HU, (H, W) float32: stored values times slope plus intercept (PS3.3 C.11.1.1.2).
+
+    Raises
+    ------
+    ValueError
+        If the file holds several frames or no rescale (Enhanced CT).
+    """
     dataset = pydicom.dcmread(path)
     stored = dataset.pixel_array.astype(np.float32)
+    if "RescaleSlope" not in dataset or "RescaleIntercept" not in dataset or stored.ndim != 2:
+        raise ValueError(f"{path} is no single CT slice with Rescale Slope and Intercept")
     return stored * np.float32(dataset.RescaleSlope) + np.float32(dataset.RescaleIntercept)
+
+
+def read_for_patches(path: Path) -> np.ndarray:
+    """One CT image in HU, (H, W) float32, of at least the size of a patch."""
+    image = read_hu(path)
+    if min(image.shape) < PATCH_SIZE:
+        raise ValueError(f"{path} is {image.shape[1]} x {image.shape[0]} pixels; a patch needs {PATCH_SIZE} of each")
+    return image
 
 
 class UnpairedPatches(Dataset):
@@ -75,8 +105,8 @@ class UnpairedPatches(Dataset):
         if batch_size < 2:
             raise ValueError(f"batch_size is {batch_size}; Batch-Instance Normalization needs at least 2")
         self.images = {
-            "noisy": [read_hu(path) for path in data],
-            "clean": [read_hu(path) for path in clean],
+            "noisy": [read_for_patches(path) for path in data],
+            "clean": [read_for_patches(path) for path in clean],
         }
         self.length = length
         self.first = 0  # a resumed run goes on here
@@ -128,7 +158,7 @@ def patches(image: np.ndarray, count: int, random: Random, size: int = PATCH_SIZ
 def _corner(length: int, cell: int, cells: int, size: int, random: Random) -> int:
     """A start position such that the patch's centre falls anywhere in its cell, and the patch in the image."""
     reach = length - size
-    return int(random.uniform(cell, cell + 1) / cells * (reach + 1))
+    return min(int(random.uniform(cell, cell + 1) / cells * (reach + 1)), reach)
 
 
 def turned(patch: np.ndarray, random: Random) -> np.ndarray:

@@ -7,6 +7,7 @@ from torch.nn import functional
 from .networks import Generator, NoiseExtractor
 from .window import HUWindow
 
+
 class ISCLDenoiser(nn.Module):
     r"""F and H with the HU window around them, blended as in equation (13).
 

@@ -1,15 +1,16 @@
 """The learning rate: linear per iteration, for all optimizers alike."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR
 
 
 class LinearSchedule:
     """From the optimizers' learning rate to ``final_ratio`` of it over ``iterations``, a step per iteration.
+
+    The rate is a function of the iteration alone (``torch``'s ``LinearLR`` multiplies the last rate instead
+    and restores its own length), so a resumed run may be longer or shorter than the one it goes on with.
 
     Parameters
     ----------
@@ -18,14 +19,15 @@ class LinearSchedule:
     final_ratio : float
         Last learning rate over the first; the paper's is 1e-6 / 1e-4.
     iterations : int
-        Length of the line.
+        Length of the line; behind its end the rate stays.
     """
 
     def __init__(self, optimizers: Sequence[Optimizer], final_ratio: float, iterations: int) -> None:
-        self.schedulers = [
-            LinearLR(optimizer, start_factor=1.0, end_factor=final_ratio, total_iters=iterations)
-            for optimizer in optimizers
-        ]
+        self.optimizers = optimizers
+        self.first_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+        self.final_ratio = final_ratio
+        self.iterations = iterations
+        self.iteration = 0
 
     def attach(self, engine: Engine) -> None:
         """Step after every iteration of ``engine``."""
@@ -33,14 +35,19 @@ class LinearSchedule:
 
     def step(self) -> None:
         """Move on by one iteration."""
-        for scheduler in self.schedulers:
-            scheduler.step()
+        self._go_to(self.iteration + 1)
 
-    def state_dict(self) -> dict[str, Any]:
+    def _go_to(self, iteration: int) -> None:
+        self.iteration = iteration
+        factor = 1 - (1 - self.final_ratio) * min(iteration / self.iterations, 1.0)
+        for optimizer, first_rate in zip(self.optimizers, self.first_rates, strict=True):
+            for group in optimizer.param_groups:  # loading a state replaces the groups: look them up each time
+                group["lr"] = first_rate * factor
+
+    def state_dict(self) -> dict[str, int]:
         """Where the line is, for a checkpoint."""
-        return {"schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
+        return {"iteration": self.iteration}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        for scheduler, scheduler_state in zip(self.schedulers, state["schedulers"], strict=True):
-            scheduler.load_state_dict(scheduler_state)
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a checkpoint; to be called after the optimizers have been restored, as it sets their rate."""
+        self._go_to(state["iteration"])

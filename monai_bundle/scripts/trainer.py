@@ -67,6 +67,14 @@ class ISCLTrainer(Trainer):
         self.lambda_ = lambda_
         self.fake_margin = fake_margin
 
+    def run(self) -> None:
+        """Train to the last iteration; where a checkpoint has reached it already, do nothing (ignite starts anew)."""
+        last = self.state.max_epochs * self.state.epoch_length
+        if self.state.iteration < last:
+            super().run()
+        else:
+            self.logger.info(f"nothing left to do: iteration {self.state.iteration} of {last}")
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         """F, G, H, DX, DY."""

@@ -86,10 +86,20 @@ class Node:
         The model.
     quiet_seconds : float
         When a series is closed.
+    ports : mapping of str to int
+        Instead of free ones, by section of the settings: 'scp', 'http'.
     """
 
-    def __init__(self, folder: Path, archive_port: int, bundle: Path, quiet_seconds: float = 0.5) -> None:
-        self.port, self._http_port = free_port(), free_port()
+    def __init__(
+        self,
+        folder: Path,
+        archive_port: int,
+        bundle: Path,
+        quiet_seconds: float = 0.5,
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
+        ports = {"scp": free_port(), "http": free_port(), **(ports or {})}
+        self.port, self._http_port = ports["scp"], ports["http"]
         self.bundle = bundle
         self.spool = folder / "spool"
         self._config = folder / "node.toml"
@@ -219,7 +229,9 @@ send_to = ["archive"]
 
     def files(self, state: str, series_uid: str) -> list[Path]:
         """The instances of a series in one of the spool's folders; 'outbox' is one of them."""
-        return sorted((self.spool / state / series_uid).rglob("*.dcm"))
+        # os.walk, unlike Path.rglob, takes no offence when the node moves a folder meanwhile.
+        tree = os.walk(self.spool / state / series_uid)
+        return sorted(Path(folder, name) for folder, _, names in tree for name in names if name.endswith(".dcm"))
 
     def states(self, series_uid: str) -> set[str]:
         """Where the spool holds anything of a series."""

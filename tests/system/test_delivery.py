@@ -154,3 +154,19 @@ def test_refused_series_waits_in_quarantine_until_it_is_requeued(
     assert "A900" in reasons[0]
     assert not any(stored.values())
     assert_delivered(shared_node, shared_archive, series)
+
+
+def test_batch_that_the_disk_does_not_let_go_is_released_later(
+    shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
+) -> None:
+    series = make_series(2)
+    in_the_way = shared_node.spool / "done" / series_uid_of(series)
+    in_the_way.touch()
+    send(shared_node, files_of(series))
+    shared_node.wait_for(lambda: shared_node.metric(RETRIES, {"step": "release"}) >= 1, "an attempt to release")
+
+    in_the_way.unlink()
+    wait_until_done(shared_node, series)
+
+    derived = assert_delivered(shared_node, shared_archive, series)
+    assert [shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived] == [1, 1]

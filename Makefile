@@ -1,0 +1,72 @@
+# make help lists the targets. Everything is installed into .venv; nothing outside this folder is changed,
+# but for the peers of the tests, which make test installs with apt-get when it runs as root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARCHIVE ?= embedded
+PEERS := dcmtk orthanc prometheus
+
+# In CI nothing may be skipped: the tests fail where a peer is missing.
+export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
+
+.PHONY: help install demo test check bench test-long peers
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.installed ## Install the node into .venv
+
+demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (ARCHIVE=embedded or another that the demo knows)
+	@$(BIN)/iscl-node demo --archive $(ARCHIVE)
+
+test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests with their coverage floor
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
+
+check: $(VENV)/.installed-dev ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench ## Times as ratios, side by side (nothing else should run on the machine)
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,rounds
+
+test-long: $(VENV)/.installed-dev peers ## The tests that are too long for every change
+	@$(BIN)/python -m pytest -m long || { status=$$?; [ $$status -eq 5 ] && echo "No test is marked long yet." || exit $$status; }
+
+peers:
+	@missing=""; for package in $(PEERS); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing$$missing for the tests"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "NOTE: not installed:$$missing. Tests that need them are skipped; run make test as root on Debian, or install them."; \
+	fi
+
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; Python 3.11 or newer is needed" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); virtualenv --quiet -p $(PYTHON) $(VENV) 2>/dev/null; } || \
+		{ rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing ISCL Node into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing ISCL Node and its tests' tools into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@$(PIP) -e '.[dev,bench]'
+	@touch $@

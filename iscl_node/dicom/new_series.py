@@ -1,0 +1,162 @@
+"""Builds a CT series from a volume that came without DICOM attributes: what is not known stays empty."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID
+from iscl_node.domain import CT_IMAGE_STORAGE
+
+Volume = npt.NDArray[np.int16]
+
+_FROM_THE_FRONT_AND_THE_RIGHT: Final = [1, 0, 0, 0, 1, 0]
+"""Image Orientation (Patient) of rows that run to the patient's left and columns that run to the back."""
+
+
+@dataclass(frozen=True)
+class NewSeries:
+    """What is known of a volume.
+
+    Parameters
+    ----------
+    volume_hu : int16 array, shape (S, H, W)
+        Hounsfield units, from the feet to the head, from the front to the back, from the right to the left.
+    spacing_mm : tuple of float
+        Distance of slices, of rows, of columns, in mm.
+    patient_name, patient_id : str
+        As in Patient Name and Patient ID.
+    body_part : str
+        A defined term of PS3.16 Annex L, for example ``HEAD``.
+    description : str
+        Study and Series Description, at most 64 characters.
+    taken_at : datetime
+        Date and time of study, series and content.
+    """
+
+    volume_hu: Volume
+    spacing_mm: tuple[float, float, float]
+    patient_name: str
+    patient_id: str
+    body_part: str
+    description: str
+    taken_at: datetime
+
+    def uid(self, role: str) -> UID:
+        """Compute a UID (PS3.5 B.2): the same for the same volume, patient and role."""
+        digest = hashlib.sha256("\n".join(("iscl-node new series", self.patient_id, role)).encode())
+        digest.update(np.ascontiguousarray(self.volume_hu).data)
+        return UID(f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}")
+
+
+def new_series(series: NewSeries) -> Iterator[FileDataset]:
+    """Build the CT Image Storage instances of a volume, from the feet to the head.
+
+    Yields
+    ------
+    FileDataset
+        With file meta information, native Explicit VR Little Endian, ready for ``derived.encode``.
+    """
+    shared = _shared(series)
+    for index, slice_hu in enumerate(series.volume_hu):
+        dataset = Dataset({tag: shared[tag] for tag in shared.keys()})  # noqa: SIM118 - iterating gives elements
+        _set_slice(dataset, series, index, slice_hu)
+        yield _as_file(dataset)
+
+
+def _shared(series: NewSeries) -> Dataset:
+    return _dataset(**_patient_and_study(series), **_series_and_equipment(series), **_image(series))
+
+
+def _dataset(**attributes: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def _patient_and_study(series: NewSeries) -> dict[str, Any]:
+    return {
+        "PatientName": series.patient_name,
+        "PatientID": series.patient_id,
+        "PatientBirthDate": "",
+        "PatientSex": "",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "The volume came without any attribute of its patient",
+        "StudyInstanceUID": series.uid("study"),
+        "StudyDate": series.taken_at.strftime("%Y%m%d"),
+        "StudyTime": series.taken_at.strftime("%H%M%S"),
+        "StudyID": "1",
+        "StudyDescription": series.description,
+        "AccessionNumber": "",
+        "ReferringPhysicianName": "",
+    }
+
+
+def _series_and_equipment(series: NewSeries) -> dict[str, Any]:
+    return {
+        "Modality": "CT",
+        "SeriesInstanceUID": series.uid("series"),
+        "SeriesNumber": 1,
+        "SeriesDate": series.taken_at.strftime("%Y%m%d"),
+        "SeriesTime": series.taken_at.strftime("%H%M%S"),
+        "SeriesDescription": series.description,
+        "BodyPartExamined": series.body_part,
+        "PatientPosition": "HFS",
+        "FrameOfReferenceUID": series.uid("frame of reference"),
+        "PositionReferenceIndicator": "",
+        "Manufacturer": "",
+    }
+
+
+def _image(series: NewSeries) -> dict[str, Any]:
+    """Return what the images share; a stored value is a value in HU."""
+    return {
+        "SOPClassUID": CT_IMAGE_STORAGE,
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "ContentDate": series.taken_at.strftime("%Y%m%d"),
+        "ContentTime": series.taken_at.strftime("%H%M%S"),
+        "AcquisitionNumber": 1,
+        "KVP": None,
+        "SliceThickness": series.spacing_mm[0],
+        "PixelSpacing": list(series.spacing_mm[1:]),
+        "ImageOrientationPatient": _FROM_THE_FRONT_AND_THE_RIGHT,
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": series.volume_hu.shape[1],
+        "Columns": series.volume_hu.shape[2],
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 1,
+        "RescaleIntercept": 0,
+        "RescaleSlope": 1,
+        "RescaleType": "HU",
+        "WindowCenter": 40,
+        "WindowWidth": 400,
+    }
+
+
+def _set_slice(dataset: Dataset, series: NewSeries, index: int, slice_hu: npt.NDArray[np.int16]) -> None:
+    between, rows, columns = series.spacing_mm
+    height, width = slice_hu.shape
+    dataset.SOPInstanceUID = series.uid(f"instance {index}")
+    dataset.InstanceNumber = index + 1
+    corner = (-columns * (width - 1) / 2, -rows * (height - 1) / 2, between * index)
+    dataset.ImagePositionPatient = [round(coordinate, 4) for coordinate in corner]
+    dataset.add_new("PixelData", "OW", slice_hu.astype("<i2").tobytes())
+
+
+def _as_file(dataset: Dataset) -> FileDataset:
+    file_meta = FileMetaDataset()
+    file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    return FileDataset("", dataset, b"\0" * 128, file_meta, is_implicit_VR=False, is_little_endian=True)

@@ -1,0 +1,159 @@
+"""The bundle's commands as a user types them, on synthetic CT: train, resume, denoise, check, export."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import monai
+import nibabel
+import numpy as np
+import pytest
+import torch
+from factories import ct_dataset, part10, soft_tissue
+from monai.bundle import ConfigWorkflow
+
+from monai_bundle.scripts.denoiser import ISCLDenoiser
+
+REPOSITORY = Path(__file__).parents[2]
+BUNDLE = REPOSITORY / "monai_bundle"
+
+
+def monai_bundle(*arguments: str, cwd: Path = BUNDLE) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m monai.bundle`` and return what it did."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``clean`` and ``noisy`` of CT slices, ``volumes`` with one NIfTI file."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, seed in (("clean", 0), ("noisy", 10)):
+        (folder / name).mkdir()
+        for number in range(2):
+            dataset = ct_dataset(soft_tissue(seed=seed + number, side=80), InstanceNumber=number + 1)
+            (folder / name / f"{number}.dcm").write_bytes(part10(dataset))
+    (folder / "volumes").mkdir()
+    volume = np.random.default_rng(0).normal(0, 300, (20, 22, 3)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([0.7, 0.8, 5.0, 1.0])), folder / "volumes" / "case.nii.gz")
+    return folder
+
+
+def train(data: Path, iterations: int, output: Path, *more: str, cwd: Path = BUNDLE) -> str:
+    done = monai_bundle(
+        *("run", "training", *more, "--clean_dir", str(data / "clean"), "--noisy_dir", str(data / "noisy")),
+        *("--max_iterations", str(iterations), "--checkpoint_iterations", "2", "--batch_size", "2"),
+        *("--output_dir", str(output)),
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output of a training of four iterations, started from the root of the repository."""
+    folder = tmp_path_factory.mktemp("trained")
+    paths = ("--bundle_root", "--meta_file", "--config_file")
+    names = ("monai_bundle", "monai_bundle/configs/metadata.json", "monai_bundle/configs/train.json")
+    train(data, 4, folder, *(word for pair in zip(paths, names, strict=True) for word in pair), cwd=REPOSITORY)
+    return folder
+
+
+def test_training_from_the_repository_resumes_inside_the_bundle(data: Path, trained: Path) -> None:
+    first = torch.load(trained / "checkpoint.pt", weights_only=True)
+    assert first["iteration"] == 4
+    assert first["averaged"]["n_averaged"] == 3  # from iteration int(0.6 * 4) on
+    assert first["d_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
+
+    log = train(data, 6, trained, "--config_file", "configs/train.json")
+    assert f"going on from {trained / 'checkpoint.pt'}, iteration 4" in log
+    resumed = torch.load(trained / "checkpoint.pt", weights_only=True)
+    assert resumed["iteration"] == 6
+    assert resumed["d_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
+    assert not torch.equal(first["denoiser"]["f.1.weight"], resumed["denoiser"]["f.1.weight"])
+    assert any(path.name.startswith("events.out.tfevents") for path in trained.iterdir())
+
+
+def test_mistake_ends_the_run_with_one_line() -> None:
+    done = monai_bundle("run", "training", "--config_file", "configs/train.json", "--max_iteration", "3")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: --max_iteration is no argument of this bundle; did you mean --max_iterations?"
+    )
+
+
+def test_inference_denoises_every_slice(data: Path, trained: Path, tmp_path: Path) -> None:
+    done = monai_bundle(
+        *("run", "--config_file", "configs/inference.json", "--dataset_dir", str(data / "volumes")),
+        *("--output_dir", str(tmp_path), "--checkpoint", str(trained / "model.pt")),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    given, denoised = (nibabel.load(path) for path in (data / "volumes/case.nii.gz", tmp_path / "case_denoised.nii.gz"))
+    np.testing.assert_allclose(denoised.affine, given.affine)
+    slices = torch.from_numpy(np.moveaxis(given.get_fdata(dtype=np.float32), 2, 0))[:, None]
+    network = ISCLDenoiser().eval()
+    network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
+    with torch.no_grad():
+        expected = torch.cat([network(image[None]) for image in slices])[:, 0]
+    result = np.moveaxis(denoised.get_fdata(dtype=np.float32), 2, 0)
+    np.testing.assert_allclose(result, expected.numpy(), rtol=0, atol=1e-2)
+
+
+def test_network_takes_and_gives_what_the_metadata_say() -> None:
+    done = monai_bundle(
+        *("verify_net_in_out", "--net_id", "network_def", "--any", "64"),
+        *("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "data shape of network is verified with no error" in done.stdout
+
+
+def test_export_is_the_same_network(trained: Path, tmp_path: Path) -> None:
+    done = monai_bundle(
+        *("ckpt_export", "network_def", "--filepath", str(tmp_path / "model.ts"), "--ckpt_file"),
+        *(str(trained / "model.pt"), "--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    network = ISCLDenoiser().eval()
+    network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
+    image = torch.randn(1, 1, 30, 33, generator=torch.Generator().manual_seed(0)) * 300
+    with torch.no_grad():
+        exported = torch.jit.load(tmp_path / "model.ts")(image)
+        torch.testing.assert_close(exported, network(image), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "config"), [("train", "train.json"), ("infer", "inference.json")])
+def test_monai_finds_every_property(
+    kind: str, config: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    folders = {"clean_dir": str(data / "clean"), "noisy_dir": str(data / "noisy")} if kind == "train" else {}
+    workflow = ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / config),
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        workflow_type=kind,
+        bundle_root=str(BUNDLE),
+        output_dir=str(tmp_path),
+        **(folders or {"dataset_dir": str(data / "volumes")}),
+    )
+    workflow.initialize()
+    assert not workflow.check_properties()
+
+
+def test_metadata_hold_what_the_schema_asks() -> None:
+    """Required keys of meta_schema_20240725.json (no network here to fetch it)."""
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    required = "schema version monai_version pytorch_version numpy_version required_packages_version task description"
+    assert not set(f"{required} authors copyright network_data_format name changelog".split()) - metadata.keys()
+    assert metadata["version"] in metadata["changelog"]
+    assert metadata["monai_version"] == monai.__version__
+    tensor = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
+    ports = metadata["network_data_format"]
+    assert tensor <= ports["inputs"]["image"].keys()
+    assert tensor <= ports["outputs"]["pred"].keys()
+    assert isinstance(metadata["supported_apps"], dict)
+    assert all(isinstance(reference, str) for reference in metadata["references"])

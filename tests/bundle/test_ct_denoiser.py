@@ -1,0 +1,69 @@
+"""The bundle's ``network_def``: HU in, HU out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.window import PROFILES, HUWindow
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> ISCLDenoiser:
+    torch.manual_seed(0)
+    return ISCLDenoiser().eval()
+
+
+def ct(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3)) * 300
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_window_maps_its_ends_to_one(profile: str) -> None:
+    window = HUWindow.of_profile(profile)
+    low, high = PROFILES[profile]
+    assert window.to_unit(torch.tensor([low - 1, low, (low + high) / 2, high, high + 1])).tolist() == [-1, -1, 0, 1, 1]
+    assert window.to_hu(torch.tensor([-1.0, 0, 1])).tolist() == [low, (low + high) / 2, high]
+
+
+def test_unknown_profile_is_named() -> None:
+    with pytest.raises(ValueError, match="'head' is unknown; there are abdomen, chest"):
+        ISCLDenoiser(profile="head")
+
+
+def test_output_is_equation_13_within_the_window(denoiser: ISCLDenoiser) -> None:
+    image = ct(1, 1, 8, 12)
+    with torch.no_grad():
+        x = (image.clip(-160, 240) - 40) / 200
+        blend = (0.5 * denoiser.f(x) + 0.5 * (x - denoiser.h(x))).clip(-1, 1) * 200 + 40
+        result = denoiser(image)
+    inside = (image >= -160) & (image <= 240)
+    assert inside.any()
+    assert not inside.all()
+    torch.testing.assert_close(result[inside], blend[inside], rtol=0, atol=1e-2)  # H amplifies the rounding of x
+    assert torch.equal(result[~inside], image[~inside])
+    assert ((result >= -160) & (result <= 240))[inside].all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 63), (66, 65)])
+def test_any_size(denoiser: ISCLDenoiser, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        result = denoiser(ct(1, 1, *size))
+    assert result.shape == (1, 1, *size)
+    assert result.dtype == torch.float32
+    assert torch.isfinite(result).all()
+
+
+def test_image_does_not_depend_on_its_neighbours(denoiser: ISCLDenoiser) -> None:
+    images = ct(3, 1, 21, 20)
+    with torch.no_grad():
+        together = denoiser(images)
+        alone = torch.cat([denoiser(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-2)  # convolutions of other batch sizes round otherwise
+
+
+def test_torchscript_gives_the_same_for_another_size(denoiser: ISCLDenoiser) -> None:
+    scripted = torch.jit.script(denoiser)
+    with torch.no_grad():
+        for image in (ct(1, 1, 16, 16), ct(2, 1, 9, 14)):
+            torch.testing.assert_close(scripted(image), denoiser(image), rtol=0, atol=1e-3)

@@ -1,0 +1,109 @@
+"""The learning rate, the weight average and the checkpoints of a training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from tiny_training import TinyTraining
+from torch import Tensor
+from torch.optim import RAdam
+from torch.optim.swa_utils import AveragedModel
+
+from monai_bundle.scripts.averaging import WeightAveraging
+from monai_bundle.scripts.checkpoints import CHECKPOINT, MODEL
+from monai_bundle.scripts.schedule import LinearSchedule
+
+
+def schedule(iterations: int) -> LinearSchedule:
+    optimizers = [RAdam([torch.zeros(1, requires_grad=True)], lr=1e-4) for _ in range(2)]
+    return LinearSchedule(optimizers, 0.01, iterations)
+
+
+def rates(line: LinearSchedule) -> list[float]:
+    return [optimizer.param_groups[0]["lr"] for optimizer in line.optimizers]
+
+
+def test_learning_rate_goes_from_first_to_last_in_a_line() -> None:
+    line = schedule(4)
+    seen = [rates(line)]
+    for _ in range(5):
+        line.step()
+        seen.append(rates(line))
+    expected = [1e-4, 7.525e-5, 5.05e-5, 2.575e-5, 1e-6, 1e-6]
+    assert seen == [pytest.approx([rate, rate], rel=1e-12) for rate in expected]
+
+
+def test_resumed_line_has_its_own_length() -> None:
+    short, longer = schedule(4), schedule(8)
+    for _ in range(4):
+        short.step()
+    longer.load_state_dict(short.state_dict())
+    assert rates(longer) == pytest.approx([5.05e-5] * 2)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 5])
+def test_average_is_the_mean_from_the_start_iteration(start: int) -> None:
+    network = torch.nn.Linear(3, 1)
+    snapshots: list[Tensor] = []
+
+    def step(_: Engine, __: int) -> None:
+        with torch.no_grad():
+            network.weight.normal_()
+        snapshots.append(network.weight.detach().clone())
+
+    engine, averaged = Engine(step), AveragedModel(network)
+    WeightAveraging(averaged, network, start).attach(engine)
+    engine.run(range(5))
+    expected = torch.stack(snapshots[max(start, 1) - 1 :]).mean(0)
+    torch.testing.assert_close(averaged.module.weight.detach(), expected)
+
+
+def interrupted(training: TinyTraining, iteration: int) -> TinyTraining:
+    """End the run after an iteration, as a kill would."""
+    training.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=iteration), training.trainer.terminate)
+    return training
+
+
+def assert_same(a: TinyTraining, b: TinyTraining) -> None:
+    torch.testing.assert_close(a.weights(), b.weights(), rtol=0, atol=0)
+    torch.testing.assert_close(a.averaged.state_dict(), b.averaged.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("every", "stop", "lost"), [(2, 2, 0), (2, 3, 1), (3, 5, 2)])
+def test_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, every: int, stop: int, lost: int) -> None:
+    whole = TinyTraining(7).with_checkpoints(str(tmp_path / "whole"), every)
+    whole.trainer.run()
+    interrupted(TinyTraining(7).with_checkpoints(str(tmp_path / "parts"), every), stop).trainer.run()
+    resumed = TinyTraining(7).with_checkpoints(str(tmp_path / "parts"), every)
+    resumed.trainer.run()
+    assert resumed.trainer.state.iteration == 7
+    assert resumed.dataset.drawn[0] == stop - lost
+    assert len(resumed.dataset.drawn) == 7 - (stop - lost)
+    assert_same(whole, resumed)
+
+
+def test_resumed_training_may_be_longer(tmp_path: Path) -> None:
+    TinyTraining(3).with_checkpoints(str(tmp_path)).trainer.run()
+    resumed = TinyTraining(5).with_checkpoints(str(tmp_path))
+    resumed.trainer.run()
+    assert resumed.dataset.drawn == [3, 4]
+    assert resumed.optimizers["fg"].param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["iteration"] == 5
+
+
+def test_finished_training_is_left_alone(tmp_path: Path) -> None:
+    first = TinyTraining(3).with_checkpoints(str(tmp_path))
+    first.trainer.run()
+    again = TinyTraining(3).with_checkpoints(str(tmp_path))
+    again.trainer.run()
+    assert again.dataset.drawn == []
+    assert_same(first, again)
+
+
+def test_model_file_is_the_average(tmp_path: Path) -> None:
+    training = TinyTraining(3).with_checkpoints(str(tmp_path))
+    training.trainer.run()
+    state = torch.load(tmp_path / MODEL, weights_only=True)
+    torch.testing.assert_close(state, dict(training.averaged.module.state_dict()), rtol=0, atol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, MODEL]

@@ -1,0 +1,173 @@
+"""A bundle becomes a denoiser, or is refused with a reason."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories import soft_tissue
+from small_bundle import write_bundle
+
+from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.denoise.bundle_digest import bundle_digest
+from iscl_node.denoise.denoiser import blend
+from iscl_node.domain import ModelIdentity
+from iscl_node.errors import ConfigurationError
+from iscl_node.settings import INSTALLED_BUNDLE
+
+HU = (soft_tissue(side=16) - 1024).astype(np.float32)
+
+SHIFT = """
+from torch import nn
+from .amount import AMOUNT
+
+class Shift(nn.Module):
+    def __init__(self, profile, factor=1.0):
+        super().__init__()
+        self.shift = AMOUNT[profile] * factor
+
+    def forward(self, image):
+        return image + self.shift
+"""
+
+
+def shifting_bundle(folder: Path, amount: float, **arguments: object) -> Path:
+    """A bundle whose own scripts add ``amount`` HU in profile 'abdomen', twice as much in 'chest'."""
+    network_def = {"_target_": "scripts.shift.Shift", "profile": "@profile", **arguments}
+    bundle = write_bundle(folder, network_def, profile="abdomen")
+    scripts = bundle / "scripts"
+    scripts.mkdir()
+    (scripts / "__init__.py").touch()
+    (scripts / "amount.py").write_text(f"AMOUNT = {{'abdomen': {amount}, 'chest': {2 * amount}}}")
+    (scripts / "shift.py").write_text(SHIFT)
+    for weights in ("model.pt", "chest.pt"):
+        torch.save({}, bundle / "models" / weights)
+    return bundle
+
+
+def test_an_identity_gives_back_what_it_gets(identity_bundle: Path) -> None:
+    denoiser = load_bundle(identity_bundle, "abdomen", "cpu")
+    denoised = denoiser.denoise(HU)
+    np.testing.assert_array_equal(denoised, HU)
+    assert denoised.dtype == np.float32
+    assert denoiser.model == ModelIdentity("identity", "1.0.0", bundle_digest(identity_bundle))
+
+
+def test_an_image_of_another_type_and_layout_is_taken(identity_bundle: Path) -> None:
+    image = np.asfortranarray(HU.astype(np.float64))[::-1]
+    denoised = load_bundle(identity_bundle, "abdomen", "cpu").denoise(image)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(denoised, image)
+
+
+def test_the_trusted_bundle_is_taken_and_another_is_not(identity_bundle: Path) -> None:
+    digest = bundle_digest(identity_bundle)
+    load_bundle(identity_bundle, "abdomen", "cpu", digest)
+    (identity_bundle / "configs" / "added.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=rf"the settings trust {digest}"):
+        load_bundle(identity_bundle, "abdomen", "cpu", digest)
+
+
+def test_no_code_of_an_untrusted_bundle_runs(tmp_path: Path) -> None:
+    bundle = shifting_bundle(tmp_path / "bundle", 1)
+    (bundle / "scripts" / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ConfigurationError, match="the settings trust"):
+        load_bundle(bundle, "abdomen", "cpu", "0" * 64)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["__pycache__/a.pyc", "runs/log.txt", "eval/ct.nii", ".cache"])
+def test_what_a_run_leaves_behind_does_not_change_the_digest(identity_bundle: Path, name: str) -> None:
+    before = bundle_digest(identity_bundle)
+    path = identity_bundle / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert bundle_digest(identity_bundle) == before
+
+
+def test_a_renamed_file_changes_the_digest(identity_bundle: Path) -> None:
+    before = bundle_digest(identity_bundle)
+    (identity_bundle / "models" / "chest.pt").rename(identity_bundle / "models" / "head.pt")
+    assert bundle_digest(identity_bundle) != before
+
+
+def test_each_profile_has_its_weights_and_its_network(tmp_path: Path) -> None:
+    bundle = shifting_bundle(tmp_path / "bundle", 10)
+    np.testing.assert_array_equal(load_bundle(bundle, "abdomen", "cpu").denoise(HU), HU + 10)
+    np.testing.assert_array_equal(load_bundle(bundle, "chest", "cpu").denoise(HU), HU + 20)
+
+
+def test_two_bundles_live_side_by_side(tmp_path: Path) -> None:
+    small = load_bundle(shifting_bundle(tmp_path / "small", 1), "abdomen", "cpu")
+    large = load_bundle(shifting_bundle(tmp_path / "large", 100), "abdomen", "cpu")
+    np.testing.assert_array_equal(small.denoise(HU), HU + 1)
+    np.testing.assert_array_equal(large.denoise(HU), HU + 100)
+
+
+@pytest.mark.parametrize("value", ["$__import__('os').getpid()", "%other.json", "@secret", "@nowhere"])
+def test_an_argument_that_is_code_or_nothing_is_refused(tmp_path: Path, value: str) -> None:
+    bundle = shifting_bundle(tmp_path / "bundle", 1, factor=value)
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config | {"secret": "$1 + 1"}))
+    with pytest.raises(ConfigurationError, match="plain arguments"):
+        load_bundle(bundle, "abdomen", "cpu")
+
+
+@pytest.mark.parametrize("weights", [None, b"", b"not weights", "wrong"], ids=["missing", "empty", "foreign", "wrong"])
+def test_weights_that_do_not_fit_are_refused(identity_bundle: Path, weights: bytes | str | None) -> None:
+    path = identity_bundle / "models" / "chest.pt"
+    path.unlink()
+    if isinstance(weights, bytes):
+        path.write_bytes(weights)
+    elif weights:
+        torch.save({"weight": torch.zeros(1)}, path)
+    with pytest.raises(ConfigurationError, match=r"chest\.pt: no weights of this network"):
+        load_bundle(identity_bundle, "chest", "cpu")
+
+
+def test_weights_that_hold_code_are_refused(identity_bundle: Path) -> None:
+    torch.save({"weight": Path("pickled")}, identity_bundle / "models" / "model.pt")
+    with pytest.raises(ConfigurationError, match="no weights of this network"):
+        load_bundle(identity_bundle, "abdomen", "cpu")
+
+
+@pytest.mark.parametrize("target", ["torch.nn.Nothing", "nowhere.Network", "scripts.shift.Shift", "Identity", ""])
+def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, target: str) -> None:
+    bundle = write_bundle(tmp_path / "bundle", {"_target_": target})
+    with pytest.raises(ConfigurationError, match="network_def"):
+        load_bundle(bundle, "abdomen", "cpu")
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is no bundle"):
+        load_bundle(tmp_path, "abdomen", "cpu")
+
+
+def test_a_config_that_is_no_json_is_named(identity_bundle: Path) -> None:
+    (identity_bundle / "configs" / "metadata.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"metadata\.json"):
+        load_bundle(identity_bundle, "abdomen", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_cuda_device_is_named(identity_bundle: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'auto' takes the CPU"):
+        load_bundle(identity_bundle, "abdomen", "cuda")
+
+
+def test_the_installed_bundle_denoises() -> None:
+    denoiser = load_bundle(INSTALLED_BUNDLE, "abdomen", "cpu")
+    denoised = denoiser.denoise(HU)
+    assert denoised.shape == HU.shape
+    assert np.isfinite(denoised).all()
+    outside = HU < -1000  # below any window of the abdomen: comes out as it went in
+    np.testing.assert_array_equal(denoised[outside], HU[outside])
+    assert not np.array_equal(denoised, HU)
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(0, 10.0), (0.25, 7.5), (1, 0.0)])
+def test_strength_is_the_share_of_the_noise_that_is_removed(strength: float, expected: float) -> None:
+    source, denoised = np.full((2, 2), 10, np.float32), np.zeros((2, 2), np.float32)
+    blended = blend(source, denoised, strength)
+    np.testing.assert_array_equal(blended, np.full((2, 2), expected, np.float32))
+    assert blended.dtype == np.float32

@@ -1,0 +1,211 @@
+"""The commands: what they print, and their exit codes."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import Result
+from factories import ct_dataset, part10
+from typer.testing import CliRunner
+
+from iscl_node import __version__
+from iscl_node.cli import app
+from iscl_node.denoise.bundle_digest import bundle_digest
+from iscl_node.dicom.header import read_header
+from iscl_node.domain import Batch
+from iscl_node.store.spool import Spool
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+NEED_SETTINGS = ["serve", "status", "check"]
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    yield
+    structlog.reset_defaults()  # every command configures the logging of its process
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def config(tmp_path: Path, spool: Spool, identity_bundle: Path) -> Path:
+    """Settings with a spool, a bundle and a destination that is down."""
+    file = tmp_path / "iscl-node.toml"
+    file.write_text(
+        f"spool_dir = '{spool.root}'\n[bundle]\npath = '{identity_bundle}'\ndevice = 'cpu'\n"
+        "[[peers]]\nname = 'pacs'\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = 1\nmay = ['receive']\n"
+        "[[rules]]\nname = 'CT'\nsend_to = ['pacs']\n"
+    )
+    return file
+
+
+@pytest.fixture
+def quarantined(spool: Spool) -> Batch:
+    data = part10(ct_dataset())
+    header = read_header(data)
+    spool.store(header, data)
+    batch = spool.close(header.series_instance_uid, datetime.now(UTC))
+    spool.quarantine(batch, "no rule matches; see [[rules]]")
+    return batch
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    assert {"serve", "denoise", "simulate", "status", "requeue", "check", "echo"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"{command} [OPTIONS]" in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == __version__
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert run("paint").exit_code == 2
+    assert run("denoise").exit_code == 2
+    assert run("echo", "127.0.0.1", "99999").exit_code == 2
+
+
+@pytest.mark.parametrize("command", NEED_SETTINGS)
+def test_a_missing_settings_file_is_exit_code_2(command: str, tmp_path: Path) -> None:
+    result = run(command, "--config", tmp_path / "nowhere.toml")
+    assert result.exit_code == 2
+    assert "no such settings file" in result.stderr
+
+
+@pytest.mark.parametrize("command", NEED_SETTINGS)
+def test_wrong_settings_are_exit_code_2_and_every_fault_is_shown(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "iscl-node.toml"
+    file.write_text("[scp]\nport = 0\nprot = 1")
+    result = run(command, "--config", file)
+    assert result.exit_code == 2
+    assert "scp.port" in result.stderr
+    assert "scp.prot" in result.stderr
+
+
+def test_settings_without_rules_do_not_serve_and_the_message_keeps_its_brackets(tmp_path: Path) -> None:
+    file = tmp_path / "iscl-node.toml"
+    file.write_text(f"spool_dir = '{tmp_path / 'spool'}'")
+    result = run("serve", "--config", file)
+    assert result.exit_code == 2
+    assert "the settings have no [[rules]]" in result.stderr
+
+
+def test_status_of_an_empty_spool(config: Path) -> None:
+    result = run("status", "--config", config)
+    assert result.exit_code == 0
+    assert "quarantine" in result.stdout
+
+
+def test_status_for_machines(config: Path, quarantined: Batch) -> None:
+    result = run("status", "--config", config, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "batches": {"open": 0, "closed": 0, "done": 0, "quarantine": 1},
+        "quarantine": [
+            {
+                "series": quarantined.series_instance_uid,
+                "batch": quarantined.key,
+                "reason": "no rule matches; see [[rules]]",
+            }
+        ],
+    }
+
+
+def test_status_tells_why_a_series_is_in_quarantine(config: Path, quarantined: Batch) -> None:
+    result = run("status", "--config", config)
+    assert f"{quarantined.series_instance_uid} {quarantined.key}: no rule matches; see [[rules]]" in result.stdout
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["no-folder", "another-folder"])
+def test_status_without_a_spool_is_exit_code_2(config: Path, tmp_path: Path, made: bool) -> None:
+    other = tmp_path / "other"
+    if made:
+        other.mkdir()
+    config.write_text(f"spool_dir = '{other}'")
+    result = run("status", "--config", config)
+    assert result.exit_code == 2
+    assert "there is no spool" in result.stderr
+
+
+def test_requeue_gives_a_series_another_try(config: Path, quarantined: Batch, spool: Spool) -> None:
+    result = run("requeue", quarantined.series_instance_uid, "--config", config)
+    assert result.exit_code == 0
+    assert "1 batch(es) requeued" in result.stdout
+    assert len(spool.closed_batches()) == 1
+
+
+@pytest.mark.parametrize("series", ["1.2.3", "../../etc"])
+def test_requeue_of_a_series_that_is_not_in_quarantine_is_exit_code_2(config: Path, series: str) -> None:
+    result = run("requeue", series, "--config", config)
+    assert result.exit_code == 2
+    assert "in quarantine" in result.stderr
+
+
+def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: Path) -> None:
+    result = run("check", "--config", config, "--json")
+    assert result.exit_code == 1, result.output
+    report = json.loads(result.stdout)
+    assert report["settings"] == "good"
+    assert bundle_digest(identity_bundle) in report["bundle, profile abdomen"]
+    assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
+
+
+def test_echo_of_a_peer_that_is_down_is_exit_code_1() -> None:
+    result = run("echo", "127.0.0.1", "1")
+    assert result.exit_code == 1
+    assert "failed" in result.stderr
+
+
+def test_denoise_writes_a_derived_series(
+    write_series: Callable[..., Path], tmp_path: Path, identity_bundle: Path
+) -> None:
+    result = run("denoise", write_series(2), tmp_path / "out", "--bundle", identity_bundle, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "2 instances written, 0 series refused" in result.stdout
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
+
+
+def test_denoise_of_a_missing_folder_is_exit_code_2(tmp_path: Path) -> None:
+    result = run("denoise", tmp_path / "nowhere", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "is not a folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--strength", "2"), ("--device", "tpu"), ("--profile", "x"), ("--suffix", "s" * 65)]
+)
+def test_denoise_with_a_wrong_option_is_exit_code_2(
+    write_series: Callable[..., Path], tmp_path: Path, option: str, value: str, identity_bundle: Path
+) -> None:
+    result = run("denoise", write_series(1), tmp_path / "out", "--bundle", identity_bundle, option, value)
+    assert result.exit_code == 2, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_series_is_exit_code_1(write_series: Callable[..., Path], tmp_path: Path) -> None:
+    source = write_series(1, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    result = run("simulate", source, tmp_path / "out", "--dose", "0.5", "--workers", "1")
+    assert result.exit_code == 1
+    assert "refused" in result.stderr
+
+
+@pytest.mark.parametrize("dose", ["2", "0", "-1", "nan"])
+def test_simulate_with_an_impossible_dose_is_exit_code_2(
+    write_series: Callable[..., Path], tmp_path: Path, dose: str
+) -> None:
+    result = run("simulate", write_series(1), tmp_path / "out", "--dose", dose)
+    assert result.exit_code == 2
+    assert "above 0 and at most 1" in result.stderr

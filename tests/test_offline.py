@@ -1,0 +1,93 @@
+"""Folders in, folders out."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from factories import ROOT
+
+from iscl_node.dicom.folder import SkippedFile
+from iscl_node.errors import ConfigurationError
+from iscl_node.offline import Denoising, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
+
+WriteSeries = Callable[..., Path]
+
+
+@pytest.fixture
+def denoising(identity_bundle: Path) -> Denoising:
+    return Denoising(identity_bundle, "abdomen", 1.0, " ISCL", "cpu")
+
+
+def by_position(folder: Path) -> list[pydicom.FileDataset]:
+    instances = [pydicom.dcmread(path) for path in folder.rglob("*.dcm")]
+    return sorted(instances, key=lambda instance: float(instance.ImagePositionPatient[2]))
+
+
+def test_an_identity_gives_the_same_pixels_under_a_new_identity(
+    write_series: WriteSeries, tmp_path: Path, denoising: Denoising
+) -> None:
+    source, target = write_series(3), tmp_path / "out"
+
+    outcomes = list(denoise_folder(source, target, denoising))
+
+    assert [type(outcome) for outcome in outcomes] == [WrittenInstance] * 3
+    for before, after in zip(by_position(source), by_position(target), strict=True):
+        np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
+        assert after.SOPInstanceUID != before.SOPInstanceUID
+        assert after.SeriesDescription == "THORAX ISCL"
+        assert Path(str(after.filename)).parent.name == after.SeriesInstanceUID
+
+
+def test_the_same_work_gives_the_same_names(write_series: WriteSeries, tmp_path: Path, denoising: Denoising) -> None:
+    source = write_series(2)
+    list(denoise_folder(source, tmp_path / "one", denoising))
+    list(denoise_folder(source, tmp_path / "two", denoising))
+    names = [{path.name for path in (tmp_path / each).rglob("*.dcm")} for each in ("one", "two")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 2
+
+
+def test_a_series_that_is_no_ct_is_refused_and_the_others_go_on(
+    write_series: WriteSeries, tmp_path: Path, denoising: Denoising
+) -> None:
+    source = write_series(2)
+    write_series(
+        1, folder="series/mr", Modality="MR", SeriesInstanceUID=f"{ROOT}.99", SOPClassUID="1.2.840.10008.5.1.4.1.1.4"
+    )
+    (source / "notes.txt").write_text("no DICOM")
+
+    outcomes = list(denoise_folder(source, tmp_path / "out", denoising))
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, RefusedSeries)]
+    skipped = [outcome for outcome in outcomes if isinstance(outcome, SkippedFile)]
+    assert [each.series_instance_uid for each in refused] == [f"{ROOT}.99"]
+    assert [each.path.name for each in skipped] == ["notes.txt"]
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
+
+
+def simulation(source: Path, target: Path) -> Iterator[object]:
+    return simulate_folder(source, target, dose=0.25, seed=0, workers=1)
+
+
+def test_a_simulated_copy_has_more_noise_and_says_so(write_series: WriteSeries, tmp_path: Path) -> None:
+    source, target = write_series(1), tmp_path / "out"
+
+    assert len(list(simulation(source, target))) == 1
+
+    (before,), (after,) = by_position(source), by_position(target)
+    assert after.pixel_array.std() > before.pixel_array.std()
+    assert "25%" in after.SeriesDescription
+    assert after.SyntheticData == "YES"
+
+
+def test_wrong_folders_are_named(write_series: WriteSeries, tmp_path: Path) -> None:
+    source = write_series(1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match="is not a folder"):
+        list(simulation(tmp_path / "nowhere", tmp_path / "out"))
+    with pytest.raises(ConfigurationError, match="holds no DICOM"):
+        list(simulation(tmp_path / "empty", tmp_path / "out"))
+    with pytest.raises(ConfigurationError, match="would be read as input"):
+        list(simulation(source, source / "out"))

@@ -1,0 +1,100 @@
+"""The settings: one file and the environment, all faults at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iscl_node.errors import ConfigurationError
+from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
+
+PEER = '[[peers]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nmay = ["receive"]\n'
+RULE = '[[rules]]\nname = "CT"\nsend_to = ["pacs"]\n'
+
+Load = Callable[[str], Settings]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str) -> Settings:
+        file = tmp_path / "iscl-node.toml"
+        file.write_text(text)
+        return load_settings(file)
+
+    return load
+
+
+def test_an_empty_file_gives_the_documented_defaults(load: Load) -> None:
+    settings = load("")
+    assert (settings.scp.ae_title, settings.scp.port) == ("ISCL_NODE", 11112)
+    assert (settings.http.host, settings.http.port) == ("127.0.0.1", 9464)
+    assert settings.spool_dir == Path("spool")
+    assert settings.database_url == "sqlite:///spool/workflows.sqlite"
+    assert settings.bundle.path == INSTALLED_BUNDLE
+    assert not settings.scp.accept_unknown_peers
+    assert settings.peers == settings.rules == ()
+
+
+def test_the_database_follows_the_spool(load: Load) -> None:
+    assert load('spool_dir = "/data/spool"').database_url == "sqlite:////data/spool/workflows.sqlite"
+    assert load('database_url = "postgresql://user@host/node"').database_url == "postgresql://user@host/node"
+
+
+def test_the_environment_wins_and_leaves_its_neighbours(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCL_NODE__SCP__PORT", "11113")
+    monkeypatch.setenv("ISCL_NODE__SPOOL_DIR", "/elsewhere")
+
+    settings = load('spool_dir = "here"\n[scp]\nae_title = "CT_NODE"\nport = 104')
+
+    assert settings.scp.port == 11113
+    assert settings.scp.ae_title == "CT_NODE"
+    assert settings.spool_dir == Path("/elsewhere")
+    assert settings.database_url == "sqlite:////elsewhere/workflows.sqlite"
+
+
+def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
+    settings = load(PEER + RULE + 'when = { Modality = "CT" }\nstrength = 0.5')
+    (peer,), (rule,) = settings.known_peers(), settings.known_rules()
+    assert (peer.name, peer.may_store, peer.may_receive) == ("pacs", False, True)
+    assert (rule.when, rule.strength, rule.profile, rule.suffix) == ({"Modality": "CT"}, 0.5, "abdomen", " ISCL")
+    assert rule.send_to == ("pacs",)
+
+
+def test_all_faults_are_told_at_once(load: Load) -> None:
+    text = '[scp]\nport = 0\nae_title = "much too long an AE title"\n[bundle]\ndevice = "tpu"\n[delivery]\nretries = 3'
+    with pytest.raises(ConfigurationError, match=r"4 fault\(s\)") as caught:
+        load(text)
+    for key in ("scp.port", "scp.ae_title", "bundle.device", "delivery.retries"):
+        assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour = 'blue'", "colour"),
+        ("[scp]\nprot = 104", r"scp\.prot"),
+        (PEER + RULE.replace("pacs", "vault"), "sends to 'vault'"),
+        (PEER.replace("receive", "store") + RULE, "may 'receive'"),
+        (PEER + PEER, "same name"),
+        (PEER + RULE + "strength = 1.5", r"rules\.0\.strength"),
+        (PEER.replace("ORTHANC", "A\\\\B"), r"peers\.0\.ae_title"),
+        ("database_url = 'mysql://host/node'", "database_url"),
+        ("[bundle]\ndigest = 'abc'", r"bundle\.digest"),
+        ("scp = 3", "scp"),
+        ("[scp\nport = 1", "iscl-node.toml"),
+    ],
+)
+def test_a_fault_is_named(load: Load, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: no such settings file"):
+        load_settings(tmp_path / "nowhere.toml")
+
+
+def test_settings_do_not_change(load: Load) -> None:
+    settings = load("")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.scp.port = 1  # type: ignore[misc]  # what the test is about
