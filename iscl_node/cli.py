@@ -156,6 +156,7 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
 def demo(
     folder: Annotated[Path, typer.Option(help="For everything the demo makes and downloads.")] = Path("demo"),
     archive: Annotated[str, typer.Option(envvar="ARCHIVE", help="embedded or orthanc.")] = "embedded",
+    dose: Annotated[float, typer.Option(help="Of the low-dose series: a fraction, above 0 and below 1.")] = 0.25,
     slices: Annotated[int | None, typer.Option(min=1, help="Only so many, from the middle of the head.")] = None,
 ) -> None:
     """Send a real head CT at low dose through a node of its own into an archive, and measure what came back."""
@@ -167,7 +168,9 @@ def demo(
     with _reported(), _err.status("demo") as shown:
         if archive not in set(ArchiveKind):
             raise ConfigurationError(f"--archive is {archive!r}; it is {' or '.join(ArchiveKind)}")
-        result = demonstrate(Options(folder, ArchiveKind(archive), slices), _Terminal(shown))
+        if not 0 < dose < 1:
+            raise ConfigurationError(f"--dose is {dose}; it is a fraction above 0 and below 1")
+        result = demonstrate(Options(folder, ArchiveKind(archive), dose, slices), _Terminal(shown))
     _out.print(stage_table(result), quality_table(result))
     _out.print(f"derived series: {result.workplace.archive}", highlight=False, soft_wrap=True)
     _out.print(f"report: {result.workplace.report}", highlight=False, soft_wrap=True)

@@ -23,7 +23,6 @@ from iscl_node.metrics import Metrics
 from iscl_node.network.storage_scu import send
 from iscl_node.offline import RefusedSeries, WrittenInstance, simulate_folder
 
-DOSE = 0.25
 _SEED = 0
 _PROCESSES = 2
 
@@ -33,11 +32,24 @@ Source = Callable[[Path, Callable[[str], None]], HeadCt]
 
 @dataclass(frozen=True)
 class Options:
-    """What ``iscl-node demo`` is asked for; ``slices`` None takes all."""
+    """What ``iscl-node demo`` is asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything the demonstration makes.
+    archive : ArchiveKind
+        Which archive takes the derived series.
+    dose : float
+        Of the low-dose series, as a fraction of the normal dose.
+    slices : int, optional
+        How many, from the middle; None takes all.
+    """
 
     folder: Path
     archive: ArchiveKind
-    slices: int | None
+    dose: float
+    slices: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,8 @@ class Demonstrated:
     ----------
     slices : int
         How many the series has; the derived one has as many.
+    dose : float
+        Of the low-dose series, as a fraction of the normal dose.
     stages : tuple of Stage
         In their order.
     work : Work
@@ -61,6 +75,7 @@ class Demonstrated:
     """
 
     slices: int
+    dose: float
     stages: tuple[Stage, ...]
     work: Work
     normal_mean: MeanHu
@@ -88,20 +103,22 @@ def demonstrate(options: Options, narrator: Narrator, source: Source = obtain_he
     narrator.note(f"{len(head.volume_hu)} slices: {head.origin}")
     with watch.stage("make a DICOM series of it"):
         write_normal_dose(head, workplace.normal_dose)
-    with watch.stage(f"simulate {100 * DOSE:g}% of the dose"):
-        _simulate(workplace, narrator)
+    with watch.stage(f"simulate {100 * options.dose:g}% of the dose"):
+        _simulate(workplace, options.dose, narrator)
     work = _through_the_node(options.archive, workplace, watch, narrator)
     with watch.stage("measure"):
         normal, low, denoised = volumes = _volumes(workplace)
         before, after = measure(low, normal), measure(denoised, normal)
     with watch.stage("draw the report"):
         _draw(workplace, head.origin, volumes)
-    return Demonstrated(len(normal), watch.stages, work, mean_hu(normal, normal), before, after, workplace)
+    return Demonstrated(
+        len(normal), options.dose, watch.stages, work, mean_hu(normal, normal), before, after, workplace
+    )
 
 
-def _simulate(workplace: Workplace, narrator: Narrator) -> None:
+def _simulate(workplace: Workplace, dose: float, narrator: Narrator) -> None:
     written = 0
-    for outcome in simulate_folder(workplace.normal_dose, workplace.low_dose, DOSE, _SEED, _PROCESSES):
+    for outcome in simulate_folder(workplace.normal_dose, workplace.low_dose, dose, _SEED, _PROCESSES):
         if isinstance(outcome, WrittenInstance):
             written += 1
             narrator.progress(f"low dose: {written} slices")

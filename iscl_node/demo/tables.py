@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from iscl_node.demo.demonstration import DOSE, Demonstrated
+from iscl_node.demo.demonstration import Demonstrated
 
 
 def stage_table(result: Demonstrated) -> Table:
@@ -22,7 +22,7 @@ def stage_table(result: Demonstrated) -> Table:
 def quality_table(result: Demonstrated) -> Table:
     """Before and after, against the normal dose."""
     low, after, normal = result.before, result.after, result.normal_mean
-    table = Table("", "normal dose", f"low dose ({100 * DOSE:g}%)", "denoised", "change", title="Image quality")
+    table = Table("", "normal dose", f"low dose ({100 * result.dose:g}%)", "denoised", "change", title="Image quality")
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("slices", *[str(result.slices)] * 3, "")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -50,9 +51,12 @@ class NewSeries:
 
     def uid(self, role: str) -> UID:
         """Compute a UID (PS3.5 B.2): the same for the same volume, patient and role."""
-        digest = hashlib.sha256("\n".join(("iscl-node new series", self.patient_id, role)).encode())
-        digest.update(np.ascontiguousarray(self.volume_hu).data)
-        return UID(f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}")
+        name = "\n".join(("iscl-node new series", self.patient_id, role, self._volume_digest))
+        return UID(f"2.25.{int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], 'big')}")
+
+    @cached_property
+    def _volume_digest(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.volume_hu).data).hexdigest()
 
 
 def new_series(series: NewSeries) -> Iterator[FileDataset]:

@@ -56,15 +56,15 @@ def test_misspelt_argument_is_refused(argument: str, near: str | None) -> None:
 
 
 def test_folders_are_named_by_their_argument(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^--clean_dir is missing; it names a folder$"):
+    with pytest.raises(ValueError, match=r"^--clean_dir is missing; it names a folder$"):
         check_arguments(str(BUNDLE), ["train.json"], folders={"clean_dir": ""}, argv=[])
-    with pytest.raises(ValueError, match="^--noisy_dir: .*nowhere is not a folder$"):
+    with pytest.raises(ValueError, match=r"^--noisy_dir: .*nowhere is not a folder$"):
         check_arguments(str(BUNDLE), [], folders={"a": str(tmp_path), "noisy_dir": f"{tmp_path}/nowhere"}, argv=[])
 
 
 def test_bounds_are_named_by_their_argument() -> None:
     check_arguments(str(BUNDLE), [], at_least={"batch_size": (2, 2)}, argv=[])
-    with pytest.raises(ValueError, match="^--batch_size is 1, must be at least 2$"):
+    with pytest.raises(ValueError, match=r"^--batch_size is 1, must be at least 2$"):
         check_arguments(str(BUNDLE), [], at_least={"batch_size": (1, 2)}, argv=[])
 
 
@@ -72,7 +72,7 @@ def test_mistake_on_the_command_line_is_one_line(monkeypatch: pytest.MonkeyPatch
     program = str(Path(monai.bundle.__file__).parent / "__main__.py")
     monkeypatch.setattr(sys, "argv", [program, "run", "training", "--bach_size", "4"])
     with pytest.raises(
-        SystemExit, match="^error: --bach_size is no argument of this bundle; did you mean --batch_size"
+        SystemExit, match=r"^error: --bach_size is no argument of this bundle; did you mean --batch_size"
     ):
         check_arguments(str(BUNDLE), ["train.json"])
 

@@ -52,7 +52,7 @@ def test_hu_is_exact() -> None:
 
 
 def test_image_without_rescale_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="raw.dcm is no single CT slice"):
+    with pytest.raises(ValueError, match=r"raw\.dcm is no single CT slice"):
         read_hu(written(tmp_path, "raw.dcm", RescaleSlope=None, RescaleIntercept=None))
 
 
