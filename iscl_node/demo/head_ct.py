@@ -6,7 +6,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +35,12 @@ class HeadCt:
         Hounsfield units, from the feet to the head, from the front to the back, from the right to the left.
     spacing_mm : tuple of float
         Distance of slices, of rows, of columns, in mm.
-    saved_at : datetime
-        When the file was made; the day of the scan is not told.
     origin : str
         Where it comes from, in words.
     """
 
     volume_hu: Volume
     spacing_mm: tuple[float, float, float]
-    saved_at: datetime
     origin: str
 
     def middle(self, count: int | None) -> "HeadCt":
@@ -95,11 +91,10 @@ def read_invesalius(project: Path) -> HeadCt:
             raw = _content(archive, members[facts["matrix"]["filename"]])
         matrix = np.frombuffer(raw, dtype=facts["matrix"]["dtype"]).reshape(facts["matrix"]["shape"])
         columns, rows, between = (float(value) for value in facts["spacing"])
-        saved_at = datetime.fromisoformat(facts["date"]).replace(microsecond=0)
     except (OSError, tarfile.TarError, plistlib.InvalidFileException, KeyError, TypeError, ValueError) as error:
         raise DemoError(f"{project} is no CT project of InVesalius: {error}") from error
     volume = np.ascontiguousarray(matrix[:, ::-1].astype(np.int16))
-    return HeadCt(volume, (between, rows, columns), saved_at, f"head CT of Debian's {_PACKAGE} ({project.name})")
+    return HeadCt(volume, (between, rows, columns), f"head CT of Debian's {_PACKAGE} ({project.name})")
 
 
 def read_slice(path: Path) -> HeadCt:
@@ -108,8 +103,7 @@ def read_slice(path: Path) -> HeadCt:
     volume = np.maximum(np.rint(to_hu(instance)), _AIR_HU).astype(np.int16)[np.newaxis]
     rows, columns = (float(value) for value in instance.PixelSpacing)
     spacing_mm = (float(instance.SliceThickness), rows, columns)
-    saved_at = datetime.strptime(str(instance.StudyDate), "%Y%m%d")
-    return HeadCt(volume, spacing_mm, saved_at, f"one head CT slice of PyPI's {_PYPI_PACKAGE} ({path.name})")
+    return HeadCt(volume, spacing_mm, f"one head CT slice of PyPI's {_PYPI_PACKAGE} ({path.name})")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -1,5 +1,6 @@
 """How near an image is to the normal dose: PSNR, SSIM, noise, and whether the mean Hounsfield units stay."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ WINDOW_HU = (-160.0, 240.0)
 """Where PSNR and SSIM look; what is outside is clipped. Their data range is its width, 400 HU."""
 SOFT_TISSUE_HU = (-20.0, 100.0)
 """Brain, muscle, fluid."""
+LEAST_BODY = 0.05
+"""A slice with a smaller share of body pixels says nothing of image quality: clipped, it may even be equal."""
 BLOCK = 8
 """Pixels along a block of the noise estimate."""
 
@@ -40,7 +43,7 @@ class Quality:
     Parameters
     ----------
     psnr_db, ssim : float
-        Mean over the slices, in the window.
+        Mean over the slices with enough body (`LEAST_BODY`), in the window; not a number if there is none.
     noise_hu : float
         See `noise_against`.
     mean : MeanHu
@@ -62,10 +65,11 @@ def measure(image_hu: Volume, normal_hu: Volume) -> Quality:
         Hounsfield units; H and W at least 7, the side of SSIM's window.
     """
     width = WINDOW_HU[1] - WINDOW_HU[0]
-    pairs = [(_windowed(normal), _windowed(image)) for normal, image in zip(normal_hu, image_hu, strict=True)]
+    chosen = (normal_hu > WINDOW_HU[0]).mean(axis=(1, 2)) >= LEAST_BODY
+    pairs = list(zip(_windowed(normal_hu[chosen]), _windowed(image_hu[chosen]), strict=True))
     return Quality(
-        float(np.mean([peak_signal_noise_ratio(*pair, data_range=width) for pair in pairs])),
-        float(np.mean([structural_similarity(*pair, data_range=width) for pair in pairs])),
+        _average([peak_signal_noise_ratio(*pair, data_range=width) for pair in pairs]),
+        _average([structural_similarity(*pair, data_range=width) for pair in pairs]),
         noise_against(image_hu, normal_hu),
         mean_hu(image_hu, normal_hu),
     )
@@ -100,8 +104,12 @@ def noise_against(image_hu: Volume, normal_hu: Volume) -> float:
     return float(np.median(_blocks(image_hu - normal_hu)[chosen].std(axis=-1)))
 
 
-def _windowed(slice_hu: Volume) -> Volume:
-    return np.clip(slice_hu, *WINDOW_HU)
+def _windowed(image_hu: Volume) -> Volume:
+    return np.clip(image_hu, *WINDOW_HU)
+
+
+def _average(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _mean(image_hu: Volume, mask: Mask) -> float:

@@ -19,7 +19,7 @@ def write_normal_dose(head: HeadCt, folder: Path) -> None:
     """Write the head CT as a DICOM series of the patient ``DEMO^HEAD``."""
     folder.mkdir(parents=True)
     description = "Head CT, normal dose"
-    series = NewSeries(head.volume_hu, head.spacing_mm, "DEMO^HEAD", "DEMO", "HEAD", description, head.saved_at)
+    series = NewSeries(head.volume_hu, head.spacing_mm, "DEMO^HEAD", "DEMO", "HEAD", description)
     for instance in new_series(series):
         path = folder / f"{instance.SOPInstanceUID}.dcm"
         path.write_bytes(encode(instance))

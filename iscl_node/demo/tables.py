@@ -32,9 +32,9 @@ def quality_table(result: Demonstrated) -> Table:
     _add(table, "mean of the body, HU", normal.body, low.mean.body, after.mean.body, 2)
     _add(table, "mean of soft tissue, HU", normal.tissue, low.mean.tissue, after.mean.tissue, 2)
     table.caption = (
-        "PSNR and SSIM: mean over the slices, in the window from -160 to 240 HU. Noise: median standard deviation of "
-        "the difference to the normal dose over 8 x 8 blocks of soft tissue. Body: above -160 HU in the normal dose; "
-        "soft tissue: within the window there."
+        "PSNR and SSIM: in the window from -160 to 240 HU, mean over the slices of which the body fills 5% or more. "
+        "Noise: median standard deviation of the difference to the normal dose over 8 x 8 blocks of soft tissue. "
+        "Body: above -160 HU in the normal dose; soft tissue: within the window there."
     )
     return table
 

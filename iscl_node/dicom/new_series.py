@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -37,8 +36,6 @@ class NewSeries:
         A defined term of PS3.16 Annex L, for example ``HEAD``.
     description : str
         Study and Series Description, at most 64 characters.
-    taken_at : datetime
-        Date and time of study, series and content.
     """
 
     volume_hu: Volume
@@ -47,7 +44,6 @@ class NewSeries:
     patient_id: str
     body_part: str
     description: str
-    taken_at: datetime
 
     def uid(self, role: str) -> UID:
         """Compute a UID (PS3.5 B.2): the same for the same volume, patient and role."""
@@ -94,8 +90,8 @@ def _patient_and_study(series: NewSeries) -> dict[str, Any]:
         "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": "The volume came without any attribute of its patient",
         "StudyInstanceUID": series.uid("study"),
-        "StudyDate": series.taken_at.strftime("%Y%m%d"),
-        "StudyTime": series.taken_at.strftime("%H%M%S"),
+        "StudyDate": "",
+        "StudyTime": "",
         "StudyID": "1",
         "StudyDescription": series.description,
         "AccessionNumber": "",
@@ -108,8 +104,6 @@ def _series_and_equipment(series: NewSeries) -> dict[str, Any]:
         "Modality": "CT",
         "SeriesInstanceUID": series.uid("series"),
         "SeriesNumber": 1,
-        "SeriesDate": series.taken_at.strftime("%Y%m%d"),
-        "SeriesTime": series.taken_at.strftime("%H%M%S"),
         "SeriesDescription": series.description,
         "BodyPartExamined": series.body_part,
         "PatientPosition": "HFS",
@@ -124,8 +118,8 @@ def _image(series: NewSeries) -> dict[str, Any]:
     return {
         "SOPClassUID": CT_IMAGE_STORAGE,
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-        "ContentDate": series.taken_at.strftime("%Y%m%d"),
-        "ContentTime": series.taken_at.strftime("%H%M%S"),
+        "ContentDate": "",
+        "ContentTime": "",
         "AcquisitionNumber": 1,
         "KVP": None,
         "SliceThickness": series.spacing_mm[0],

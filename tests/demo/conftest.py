@@ -1,7 +1,5 @@
 """A head made of numbers, for the demonstration's tests."""
 
-from datetime import datetime
-
 import numpy as np
 import pytest
 
@@ -16,4 +14,4 @@ def head() -> HeadCt:
     slice_hu = np.where(radius < 24, 35, np.where(radius < 28, 900, -1000))
     noise = np.random.default_rng(0).normal(0, 4, (6, 64, 64))
     volume = np.rint(slice_hu + noise).astype(np.int16)
-    return HeadCt(volume, (1.5, 0.957, 0.957), datetime(2012, 9, 14, 15, 12, 8), "a head made of numbers")
+    return HeadCt(volume, (1.5, 0.957, 0.957), "a head made of numbers")

@@ -42,6 +42,15 @@ def test_what_is_outside_the_window_does_not_count() -> None:
     assert measure(image, normal).psnr_db == pytest.approx(20 * np.log10(400 / 40) + 10 * np.log10(256))
 
 
+def test_a_slice_without_a_body_does_not_count(normal: np.ndarray) -> None:
+    air = np.full((1, 64, 64), -1000, np.float32)
+    image = noisy(normal, 10)
+    alone, beside = measure(image, normal), measure(np.concatenate([image, air]), np.concatenate([normal, air]))
+    assert beside.psnr_db == alone.psnr_db
+    assert beside.ssim == alone.ssim
+    assert np.isnan(measure(air, air).psnr_db)
+
+
 def test_less_noise_is_nearer_to_the_normal_dose(normal: np.ndarray) -> None:
     worse, better = measure(noisy(normal, 20), normal), measure(noisy(normal, 10), normal)
     assert better.psnr_db > worse.psnr_db + 5

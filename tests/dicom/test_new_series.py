@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from io import BytesIO
 
 import numpy as np
@@ -19,13 +18,13 @@ from iscl_node.dicom.volume import to_hu
 @pytest.fixture
 def series() -> NewSeries:
     volume = np.random.default_rng(0).integers(-1024, 3000, (3, 16, 24)).astype(np.int16)
-    taken_at = datetime(2012, 9, 14, 15, 12, 8)
-    return NewSeries(volume, (1.5, 0.8, 0.9570312), "DEMO^HEAD", "DEMO", "HEAD", "Head CT", taken_at)
+    return NewSeries(volume, (1.5, 0.8, 0.9570312), "DEMO^HEAD", "DEMO", "HEAD", "Head CT")
 
 
 def test_every_instance_is_valid(series: NewSeries, complaints: Callable[[bytes], Counter[str]]) -> None:
     for instance in new_series(series):
-        assert not complaints(encode(instance))
+        # The only warnings are about the date and time of the study, which nobody knows.
+        assert all("Study Date" in each or "Study Time" in each for each in complaints(encode(instance)))
 
 
 def test_the_node_takes_it_as_one_series_with_the_same_values(series: NewSeries) -> None:
