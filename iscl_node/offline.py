@@ -1,5 +1,6 @@
 """Folders in, folders out: the same denoising and simulation as in the node, without network and spool."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from iscl_node.dicom.derived import derive, encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.quality import judge
 from iscl_node.dicom.series import select_series
-from iscl_node.dicom.simulated import Simulation, simulated
+from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
@@ -25,18 +26,25 @@ from iscl_node.simulation.series import Slice, low_dose_series
 class WrittenInstance:
     """One instance written."""
 
-    path: Path
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class FinishedSeries:
+    """A series that is complete in the target folder."""
+
+    instances: int
 
 
 @dataclass(frozen=True)
 class RefusedSeries:
-    """A series of which nothing was written, and why."""
+    """A series of which nothing is left in the target folder, and why."""
 
     series_instance_uid: str
     reason: str
 
 
-Outcome = WrittenInstance | RefusedSeries | SkippedFile
+Outcome = WrittenInstance | FinishedSeries | RefusedSeries | SkippedFile
 
 Make = Callable[[Sequence[Instance]], Iterator[Instance]]
 """From the instances of a series to the new ones."""
@@ -105,7 +113,7 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
     now = datetime.now().astimezone()
 
     def copies(instances: Sequence[Instance]) -> Iterator[Instance]:
-        slices = (Slice(str(i.SOPInstanceUID), to_hu(i), float(i.PixelSpacing[0])) for i in instances)
+        slices = (Slice(str(i.SOPInstanceUID), to_hu(i), projectable_spacing_mm(i)) for i in instances)
         for instance, low in zip(instances, low_dose_series(slices, dose, seed, scanner, workers), strict=True):
             yield simulated(instance, low, simulation, now)
 
@@ -118,11 +126,18 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
         raise ConfigurationError(f"{source} holds no DICOM instances")
     yield from content.skipped
     for series_uid, datasets in content.series.items():
+        part = target / f"{series_uid}.part"
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         try:
             for instance in make(select_series(datasets)):
-                yield WrittenInstance(_write(instance, target))
+                _write(instance, part)
+                yield WrittenInstance(str(instance.SOPInstanceUID))
         except QuarantineSeriesError as error:
+            shutil.rmtree(part, ignore_errors=True)
             yield RefusedSeries(series_uid, str(error))
+        else:
+            _finish(part, target / str(instance.SeriesInstanceUID))
+            yield FinishedSeries(len(datasets))
 
 
 def _check_folders(source: Path, target: Path) -> None:
@@ -132,9 +147,13 @@ def _check_folders(source: Path, target: Path) -> None:
         raise ConfigurationError(f"{target} lies in {source}: the result would be read as input the next time")
 
 
-def _write(instance: Instance, target: Path) -> Path:
-    folder = target / str(instance.SeriesInstanceUID)
+def _write(instance: Instance, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{instance.SOPInstanceUID}.dcm"
-    path.write_bytes(encode(instance))
-    return path
+    (folder / f"{instance.SOPInstanceUID}.dcm").write_bytes(encode(instance))
+
+
+def _finish(part: Path, folder: Path) -> None:
+    """Give the folder of a complete series its name; an older one of the same series is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)

@@ -1,16 +1,18 @@
 """Folders in, folders out."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from factories import ROOT
+from small_bundle import write_bundle
 
 from iscl_node.dicom.folder import SkippedFile
 from iscl_node.errors import ConfigurationError
-from iscl_node.offline import Denoising, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
+from iscl_node.offline import Denoising, FinishedSeries, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
 
 WriteSeries = Callable[..., Path]
 
@@ -32,7 +34,8 @@ def test_an_identity_gives_the_same_pixels_under_a_new_identity(
 
     outcomes = list(denoise_folder(source, target, denoising))
 
-    assert [type(outcome) for outcome in outcomes] == [WrittenInstance] * 3
+    assert [type(outcome) for outcome in outcomes] == [WrittenInstance] * 3 + [FinishedSeries]
+    assert outcomes[-1] == FinishedSeries(3)
     for before, after in zip(by_position(source), by_position(target), strict=True):
         np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
         assert after.SOPInstanceUID != before.SOPInstanceUID
@@ -67,6 +70,30 @@ def test_a_series_that_is_no_ct_is_refused_and_the_others_go_on(
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
 
 
+def test_of_a_series_whose_second_slice_is_not_plausible_nothing_stays(
+    write_series: WriteSeries, tmp_path: Path, denoising: Denoising
+) -> None:
+    source, target = write_series(3), tmp_path / "out"
+    _, second, _ = by_position(source)
+    second.RescaleIntercept += 200  # soft tissue of 200 HU, which the bundle makes 80 HU
+    second.save_as(str(second.filename))
+
+    outcomes = list(denoise_folder(source, target, replace(denoising, bundle=clipping_bundle(tmp_path / "clipping"))))
+
+    assert [type(outcome) for outcome in outcomes] == [WrittenInstance, RefusedSeries]
+    assert "soft tissue moved" in outcomes[1].reason
+    assert not list(target.iterdir())
+
+
+def clipping_bundle(folder: Path) -> Path:
+    """A bundle that clips to 80 HU, for the profile abdomen."""
+    import torch
+
+    bundle = write_bundle(folder, {"_target_": "torch.nn.Hardtanh", "min_val": -2000, "max_val": 80})
+    torch.save({}, bundle / "models" / "model.pt")
+    return bundle
+
+
 def simulation(source: Path, target: Path) -> Iterator[object]:
     return simulate_folder(source, target, dose=0.25, seed=0, workers=1)
 
@@ -74,12 +101,22 @@ def simulation(source: Path, target: Path) -> Iterator[object]:
 def test_a_simulated_copy_has_more_noise_and_says_so(write_series: WriteSeries, tmp_path: Path) -> None:
     source, target = write_series(1), tmp_path / "out"
 
-    assert len(list(simulation(source, target))) == 1
+    assert list(simulation(source, target))[-1] == FinishedSeries(1)
 
     (before,), (after,) = by_position(source), by_position(target)
     assert after.pixel_array.std() > before.pixel_array.std()
     assert "25%" in after.SeriesDescription
     assert after.SyntheticData == "YES"
+
+
+def test_a_coronal_series_is_not_simulated(write_series: WriteSeries, tmp_path: Path) -> None:
+    source, target = write_series(2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), tmp_path / "out"
+
+    (refused,) = simulation(source, target)
+
+    assert isinstance(refused, RefusedSeries)
+    assert "coronal" in refused.reason
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_wrong_folders_are_named(write_series: WriteSeries, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
 
-from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID
+from iscl_node.dicom.writing import as_file, set_pixels
 from iscl_node.domain import CT_IMAGE_STORAGE
 
 Volume = npt.NDArray[np.int16]
@@ -67,7 +67,7 @@ def new_series(series: NewSeries) -> Iterator[FileDataset]:
     for index, slice_hu in enumerate(series.volume_hu):
         dataset = Dataset({tag: shared[tag] for tag in shared.keys()})  # noqa: SIM118 - iterating gives elements
         _set_slice(dataset, series, index, slice_hu)
-        yield _as_file(dataset)
+        yield as_file(dataset, version=None)
 
 
 def _shared(series: NewSeries) -> Dataset:
@@ -148,13 +148,4 @@ def _set_slice(dataset: Dataset, series: NewSeries, index: int, slice_hu: npt.ND
     dataset.InstanceNumber = index + 1
     corner = (-columns * (width - 1) / 2, -rows * (height - 1) / 2, between * index)
     dataset.ImagePositionPatient = [round(coordinate, 4) for coordinate in corner]
-    dataset.add_new("PixelData", "OW", slice_hu.astype("<i2").tobytes())
-
-
-def _as_file(dataset: Dataset) -> FileDataset:
-    file_meta = FileMetaDataset()
-    file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    return FileDataset("", dataset, b"\0" * 128, file_meta, is_implicit_VR=False, is_little_endian=True)
+    set_pixels(dataset, slice_hu.astype(np.int32))

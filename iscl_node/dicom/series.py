@@ -76,6 +76,15 @@ def series_facts(instances: Sequence[Dataset]) -> SeriesFacts:
     )
 
 
+def numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
+    """Return the numbers of an attribute, or None where it is absent, empty, or not what it should be."""
+    try:
+        values = [float(value) for value in np.atleast_1d(dataset.get(keyword))]
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
+
+
 def _is_localizer(dataset: Dataset) -> bool:
     return "LOCALIZER" in (dataset.get("ImageType") or ())
 
@@ -131,16 +140,16 @@ def _check_together(instances: Sequence[Dataset]) -> None:
 
 def _ordered(instances: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
     positions = _positions_mm(instances)
-    numbers = [_number(instance, "InstanceNumber") or 0.0 for instance in instances]
-    first = numbers if positions is None else positions
-    keys = [(first[i], numbers[i], str(instance.SOPInstanceUID)) for i, instance in enumerate(instances)]
+    counted = [_number(instance, "InstanceNumber") or 0.0 for instance in instances]
+    first = counted if positions is None else positions
+    keys = [(first[i], counted[i], str(instance.SOPInstanceUID)) for i, instance in enumerate(instances)]
     return tuple(instances[i] for i in sorted(range(len(instances)), key=keys.__getitem__))
 
 
 def _positions_mm(instances: Sequence[Dataset]) -> list[float] | None:
     """Return each slice's position along the first one's normal (PS3.3 C.7.6.2.1.1), or None if one is unknown."""
-    orientation = _numbers(instances[0], "ImageOrientationPatient", 6)
-    corners = [_numbers(instance, "ImagePositionPatient", 3) for instance in instances]
+    orientation = numbers(instances[0], "ImageOrientationPatient", 6)
+    corners = [numbers(instance, "ImagePositionPatient", 3) for instance in instances]
     if orientation is None or any(corner is None for corner in corners):
         return None
     normal = np.cross(orientation[:3], orientation[3:])
@@ -148,14 +157,5 @@ def _positions_mm(instances: Sequence[Dataset]) -> list[float] | None:
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
-    numbers = _numbers(dataset, keyword, 1)
-    return None if numbers is None else numbers[0]
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
-    """Return the numbers of an attribute, or None where it is absent, empty, or not what it should be."""
-    try:
-        numbers = [float(value) for value in np.atleast_1d(dataset.get(keyword))]
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+    values = numbers(dataset, keyword, 1)
+    return None if values is None else values[0]

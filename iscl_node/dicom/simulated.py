@@ -6,22 +6,34 @@ Derivation Description, Contributing Equipment and Synthetic Data (0008,001C), w
 came from a detector.
 """
 
-import hashlib
-import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from iscl_node import __version__
 from iscl_node.dicom import provenance
-from iscl_node.dicom.derived import IS_MAX, LOSSY_SYNTAXES, series_description
 from iscl_node.dicom.inherited import inherited
-from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, implementation_version_name
-from iscl_node.dicom.volume import Mask, Slice, Stored, padding_mask, stored_values, to_hu, to_stored
+from iscl_node.dicom.series import numbers
+from iscl_node.dicom.uids import hashed_uid
+from iscl_node.dicom.volume import Mask, Slice, padding_mask, stored_values, to_hu, to_stored
+from iscl_node.dicom.writing import (
+    append_item,
+    as_file,
+    as_written,
+    derived_image_type,
+    keep_loss_history,
+    name_source,
+    series_description,
+    series_number,
+    set_pixels,
+    set_times,
+)
+from iscl_node.errors import QuarantineSeriesError
 
 ADDITION: Final = ("113042", "DCM", "Pixel by pixel addition")
 """CID 7203: the noise is added to the slice."""
@@ -34,6 +46,10 @@ _STALE: Final = ("SmallestImagePixelValue", "LargestImagePixelValue", "InstanceC
 _OUTSIDE_HU: Final = -1500.0
 """At or below this neither tissue nor noisy air is meant, but the area outside the scanner's circle: some scanners
 give it no Pixel Padding Value."""
+
+_SQUARE_TOLERANCE: Final = 1e-3
+"""By how much, relatively, the pixel spacings of a slice with square pixels may differ."""
+_LEAST_AXIAL_COSINE: Final = float(np.cos(np.pi / 4))
 
 
 @dataclass(frozen=True)
@@ -67,11 +83,47 @@ class Simulation:
 
     def uid(self, source_uid: str) -> UID:
         """Return the UID (PS3.5 B.2) of what becomes of a source: the same on any machine and at any time."""
-        name = "\n".join(("iscl-node simulate", source_uid, repr(float(self.dose)), str(self.seed), self.method))
-        digest = bytearray(hashlib.sha256(name.encode()).digest()[:16])
-        digest[6] = digest[6] & 0x0F | 0x80  # version 8 and variant of RFC 9562, as in uids.py
-        digest[8] = digest[8] & 0x3F | 0x80
-        return UID(f"2.25.{uuid.UUID(bytes=bytes(digest)).int}")
+        settings = (repr(float(self.dose)), str(self.seed), self.method)
+        return hashed_uid("iscl-node simulate", source_uid, *settings)
+
+
+def projectable_spacing_mm(dataset: Dataset) -> float:
+    """Return the distance of pixel centres of a slice that can be projected as the scanner's rays did.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A CT slice; its pixels are not looked at. Without Image Orientation it counts as axial.
+
+    Returns
+    -------
+    float
+        The distance along rows and columns, in mm.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        When Pixel Spacing is absent, not above 0 or not square, or the slice is not axial.
+    """
+    spacing = numbers(dataset, "PixelSpacing", 2)
+    if spacing is None or min(spacing) <= 0:
+        raise QuarantineSeriesError("a slice without usable Pixel Spacing cannot be projected")
+    if max(spacing) - min(spacing) > _SQUARE_TOLERANCE * max(spacing):
+        raise QuarantineSeriesError(
+            f"pixels of {spacing[0]:g} by {spacing[1]:g} mm are not square: cannot be projected"
+        )
+    if not _is_axial(dataset):
+        raise QuarantineSeriesError("a coronal or sagittal reformat cannot be projected like an axial slice")
+    return spacing[0]
+
+
+def _is_axial(dataset: Dataset) -> bool:
+    """Whether the normal is nearer than 45 degrees to the patient's long axis, as with any tilt of a gantry."""
+    orientation = numbers(dataset, "ImageOrientationPatient", 6)
+    if orientation is None:
+        return True
+    normal = np.cross(orientation[:3], orientation[3:])
+    return bool(abs(normal[2]) >= _LEAST_AXIAL_COSINE * np.linalg.norm(normal))
 
 
 def simulated(source: Dataset, hu_low: Slice, simulation: Simulation, now: datetime) -> FileDataset:
@@ -99,67 +151,39 @@ def simulated(source: Dataset, hu_low: Slice, simulation: Simulation, now: datet
         As ``volume.stored_values`` and ``volume.to_stored``.
     """
     stored = to_stored(hu_low, source, stored_values(source), _outside(source))
-    written = _as_written(now, source)
+    written = as_written(now, source)
     copy = inherited(source)
     for keyword in _STALE:
         if keyword in copy:
             delattr(copy, keyword)
     _set_identity(copy, source, simulation)
-    _set_times(copy, written)
+    set_times(copy, written, "InstanceCreation", "Content", "Series")
     _set_provenance(copy, source, simulation, written)
-    _set_pixels(copy, source, stored)
-    return _as_file(copy)
+    keep_loss_history(copy, source)
+    set_pixels(copy, stored)
+    return as_file(copy, __version__)
 
 
 def _outside(source: Dataset) -> Mask:
     return padding_mask(source) | (to_hu(source) <= _OUTSIDE_HU)
 
 
-def _as_written(now: datetime, source: Dataset) -> datetime:
-    """Return the time in the zone that the source says its dates and times are in (PS3.3 C.12.1)."""
-    offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
-    if now.tzinfo is None or len(offset) != len("+HHMM") or not offset[1:].isdecimal():
-        return now
-    minutes = int(offset[1:3]) * 60 + int(offset[3:])
-    return now.astimezone(timezone(timedelta(minutes=-minutes if offset.startswith("-") else minutes)))
-
-
 def _set_identity(copy: Dataset, source: Dataset, simulation: Simulation) -> None:
     copy.SOPInstanceUID = simulation.uid(source.SOPInstanceUID)
     copy.SeriesInstanceUID = simulation.uid(source.SeriesInstanceUID)
     copy.SeriesDescription = series_description(source, simulation.suffix)
-    copy.SeriesNumber = _series_number(source, simulation)
-    image_type = source.get("ImageType") or ("ORIGINAL", "PRIMARY", "AXIAL")
-    copy.ImageType = ["DERIVED", *(["PRIMARY"] if isinstance(image_type, str) else image_type[1:])]
-
-
-def _series_number(source: Dataset, simulation: Simulation) -> int:
-    """A thousand times the source's number and the dose in per mille; only the latter where there is no room."""
-    number = int(source.get("SeriesNumber") or 0)
-    own = round(1000 * simulation.dose)
-    has_room = 0 <= number <= (IS_MAX - own) // _NUMBERS_PER_SERIES
-    return number * _NUMBERS_PER_SERIES + own if has_room else own
-
-
-def _set_times(copy: Dataset, now: datetime) -> None:
-    for prefix in ("InstanceCreation", "Content", "Series"):
-        setattr(copy, f"{prefix}Date", now.strftime("%Y%m%d"))
-        setattr(copy, f"{prefix}Time", now.strftime("%H%M%S.%f"))
+    # The dose in per mille behind the source's number.
+    copy.SeriesNumber = series_number(source, round(1000 * simulation.dose), _NUMBERS_PER_SERIES)
+    copy.ImageType = derived_image_type(source)
 
 
 def _set_provenance(copy: Dataset, source: Dataset, simulation: Simulation, now: datetime) -> None:
     copy.SyntheticData = "YES"
     copy.ContentQualification = "RESEARCH"
     copy.DerivationDescription = simulation.description
-    copy.SourceImageSequence = Sequence([provenance.source_image(source)])
-    _append(copy, "DerivationCodeSequence", provenance.coded(ADDITION))
-    _append(copy, "ReferencedSeriesSequence", provenance.referenced_series(source))
-    _append(copy, "RelatedSeriesSequence", provenance.related_series(source))
-    _append(copy, "ContributingEquipmentSequence", _equipment(simulation, now))
-
-
-def _append(copy: Dataset, keyword: str, item: Dataset) -> None:
-    setattr(copy, keyword, Sequence([*(copy.get(keyword) or ()), item]))
+    name_source(copy, source)
+    append_item(copy, "DerivationCodeSequence", provenance.coded(ADDITION))
+    append_item(copy, "ContributingEquipmentSequence", _equipment(simulation, now))
 
 
 def _equipment(simulation: Simulation, now: datetime) -> Dataset:
@@ -171,26 +195,3 @@ def _equipment(simulation: Simulation, now: datetime) -> Dataset:
     item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
     item.ContributionDescription = f"Noise of {100 * simulation.dose:g}% of the dose inserted. Research software."
     return item
-
-
-def _set_pixels(copy: Dataset, source: Dataset, stored: Stored) -> None:
-    is_signed = int(copy.PixelRepresentation) == 1
-    copy.add_new("PixelData", "OW", stored.astype("<i2" if is_signed else "<u2").tobytes())
-    syntax = source.file_meta.TransferSyntaxUID if hasattr(source, "file_meta") else None
-    if syntax in LOSSY_SYNTAXES and "LossyImageCompression" not in copy:
-        copy.LossyImageCompression = "01"  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
-
-
-def _as_file(copy: Dataset) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = copy.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian)
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = implementation_version_name(__version__)
-    file = FileDataset("", copy, b"\0" * 128, meta, is_implicit_VR=False, is_little_endian=True)
-    # FileDataset takes its own encoding for the one of the inherited raw bytes; they are still in the source's.
-    is_implicit, is_little_endian = copy.original_encoding
-    file.set_original_encoding(is_implicit, is_little_endian, copy.original_character_set)
-    return file

@@ -29,6 +29,11 @@ def implementation_version_name(node_version: str) -> str:
     return f"ISCL_NODE_{node_version}"[:_VERSION_NAME_MAX_LENGTH]
 
 
+def hashed_uid(*parts: str) -> UID:
+    """Return the UID (PS3.5 B.2) that stands for the parts, the first of which names who computes it and how."""
+    return UID(f"2.25.{_uuid_of(*parts).int}")
+
+
 def derived_uid(source_uid: str, derivation: Derivation, role: str) -> UID:
     """Return the UID of what becomes of a source under a derivation.
 
@@ -49,30 +54,26 @@ def derived_uid(source_uid: str, derivation: Derivation, role: str) -> UID:
     UID
         ``2.25.`` and the decimal form of a UUID (PS3.5 B.2), at most 44 characters.
     """
-    return _uid_of(role, source_uid, *_pixel_settings(derivation))
+    return hashed_uid(SCHEME, role, source_uid, *_pixel_settings(derivation))
 
 
 def device_uid(derivation: Derivation) -> UID:
     """Return the Device UID (0018,1002) under which the node contributes: one per node version and model."""
-    return _uid_of("device", derivation.node_version, derivation.model.digest)
+    return hashed_uid(SCHEME, "device", derivation.node_version, derivation.model.digest)
 
 
 def derivation_number(derivation: Derivation, count: int) -> int:
     """Return a number in ``range(count)`` that stays the same for the same settings."""
-    return _uuid_of("number", *_pixel_settings(derivation)).int % count
+    return _uuid_of(SCHEME, "number", *_pixel_settings(derivation)).int % count
 
 
 def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:
     return derivation.model.digest, derivation.profile, repr(float(derivation.strength))
 
 
-def _uid_of(*parts: str) -> UID:
-    return UID(f"2.25.{_uuid_of(*parts).int}")
-
-
 def _uuid_of(*parts: str) -> uuid.UUID:
     """Hash the parts into a UUID of version 8, which RFC 9562 5.8 leaves to the maker."""
-    digest = bytearray(hashlib.sha256("\n".join((SCHEME, *parts)).encode()).digest()[:16])
+    digest = bytearray(hashlib.sha256("\n".join(parts).encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return uuid.UUID(bytes=bytes(digest))

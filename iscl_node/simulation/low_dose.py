@@ -193,8 +193,8 @@ def sinogram_noise(integrals: FloatImage, dose: float, rng: np.random.Generator,
 
     With N the mean counts at full dose and s the electronic noise, the variance of a line integral is
     ``1/N + s^2/N^2`` at full dose and ``1/(dN) + s^2/(dN)^2`` at dose d. The Poisson part drawn at dose d is
-    therefore scaled by sqrt(1 - d) and the electronic part by sqrt(1 - d^2); together this is equation (7) of Yu et
-    al. 2012 in the form without a bow-tie filter.
+    therefore scaled by sqrt(1 - d) and the electronic part by sqrt(1 - d^2); together they are the difference of the
+    variances, which is what Yu et al. 2012 insert.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .networks import Generator, NoiseExtractor
+from .noise_prior import NoisePrior
 from .window import HUWindow
 
 
@@ -16,9 +17,7 @@ class ISCLDenoiser(nn.Module):
     Pixels outside the window come out exactly as they went in. Each image is denoised by itself,
     whatever its neighbours in the batch.
 
-    Beyond the paper, the removed noise is made to have no local mean. The noise power spectrum of
-    filtered back-projection vanishes at frequency zero (Riederer et al., Phys. Med. Biol. 23, 1978), so
-    a removed noise that is smooth is an error of the networks, and it would shift the HU of an organ.
+    Beyond the paper, what is removed is constrained to what can be noise, see :class:`NoisePrior`.
 
     Parameters
     ----------
@@ -26,18 +25,15 @@ class ISCLDenoiser(nn.Module):
         'abdomen' or 'chest'; names the HU window.
     gamma : float
         Weight of F(x) against x - H(x); the paper's is 0.5.
-    mean_pixels : int
-        Side of the square, an odd number of pixels, in which the removed noise has no mean; 0 is
-        equation (13) as printed.
+    noise_prior : bool
+        Constrain the removed noise; False is equation (13) as printed.
     """
 
-    def __init__(self, profile: str = "abdomen", gamma: float = 0.5, mean_pixels: int = 15) -> None:
+    def __init__(self, profile: str = "abdomen", gamma: float = 0.5, noise_prior: bool = True) -> None:
         super().__init__()
-        if mean_pixels % 2 == 0 and mean_pixels != 0:
-            raise ValueError(f"mean_pixels is {mean_pixels}; it must be odd, or 0")
         self.window = HUWindow.of_profile(profile)
         self.gamma = gamma
-        self.mean_pixels = mean_pixels
+        self.noise_prior = NoisePrior() if noise_prior else None
         self.f = Generator()
         self.h = NoiseExtractor()
 
@@ -54,21 +50,11 @@ class ISCLDenoiser(nn.Module):
         Tensor
             (N, 1, H, W) float32, HU.
         """
-        denoised = self.window.to_hu(self.ensemble(self.window.to_unit(image)))
+        noise = image - self.window.to_hu(self.ensemble(self.window.to_unit(image)))
         inside = (image >= self.window.low) & (image <= self.window.high)
-        if self.mean_pixels > 0:
-            denoised = denoised + self.local_mean(image - denoised, inside)
-        return torch.where(inside, denoised, image)
-
-    def local_mean(self, noise: Tensor, inside: Tensor) -> Tensor:
-        """Mean of the noise over the pixels inside the window around each pixel, (N, 1, H, W)."""
-        weight = inside.to(noise.dtype)
-        return self._box(noise * weight) / self._box(weight).clamp_min(1e-6)
-
-    def _box(self, x: Tensor) -> Tensor:
-        return functional.avg_pool2d(
-            x, self.mean_pixels, stride=1, padding=self.mean_pixels // 2, count_include_pad=False
-        )
+        if self.noise_prior is not None:
+            noise = self.noise_prior(noise, inside)
+        return torch.where(inside, image - noise, image)
 
     def ensemble(self, x: Tensor) -> Tensor:
         """Equation (13) on images in [-1, 1]; the blend is clipped to [-1, 1]."""

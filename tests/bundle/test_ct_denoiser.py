@@ -33,7 +33,7 @@ def test_unknown_profile_is_named() -> None:
 
 def test_output_is_equation_13_within_the_window() -> None:
     torch.manual_seed(0)
-    denoiser = ISCLDenoiser(mean_pixels=0).eval()
+    denoiser = ISCLDenoiser(noise_prior=False).eval()
     image = ct(1, 1, 8, 12)
     with torch.no_grad():
         x = (image.clip(-160, 240) - 40) / 200
@@ -51,19 +51,6 @@ def test_shift_of_the_networks_is_no_noise(denoiser: ISCLDenoiser, monkeypatch: 
     image = ct(1, 1, 40, 40) / 10  # all inside the window, as is the shifted image
     monkeypatch.setattr(denoiser, "ensemble", lambda x: x + 0.1)
     torch.testing.assert_close(denoiser(image), image, rtol=0, atol=1e-3)
-
-
-def test_pixels_outside_the_window_do_not_count_for_the_local_mean(denoiser: ISCLDenoiser) -> None:
-    noise = torch.zeros(1, 1, 40, 40)
-    noise[..., 20:] = 50.0
-    inside = torch.ones_like(noise, dtype=torch.bool)
-    inside[..., 20:] = False
-    assert torch.equal(denoiser.local_mean(noise, inside)[inside], noise[inside])
-
-
-def test_even_square_is_refused() -> None:
-    with pytest.raises(ValueError, match="mean_pixels is 4; it must be odd, or 0"):
-        ISCLDenoiser(mean_pixels=4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 63), (66, 65)])

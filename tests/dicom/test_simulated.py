@@ -17,8 +17,9 @@ from pydicom.dataset import Dataset
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import select_series
-from iscl_node.dicom.simulated import Simulation, simulated
+from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import stored_values, to_hu
+from iscl_node.errors import QuarantineSeriesError
 from tests.factories import ct_dataset, part10
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -87,6 +88,10 @@ def test_uids_depend_on_source_dose_seed_and_method_only() -> None:
     others = [Simulation(0.5, 0, QUARTER.method), Simulation(0.25, 1, QUARTER.method), Simulation(0.25, 0, "other")]
     uids = {copy_of(source, simulation=each).SOPInstanceUID for each in others}
     assert len({*uids, copy.SOPInstanceUID, copy.SeriesInstanceUID, source.SOPInstanceUID}) == 6
+
+
+def test_uid_is_the_same_for_ever() -> None:
+    assert QUARTER.uid("1.2.840.113619.2.55.3") == "2.25.322628674433751084105751164259707039522"
 
 
 def test_suffix_is_never_cut() -> None:
@@ -159,3 +164,39 @@ def test_real_slices_get_no_new_complaints(shared_ct: list[Path], complaints: Ca
         source = dcmread(path)
         added = complaints(encode(simulated(source, to_hu(source) + 3, QUARTER, NOW))) - complaints(path.read_bytes())
         assert not added, path
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        None,
+        [1, 0, 0, 0, 1, 0],
+        [-1, 0, 0, 0, 1, 0],  # from the other side
+        [0, 1, 0, -1, 0, 0],  # turned in its plane
+        [1, 0, 0, 0, 0.866025, -0.5],  # a gantry tilted by 30 degrees
+    ],
+)
+def test_an_axial_slice_can_be_projected(orientation: list[float] | None) -> None:
+    source = ct_dataset(PixelSpacing=[0.7, 0.7005], ImageOrientationPatient=orientation)
+    assert projectable_spacing_mm(source) == 0.7
+
+
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0.64, -0.77]])
+def test_a_reformat_cannot_be_projected(orientation: list[float]) -> None:
+    with pytest.raises(QuarantineSeriesError, match="coronal or sagittal reformat"):
+        projectable_spacing_mm(ct_dataset(ImageOrientationPatient=orientation))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "reason"),
+    [
+        (None, "without usable Pixel Spacing"),
+        ([0, 0], "without usable Pixel Spacing"),
+        (0.7, "without usable Pixel Spacing"),
+        ([0.7, 0.702], "0.7 by 0.702 mm are not square"),
+        ([1.4, 0.7], "not square"),
+    ],
+)
+def test_without_square_pixels_nothing_is_projected(spacing: object, reason: str) -> None:
+    with pytest.raises(QuarantineSeriesError, match=reason):
+        projectable_spacing_mm(ct_dataset(PixelSpacing=spacing))

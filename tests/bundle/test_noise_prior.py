@@ -1,0 +1,65 @@
+"""What may be removed from an image as noise."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from monai_bundle.scripts.noise_prior import NoisePrior, local_mean
+
+
+def white(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(5))
+
+
+def everywhere(noise: Tensor) -> Tensor:
+    return torch.ones_like(noise, dtype=torch.bool)
+
+
+def test_local_mean_is_that_of_the_weighted_pixels() -> None:
+    x, weight = white(1, 1, 9, 11), (white(1, 1, 9, 11) > 0).float()
+    square, weights = x[0, 0, 2:7, 3:8], weight[0, 0, 2:7, 3:8]
+    expected = (square * weights).sum() / weights.sum()
+    torch.testing.assert_close(local_mean(x, weight, 5)[0, 0, 4, 5], expected)
+
+
+def test_constant_is_given_back() -> None:
+    noise = torch.full((1, 1, 40, 40), 7.0)
+    torch.testing.assert_close(NoisePrior()(noise, everywhere(noise)), torch.zeros_like(noise), rtol=0, atol=1e-5)
+
+
+def test_pixels_outside_the_window_do_not_count_and_stay() -> None:
+    noise = torch.full((1, 1, 40, 40), 7.0)
+    noise[..., 20:] = 500.0
+    inside = everywhere(noise)
+    inside[..., 20:] = False
+    torch.testing.assert_close(NoisePrior()(noise, inside), torch.zeros_like(noise), rtol=0, atol=1e-5)
+
+
+def test_structure_is_scaled_down_to_the_level_of_the_noise() -> None:
+    noise = white(1, 1, 120, 120)
+    noise[..., 60] += 60.0
+    kept = NoisePrior()(noise, everywhere(noise))
+    assert noise[..., 60].abs().mean() > 50
+    assert kept[..., 60].abs().mean() < 10
+
+
+def test_noise_of_one_level_is_mostly_kept() -> None:
+    """White noise loses the mean of a square of 15 pixels, 1/225 of its power, and what sticks out of the mean level:
+    the local standard deviation of 25 samples varies by 1/sqrt(2 * 25) = 14 %, half of which is cut, on average
+    0.4 * 14 % = 6 % of the amplitude.
+    """
+    noise = white(1, 1, 256, 256)
+    kept = NoisePrior()(noise, everywhere(noise))
+    assert (kept * noise).mean().item() == pytest.approx(0.94, abs=0.03)
+
+
+def test_empty_window_gives_nothing() -> None:
+    noise = white(1, 1, 20, 20)
+    assert torch.equal(NoisePrior()(noise, ~everywhere(noise)), torch.zeros_like(noise))
+
+
+def test_images_of_a_batch_are_apart() -> None:
+    noise = white(2, 1, 32, 32) * torch.tensor([1.0, 30.0])[:, None, None, None]
+    together = NoisePrior()(noise, everywhere(noise))
+    alone = torch.cat([NoisePrior()(each[None], everywhere(each[None])) for each in noise])
+    torch.testing.assert_close(together, alone)
