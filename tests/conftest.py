@@ -1,15 +1,23 @@
 """What several rooms' tests share: a bundle, series in folders, a spool, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from factories import ct_series
 from prometheus_client import CollectorRegistry
 from small_bundle import write_bundle
 
 from iscl_node.metrics import Metrics
 from iscl_node.store.spool import Spool
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """A test that ran a command in this process leaves logging to a stream that is closed by now."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""Measure the shipped weights on the pairs that no training saw: ``python tests/benchmarks/held_out.py OUT [MODEL]``.
+"""Measure weights on the pairs that no training saw: ``python tests/benchmarks/held_out.py OUT [MODEL [FIGURE]]``.
 
 ``OUT`` is what ``training_data.py`` made. Prints a Markdown table: the input, F alone, x - H alone, their mean as in
 equation (13), and that with the noise prior, which is what the node sends. PSNR and SSIM in the window of the
 abdomen (data range 400 HU, skimage's definitions), mean over the slices; the shift of the mean HU and the noise
-(standard deviation of the difference to the normal dose) in soft tissue, 0 to 80 HU.
+(standard deviation of the difference to the normal dose) in soft tissue, 0 to 80 HU. ``FIGURE`` is a PNG of one of the
+head slices.
 """
 
 import sys
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from iscl_node.demo.report import write_report
 from monai_bundle.scripts.data import read_hu
 from monai_bundle.scripts.denoiser import ISCLDenoiser
 
@@ -58,24 +60,45 @@ def pairs(out: Path, group: str) -> Iterator[tuple[Image, Image]]:
             yield read_hu(path), read_hu(out / "val_clean" / path.name)
 
 
-def main(out: Path, model: Path) -> None:
-    """Print the table."""
-    weights = torch.load(model, map_location="cpu", weights_only=True)
+def load(model: Path) -> tuple[ISCLDenoiser, ISCLDenoiser]:
+    """The denoiser as shipped, and without the noise prior."""
     denoiser, plain = ISCLDenoiser(), ISCLDenoiser(noise_prior=False)
     for network in (denoiser, plain):
-        network.load_state_dict(weights)
+        network.load_state_dict(torch.load(model, map_location="cpu", weights_only=True))
         network.eval()
+    return denoiser, plain
+
+
+def table(out: Path, denoiser: ISCLDenoiser, plain: ISCLDenoiser) -> None:
+    """Print the figures."""
     print("| slices | form | PSNR, dB | SSIM | shift, HU | noise, HU |\n|---|---|--:|--:|--:|--:|")
     for group in ("body", "head"):
         figures: dict[str, list[list[float]]] = {}
-        with torch.inference_mode():
-            for noisy, normal in pairs(out, group):
-                for name, image in forms(denoiser, plain, noisy).items():
-                    figures.setdefault(name, []).append(quality(image, normal))
+        for noisy, normal in pairs(out, group):
+            for name, image in forms(denoiser, plain, noisy).items():
+                figures.setdefault(name, []).append(quality(image, normal))
         for name, rows in figures.items():
             psnr, ssim, shift, noise = np.mean(rows, axis=0)
             print(f"| {len(rows)} {group} | {name} | {psnr:.2f} | {ssim:.3f} | {shift:+.2f} | {noise:.1f} |")
 
 
+def figure(out: Path, denoiser: ISCLDenoiser, path: Path) -> None:
+    """Draw one held-out head slice at 5 % of its dose."""
+    noisy, normal = (read_hu(out / folder / "head_14.dcm") for folder in ("val_noisy", "val_clean"))
+    denoised = denoiser(torch.from_numpy(noisy)[None, None])[0, 0].numpy()
+    write_report(
+        path, normal, noisy, denoised, "Held-out head slice, 5 % of the dose. Research software, not for diagnosis."
+    )
+
+
+def main(out: Path, model: Path = SHIPPED, picture: Path | None = None) -> None:
+    """Print the table, draw the figure."""
+    denoiser, plain = load(model)
+    with torch.inference_mode():
+        table(out, denoiser, plain)
+        if picture is not None:
+            figure(out, denoiser, picture)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else SHIPPED)
+    main(*map(Path, sys.argv[1:]))
