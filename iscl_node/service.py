@@ -75,7 +75,7 @@ class Node:
             check_rule(rule)
         self._settings = settings
         self._metrics = Metrics(CollectorRegistry())
-        self._spool = Spool.open(settings.spool_dir, settings.spool.min_free_bytes)
+        self._spool = _opened_spool(settings)
         self._shutdown = Shutdown()
         peers = {peer.name: peer for peer in settings.known_peers()}
         denoisers = load_denoisers(settings)
@@ -148,6 +148,13 @@ class Node:
             "housekeeping_runs": time.monotonic() - self._housekeeping.last_tick < _STALLED_SECONDS,
             "not_stopping": not self._shutdown.requested,
         }
+
+
+def _opened_spool(settings: Settings) -> Spool:
+    try:
+        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes)
+    except OSError as error:
+        raise ConfigurationError(f"spool_dir {settings.spool_dir} cannot be used: {error.strerror}") from error
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -102,7 +102,10 @@ class RuleSettings(_Section):
     """DICOM keyword and value; all must match."""
     profile: str = "abdomen"
     strength: float = Field(default=1.0, ge=0, le=1)
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX)] = " ISCL"
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX, pattern=r"^[ -\[\]-~]+$")] = (
+        " ISCL"
+    )
+    """ASCII without backslash: it must fit any Specific Character Set."""
     send_to: tuple[str, ...] = Field(min_length=1)
 
 

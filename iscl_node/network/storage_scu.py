@@ -18,6 +18,8 @@ from iscl_node.network.association import NothingAcceptedError, established
 
 _SUCCESS = 0x0000
 _WARNINGS = range(0xB000, 0xC000)
+_DUPLICATE = 0x0111
+"""Duplicate SOP Instance (PS3.7 C.5.9): the peer has it, of an earlier try; the UIDs are computed."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _PROCESSING_FAILURE = 0x0110
 _RESOURCE_LIMITATION = 0x0213
@@ -122,7 +124,7 @@ def _require_stored(peer: Peer, status: int | None, number: int, total: int) -> 
     """Raise unless the peer stored the instance; its warnings mean that it did (PS3.4 Table B.2-1)."""
     if status == _SUCCESS:
         return
-    if status is not None and status in _WARNINGS:
+    if status is not None and (status in _WARNINGS or status == _DUPLICATE):
         _log.warning("instance stored with a warning", peer=peer.name, status=_hexadecimal(status), number=number)
         return
     raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")

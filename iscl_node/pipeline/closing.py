@@ -39,9 +39,16 @@ class SeriesCloser:
     def tick(self) -> None:
         """Close what is quiet and enqueue what is closed; after a restart that is every batch on disk."""
         for series_uid in self._spool.quiet_series(time.time(), self._quiet_seconds):
-            batch = self._spool.close(series_uid, datetime.now(UTC))
-            _log.info("series.closed", instances=len(self._spool.instances(batch)), batch=batch.key)
+            self._close(series_uid)
         closed = set(self._spool.closed_batches())
         for batch in sorted(closed - self._enqueued):
             self._enqueue(batch)
         self._enqueued = closed
+
+    def _close(self, series_uid: str) -> None:
+        try:
+            batch = self._spool.close(series_uid, datetime.now(UTC))
+        except OSError as error:  # the other series go on; this one is tried again at the next tick
+            _log.error("series.not_closed", fault=str(error.strerror))
+            return
+        _log.info("series.closed", instances=len(self._spool.instances(batch)), batch=batch.key)

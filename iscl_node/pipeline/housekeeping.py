@@ -57,11 +57,15 @@ class Housekeeping:
                 _log.error("housekeeping.failed", fault=str(error))
 
     def tick(self) -> None:
-        """One round."""
-        self._closer.tick()
-        now = time.time()
-        self._spool.purge_done(self._retention_seconds, now)
+        """One round; the gauges go on also when the rest of it fails."""
+        try:
+            self._closer.tick()
+            self._spool.purge_done(self._retention_seconds, time.time())
+        finally:
+            self._measure()
+
+    def _measure(self) -> None:
         for state, count in self._spool.counts().items():
             self._metrics.spool_batches.labels(state.value).set(count)
-        self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(now))
+        self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(time.time()))
         self._metrics.spool_free_bytes.set(self._spool.free_bytes())

@@ -16,7 +16,7 @@ from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.quality import judge
 from iscl_node.dicom.rules import choose_rule
 from iscl_node.dicom.series import select_series
-from iscl_node.dicom.uids import INSTANCE, derived_uid
+from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Batch, Derivation, Peer, Rule
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
@@ -65,13 +65,14 @@ class SeriesSteps:
         self._max_hu_drift = max_hu_drift
         self._node_version = node_version
 
-    def check(self, batch: Batch) -> tuple[str, list[str]]:
+    def check(self, batch: Batch) -> tuple[str, str, list[str]]:
         """Decide what happens to the batch.
 
         Returns
         -------
-        tuple of str and list of str
-            The rule's name, and the files of the instances in the order of their positions.
+        tuple of str, str and list of str
+            The rule's name, the derived Series Instance UID, and the files of the instances in the order of
+            their positions.
 
         Raises
         ------
@@ -82,17 +83,21 @@ class SeriesSteps:
         rule = choose_rule(self._rules.values(), instances[0])
         if rule is None:
             raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
-        return rule.name, [Path(str(instance.filename)).name for instance in instances]
+        files = [Path(str(instance.filename)).name for instance in instances]
+        return rule.name, self._derived_series_uid(batch, rule), files
 
-    def derive(self, batch: Batch, rule_name: str, file_name: str) -> None:
+    def derive(self, batch: Batch, rule_name: str, derived_series_uid: str, file_name: str) -> None:
         """Make the derived instance of one source instance and put it into the outbox.
 
         Raises
         ------
         QuarantineSeriesError
-            If the pixels cannot be read or the result is not plausible.
+            If the pixels cannot be read, the result is not plausible, or the model or the rule were changed
+            after the batch was begun: half a series of each would be sent.
         """
         rule = self._rule(rule_name)
+        if self._derived_series_uid(batch, rule) != derived_series_uid:
+            raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
         derivation = self._derivation(rule)
         source = self._source(batch, file_name)
         uid = derived_uid(str(source.SOPInstanceUID), derivation, INSTANCE)
@@ -151,6 +156,9 @@ class SeriesSteps:
         if name not in self._rules:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
         return self._rules[name]
+
+    def _derived_series_uid(self, batch: Batch, rule: Rule) -> str:
+        return str(derived_uid(batch.series_instance_uid, self._derivation(rule), SERIES))
 
     def _derivation(self, rule: Rule) -> Derivation:
         model = self._denoisers[rule.profile].model

@@ -74,7 +74,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         except SQLAlchemyError as error:
             raise RetryLaterError(f"the workflow database takes no batch: {type(error).__name__}") from error
 
-    @DBOS.workflow(name="series")
+    @DBOS.workflow(name="series", max_recovery_attempts=None)  # a long outage may see many restarts
     def run(self, series_instance_uid: str, key: str) -> str:
         """Bring a batch to its end; the result is its outcome."""
         batch = Batch(series_instance_uid, key)
@@ -91,9 +91,9 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         return outcome
 
     def _process(self, batch: Batch) -> None:
-        rule, files = self._step("check", self._steps.check, batch)
+        rule, derived_series_uid, files = self._step("check", self._steps.check, batch)
         for file in files:
-            self._step("derive", self._steps.derive, batch, rule, file)
+            self._step("derive", self._steps.derive, batch, rule, derived_series_uid, file)
         for peer in self._steps.destinations(rule):
             self._step("send", self._steps.send, batch, peer, len(files))
         self._step("release", self._steps.release, batch)

@@ -211,7 +211,7 @@ class Spool:
         # Before the move, so that a folder in quarantine has its reason from the first instant. On a full disk the
         # move matters more than the reason; after a crash the folder may have moved already.
         with contextlib.suppress(OSError):
-            write_synced(folder / REASON_FILE, f"{reason}\n".encode())
+            write_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
             sync_folder(folder)
         self._leave_closed(batch, SeriesState.QUARANTINE)
 

@@ -39,8 +39,8 @@ def test_nothing_to_send_opens_no_association(metrics: Metrics) -> None:
     send(Peer("archive", "ARCHIVE", "127.0.0.1", 1), "ISCL_NODE", [], metrics)
 
 
-@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
-def test_a_warning_means_stored(status: int, make_ct_files: MakeFiles, metrics: Metrics) -> None:
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111])  # 0111: it has the instance already
+def test_a_warning_or_a_duplicate_means_stored(status: int, make_ct_files: MakeFiles, metrics: Metrics) -> None:
     scp = ScriptedStorageScp([0x0000, status])
     with running(scp) as peer:
         send(peer, "ISCL_NODE", make_ct_files(3), metrics)

@@ -1,0 +1,78 @@
+"""The steps of a batch on a real spool, with a bundle that changes nothing."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.dicom.header import read_header
+from iscl_node.domain import Batch, Peer, Rule
+from iscl_node.errors import QuarantineSeriesError
+from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.store.spool import Spool
+
+PACS = Peer("pacs", "PACS", "127.0.0.1", 104)
+
+
+@pytest.fixture
+def batch(spool: Spool, write_series: Callable[..., Path]) -> Batch:
+    for path in write_series(3).iterdir():
+        spool.store(read_header(path.read_bytes()), path.read_bytes())
+    (series_uid,) = (folder.name for folder in (spool.root / "open").iterdir())
+    return spool.close(series_uid, datetime.now(UTC))
+
+
+@pytest.fixture
+def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]:
+    denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
+
+    def make(strength: float = 1.0, modality: str = "CT", sent: list[str] | None = None) -> SeriesSteps:
+        rule = Rule("all", {"Modality": modality}, "abdomen", strength, " ISCL", ("pacs",))
+        log = [] if sent is None else sent
+        return SeriesSteps(
+            spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), 5.0, "0"
+        )
+
+    return make
+
+
+def test_steps_in_their_order_send_one_derived_instance_for_each_source(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    sent: list[str] = []
+    steps = steps_for(sent=sent)
+
+    rule, series_uid, files = steps.check(batch)
+    for file in [*files, files[0]]:  # the first twice, as after a kill
+        steps.derive(batch, rule, series_uid, file)
+    derived = [pydicom.dcmread(path) for path in spool.derived(batch)]
+    steps.send(batch, "pacs", len(files))
+    steps.release(batch)
+
+    assert len(files) == len(derived) == len(sent) == 3
+    assert {str(each.SeriesInstanceUID) for each in derived} == {series_uid}
+    assert spool.closed_batches() == []
+
+
+def test_other_settings_in_the_middle_of_a_series_are_quarantined(
+    batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    rule, series_uid, files = steps_for(strength=1.0).check(batch)
+    with pytest.raises(QuarantineSeriesError, match="changed in the middle of this series; requeue it"):
+        steps_for(strength=0.5).derive(batch, rule, series_uid, files[0])
+
+
+def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    steps = steps_for()
+    rule, series_uid, files = steps.check(batch)
+    steps.derive(batch, rule, series_uid, files[0])
+    with pytest.raises(QuarantineSeriesError, match="3 source instances, but 1 derived ones"):
+        steps.send(batch, "pacs", len(files))
+
+
+def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    with pytest.raises(QuarantineSeriesError, match="no rule matches"):
+        steps_for(modality="MR").check(batch)
