@@ -23,8 +23,9 @@ OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 """C-STORE status (PS3.4 Table B.2-1): the same bytes will never be accepted."""
 
-_ATTEMPTS = 10
-"""How often a name is looked for while other threads move its folder; a folder moves once or twice in its life."""
+_ATTEMPTS = 1000
+"""How often a name is looked for while other threads move its folder. A folder moves once or twice in its life, so this
+only bounds a fault; ten were too few against a thread that closes the series without a pause."""
 
 _CONFLICT_REASON = b"Another data set arrived under a SOP Instance UID that was already here.\n"
 
