@@ -1,9 +1,9 @@
 """Make the training data of the shipped weights from real CT: ``python tests/benchmarks/training_data.py DATA OUT``.
 
 ``DATA`` holds ``chest_abdomen/<patient>/*.dcm`` and ``head_gantry_tilt/NN.dcm``. ``OUT`` gets ``clean``, ``noisy``,
-``val_clean`` and ``val_noisy``. No slice is in two of them: the patients of the chest and abdomen are either
-clean or noisy, of the one head series the even slices are clean and the odd ones noisy. Every slice comes
-also with pixels of twice the size. Files that exist are kept, so the command can be repeated.
+``val_clean`` and ``val_noisy``. A patient is in one of three: clean, noisy (at several simulated doses), or held out
+(pairs of normal and quarter dose, three draws of the noise). Training slices come also with pixels of twice the size.
+Files that exist are kept, so the command can be repeated.
 """
 
 import shutil
@@ -21,18 +21,13 @@ from iscl_node.dicom.simulated import Simulation, simulated
 from iscl_node.simulation.low_dose import Scanner, line_integrals
 from iscl_node.simulation.series import Slice, low_dose_slice
 
-CLEAN_PATIENTS = ("A027284", "A048383", "A062055")
-NOISY_PATIENTS = ("A002304", "A046441", "A056642")
+CLEAN_PATIENTS = ("A027284", "A048383")
+NOISY_PATIENTS = ("A002304", "A046441")
+HELD_OUT_PATIENTS = ("A056642", "A062055")
 NOISY_AS_THEY_ARE = {"A002304/axial_19010112-135", "A046441/axial_19010101-23"}
-HELD_OUT = {
-    "A056642/axial_19010107-111",
-    "A046441/axial_19001111-045",
-    "A062055/axial_19001228-131",
-    "A048383/axial_19001231-30",
-}
-HELD_OUT_HEAD = {7, 13, 14, 20}
-BODY_DOSES = (0.15, 0.25, 0.5)
-HEAD_DOSES = (0.15, 0.25, 0.5, 0.05, 0.1)
+DOSES = (0.1, 0.25, 0.5)
+HELD_OUT_DOSE = 0.25
+HELD_OUT_SEEDS = (101, 102, 103)
 LARGEST_LINE_INTEGRAL = 7.0
 """A reformat is projected as if it were axial; along the body no scanner would still count photons."""
 
@@ -52,38 +47,34 @@ def jobs(data: Path, out: Path) -> Iterator[Job]:
     """Everything that has to be made."""
     for source in sorted((data / "chest_abdomen").glob("*/*.dcm")):
         patient = source.parent.name
-        name = f"{patient}/{source.stem}"
-        if name in HELD_OUT:
-            yield from held_out(source, out, f"{patient}_{source.name}", 0.25)
-        elif name in NOISY_AS_THEY_ARE:
-            yield Job(source, out / "noisy" / f"{patient}_original" / source.name, 1, 0, binned=False)
+        if patient in HELD_OUT_PATIENTS:
+            yield from held_out(source, out, patient)
+        elif f"{patient}/{source.stem}" in NOISY_AS_THEY_ARE:
+            yield Job(source, out / "noisy" / patient / "original" / source.name, 1, 0, binned=False)
         else:
-            yield from training(source, out, patient, patient in CLEAN_PATIENTS, BODY_DOSES)
+            yield from training(source, out, patient, patient in CLEAN_PATIENTS)
     for source in sorted((data / "head_gantry_tilt").glob("*.dcm")):
-        if int(source.stem) in HELD_OUT_HEAD:
-            yield from held_out(source, out, f"head_{source.name}", 0.05)
-        else:
-            yield from training(source, out, "head", int(source.stem) % 2 == 0, HEAD_DOSES)
+        yield from training(source, out, "head", is_clean=True)
 
 
-def held_out(source: Path, out: Path, name: str, dose: float) -> Iterator[Job]:
-    """A pair that no training sees."""
-    for binned in (False, True):
-        prefix = "binned_" if binned else ""
-        yield Job(source, out / "val_clean" / (prefix + name), 1, 0, binned)
-        yield Job(source, out / "val_noisy" / (prefix + name), dose, 100, binned)
+def held_out(source: Path, out: Path, patient: str) -> Iterator[Job]:
+    """Pairs that no training sees: the files of a pair have the same path below their folders."""
+    for seed in HELD_OUT_SEEDS:
+        name = f"{patient}/seed{seed}/{source.name}"
+        yield Job(source, out / "val_clean" / name, 1, 0, binned=False)
+        yield Job(source, out / "val_noisy" / name, HELD_OUT_DOSE, seed, binned=False)
 
 
-def training(source: Path, out: Path, group: str, is_clean: bool, doses: tuple[float, ...]) -> Iterator[Job]:
+def training(source: Path, out: Path, patient: str, is_clean: bool) -> Iterator[Job]:
     """A slice for one of the two domains."""
     for binned in (False, True):
-        suffix = "_binned" if binned else ""
+        size = "binned" if binned else "original"
         if is_clean:
-            yield Job(source, out / "clean" / (group + suffix) / source.name, 1, 0, binned)
+            yield Job(source, out / "clean" / patient / size / source.name, 1, 0, binned)
             continue
-        for dose in doses:
-            folder = f"{group}{suffix}_dose{round(100 * dose):02d}"
-            yield Job(source, out / "noisy" / folder / source.name, dose, 1 + doses.index(dose), binned)
+        for seed, dose in enumerate(DOSES, start=1):
+            folder = out / "noisy" / patient / f"{size}_dose{round(100 * dose):02d}"
+            yield Job(source, folder / source.name, dose, seed, binned)
 
 
 def make(job: Job) -> None:
