@@ -33,6 +33,7 @@ def check_arguments(
     configs: Sequence[str],
     folders: Mapping[str, str] | None = None,
     at_least: Mapping[str, Sequence[float]] | None = None,
+    one_of: Mapping[str, Sequence[Any]] | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
     """Check names and values of the arguments before anything is read.
@@ -49,6 +50,8 @@ def check_arguments(
         Arguments that must name a folder.
     at_least : mapping of str to (float, float)
         Arguments with a lower bound: value and bound.
+    one_of : mapping of str to (value, sequence)
+        Arguments with a choice: value and all that there are.
     argv : sequence of str, optional
         Command line; by default that of ``python -m monai.bundle``, nothing in other programs.
 
@@ -61,6 +64,7 @@ def check_arguments(
     try:
         _check_names(sys.argv if on_command_line else argv or (), bundle_root, configs)
         _check_values(folders or {}, at_least or {})
+        _check_choices(one_of or {})
     except ValueError as error:
         if on_command_line:
             sys.exit(f"error: {error}")
@@ -86,6 +90,12 @@ def _check_values(folders: Mapping[str, str], at_least: Mapping[str, Sequence[fl
     for name, (value, bound) in at_least.items():
         if value < bound:
             raise ValueError(f"--{name} is {value}, must be at least {bound}")
+
+
+def _check_choices(one_of: Mapping[str, Sequence[Any]]) -> None:
+    for name, (value, choices) in one_of.items():
+        if value not in choices:
+            raise ValueError(f"--{name} is {value}; there are {', '.join(map(str, choices))}")
 
 
 def _check(name: str, config: Mapping[str, Any]) -> None:

@@ -24,17 +24,26 @@ def bypass_loss(x: Tensor, y: Tensor, noise: Tensor, f_of_x: Tensor, f_of_y_plus
     return functional.l1_loss(f_of_x, x - noise) + functional.l1_loss(f_of_y_plus_noise, y)
 
 
-def generator_loss(adversarial: Tensor, cycle: Tensor, bypass: Tensor, lambda_: float = 30.0) -> Tensor:
+def generator_loss(
+    adversarial: Tensor,
+    cycle: Tensor,
+    bypass: Tensor | float,
+    lambda_: float = 30.0,
+    adversarial_weight: float = 1.0,
+) -> Tensor:
     """Adversarial terms plus lambda times cycle and bypass, equation (6)."""
-    return adversarial + lambda_ * (cycle + bypass)
+    return adversarial_weight * adversarial + lambda_ * (cycle + bypass)
 
 
 def discriminator_loss(score_of_real: Tensor, score_of_fake: Tensor, fake_margin: float = 0.0) -> Tensor:
     """relu(1 - D(real)) + relu(fake_margin + D(fake)), what equation (7) means.
 
     The printed equations (8) and (9) lost signs: neither minimized nor maximized do they train a
-    discriminator. ``fake_margin=1`` is the usual hinge; ``0`` is the form of the authors' code, which is the
-    usual hinge for the score 2 D - 1, with the adversarial terms at half strength.
+    discriminator. ``fake_margin=1`` is the usual hinge; ``0`` is the form of the authors' code.
+
+    The two are one loss for two scores: with S = 2 D - 1, relu(1 - S) + relu(1 + S) = 2 [relu(1 - D) +
+    relu(D)] and -S = -2 D + 1. The last convolution of a discriminator is free to scale and shift its score,
+    so margin 0 is margin 1 with an adversarial weight of 0.5 in :func:`generator_loss`.
     """
     return functional.relu(1 - score_of_real).mean() + boosting_loss(score_of_fake, fake_margin)
 
@@ -52,8 +61,3 @@ def pseudo_noise_loss(x: Tensor, noise: Tensor, f_of_x: Tensor) -> Tensor:
 def noise_consistency_loss(y: Tensor, g_of_y: Tensor, noise_of_g: Tensor) -> Tensor:
     """|(G(y) - y) - H(G(y))|, equation (11); G(y) is a constant here."""
     return functional.l1_loss(noise_of_g, g_of_y - y)
-
-
-def extractor_loss(pseudo_noise: Tensor, noise_consistency: Tensor) -> Tensor:
-    """The sum of both self-supervised terms, equation (12)."""
-    return pseudo_noise + noise_consistency

@@ -12,7 +12,7 @@ class TrainingProgress:
     Parameters
     ----------
     terms : sequence of str
-        Names from the trainer's output.
+        Names from the trainer's output; one that is switched off is left out.
     """
 
     def __init__(self, terms: Sequence[str]) -> None:
@@ -21,5 +21,6 @@ class TrainingProgress:
     def attach(self, engine: Engine) -> None:
         """Draw the bar for ``engine``."""
         ProgressBar(desc="training", mininterval=1.0).attach(
-            engine, output_transform=lambda output: {name: float(output[name]) for name in self.terms}
+            engine,
+            output_transform=lambda output: {name: float(output[name]) for name in self.terms if name in output},
         )

@@ -16,14 +16,21 @@ from . import losses
 from .batch_instance_norm import clip_gates
 from .denoiser import ISCLDenoiser
 
+UPDATE_ORDERS = ("discriminators_first", "generators_first")
+"""The order within an iteration: that of the authors' code, and that of the paper's Algorithm 1."""
+
+Terms = dict[str, Tensor]
+
 
 class ISCLTrainer(Trainer):
     """Train F, G, H, DX and DY on unpaired noisy and clean images.
 
-    The order within an iteration is that of the authors' code: discriminators, then F and G, then H.
-    F(x), G(y) and H(x) are computed once and serve every loss that sees the same parameters; only H's
-    update needs F(x) and G(y) again, because F and G have changed by then. Real and fake images
-    are never put into one batch: the statistics of Batch-Instance Normalization are per call.
+    F(x), G(y) and H(x) are computed once and serve every loss that sees the same parameters; only after
+    the update of F and G they are needed again. Real and fake images are never put into one batch: the
+    statistics of Batch-Instance Normalization are per call.
+
+    The rows of the paper's Table I are (A) none of the four switches, which leaves H as it is, (B)
+    ``pseudo_noise``, (C) ``bypass`` as well, (D) ``boosting`` as well, (E) ``noise_consistency`` as well.
 
     Parameters
     ----------
@@ -35,15 +42,28 @@ class ISCLTrainer(Trainer):
         Over F and G, over DX and DY, over H.
     lambda_ : float
         Weight of the cycle and bypass terms, equation (6).
+    adversarial_weight : float
+        Weight of the adversarial terms, 1 in equation (6).
     fake_margin : float
-        See :func:`losses.discriminator_loss`.
+        See :func:`losses.discriminator_loss`; margin 1 with adversarial weight 0.5 is margin 0 with weight 1.
+    update_order : str
+        'discriminators_first' (the authors' code) or 'generators_first' (the paper); H is always last.
+    pseudo_noise, bypass, boosting, noise_consistency : bool
+        Whether the losses hold the term of this name.
     **engine : Any
         What ``monai.engines.Trainer`` takes.
 
+    Raises
+    ------
+    ValueError
+        If the order is unknown, or a switch needs H and no term trains it.
+
     Notes
     -----
-    A batch is a mapping with ``noisy`` and ``clean``, each (N, 1, H, W) float32 in HU. The output
-    holds ``loss`` (the sum) and every term by name, as scalars.
+    A batch is a mapping with ``noisy`` and ``clean``, each (N, 1, H, W) float32 in HU. The output holds
+    scalars: ``loss`` (everything), the sums ``generator``, ``discriminator`` and ``extractor``, and their
+    terms before weighting: ``adversarial_clean``, ``adversarial_noisy``, ``cycle``, ``bypass``; ``d_clean``,
+    ``d_noisy``, ``boosting``; ``pseudo_noise``, ``noise_consistency``. A term that is off is missing.
     """
 
     def __init__(
@@ -56,16 +76,28 @@ class ISCLTrainer(Trainer):
         d_optimizer: Optimizer,
         h_optimizer: Optimizer,
         lambda_: float = 30.0,
+        adversarial_weight: float = 1.0,
         fake_margin: float = 0.0,
+        update_order: str = UPDATE_ORDERS[0],
+        pseudo_noise: bool = True,
+        bypass: bool = True,
+        boosting: bool = True,
+        noise_consistency: bool = True,
         **engine: Any,
     ) -> None:
         super().__init__(**engine)
+        if update_order not in UPDATE_ORDERS:
+            raise ValueError(f"update_order is {update_order!r}; there are {', '.join(UPDATE_ORDERS)}")
+        if (bypass or boosting) and not (pseudo_noise or noise_consistency):
+            raise ValueError("bypass and boosting need H: switch on pseudo_noise, or both of them off")
         self.denoiser = denoiser
         self.f_network, self.h_network = denoiser.f, denoiser.h
         self.g_network, self.dx_network, self.dy_network = g_network, dx_network, dy_network
         self.fg_optimizer, self.d_optimizer, self.h_optimizer = fg_optimizer, d_optimizer, h_optimizer
-        self.lambda_ = lambda_
-        self.fake_margin = fake_margin
+        self.lambda_, self.adversarial_weight, self.fake_margin = lambda_, adversarial_weight, fake_margin
+        self.generators_first = update_order == "generators_first"
+        self.pseudo_noise, self.noise_consistency = pseudo_noise, noise_consistency
+        self.bypass, self.boosting = bypass, boosting
 
     def run(self) -> None:
         """Train to the last iteration; where a checkpoint has reached it already, do nothing (ignite starts anew)."""
@@ -85,10 +117,8 @@ class ISCLTrainer(Trainer):
         for network in self.networks:
             network.train()
         terms = self.step(x, y)
-        engine.state.output = {
-            CommonKeys.LOSS: torch.stack([terms["generator"], terms["discriminator"], terms["extractor"]]).sum(),
-            **terms,
-        }
+        sums = [terms[name] for name in ("generator", "discriminator", "extractor") if name in terms]
+        engine.state.output = {CommonKeys.LOSS: torch.stack(sums).sum(), **terms}
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
@@ -96,7 +126,12 @@ class ISCLTrainer(Trainer):
         on_device = hu.to(self.state.device, non_blocking=self.non_blocking)
         return self.denoiser.window.to_unit(on_device).contiguous(memory_format=torch.channels_last)
 
-    def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    @property
+    def trains_extractor(self) -> bool:
+        """Whether H takes part at all."""
+        return self.pseudo_noise or self.noise_consistency
+
+    def step(self, x: Tensor, y: Tensor) -> Terms:
         """One iteration of Algorithm 1 on x noisy and y clean, both (N, 1, H, W) in [-1, 1].
 
         Returns
@@ -104,44 +139,57 @@ class ISCLTrainer(Trainer):
         dict of str to Tensor
             The loss terms, detached scalars.
         """
-        f_of_x, g_of_y, noise = self.f_network(x), self.g_network(y), self.h_network(x)
-        terms = self._update_discriminators(x, y, f_of_x.detach(), g_of_y.detach(), noise.detach())
+        f_of_x, g_of_y = self.f_network(x), self.g_network(y)
+        noise = self.h_network(x) if self.trains_extractor else torch.zeros_like(x)
+        terms: Terms = {}
+        if not self.generators_first:
+            terms |= self._update_discriminators(x, y, f_of_x.detach(), g_of_y.detach(), noise.detach())
         terms |= self._update_generators(x, y, f_of_x, g_of_y, noise.detach())
-        terms |= self._update_extractor(x, y, noise)
+        if self.generators_first or self.trains_extractor:
+            with torch.no_grad():  # F and G have changed
+                f_of_x, g_of_y = self.f_network(x), self.g_network(y)
+        if self.generators_first:
+            terms |= self._update_discriminators(x, y, f_of_x, g_of_y, noise.detach())
+        if self.trains_extractor:
+            terms |= self._update_extractor(x, y, f_of_x, g_of_y, noise)
         return {name: term.detach() for name, term in terms.items()}
 
-    def _update_discriminators(
-        self, x: Tensor, y: Tensor, f_of_x: Tensor, g_of_y: Tensor, noise: Tensor
-    ) -> dict[str, Tensor]:
+    def _update_discriminators(self, x: Tensor, y: Tensor, f_of_x: Tensor, g_of_y: Tensor, noise: Tensor) -> Terms:
         dx, dy, margin = self.dx_network, self.dy_network, self.fake_margin
-        clean = losses.discriminator_loss(dy(y), dy(f_of_x), margin)
-        noisy = losses.discriminator_loss(dx(x), dx(g_of_y), margin)
-        boosting = losses.boosting_loss(dx(y + noise), margin) + losses.boosting_loss(dy(x - noise), margin)
-        loss = clean + noisy + boosting
+        terms = {
+            "d_clean": losses.discriminator_loss(dy(y), dy(f_of_x), margin),
+            "d_noisy": losses.discriminator_loss(dx(x), dx(g_of_y), margin),
+        }
+        if self.boosting:
+            noisier, cleaner = losses.boosting_loss(dx(y + noise), margin), losses.boosting_loss(dy(x - noise), margin)
+            terms["boosting"] = noisier + cleaner
+        loss = total(terms)
         self._descend(loss, self.d_optimizer, dx, dy)
-        return {"discriminator": loss, "d_clean": clean, "d_noisy": noisy, "boosting": boosting}
+        return {"discriminator": loss, **terms}
 
-    def _update_generators(
-        self, x: Tensor, y: Tensor, f_of_x: Tensor, g_of_y: Tensor, noise: Tensor
-    ) -> dict[str, Tensor]:
+    def _update_generators(self, x: Tensor, y: Tensor, f_of_x: Tensor, g_of_y: Tensor, noise: Tensor) -> Terms:
         f, g = self.f_network, self.g_network
         with frozen(self.dx_network, self.dy_network):
-            adversarial = losses.adversarial_loss(self.dy_network(f_of_x))
-            adversarial = adversarial + losses.adversarial_loss(self.dx_network(g_of_y))
+            clean = losses.adversarial_loss(self.dy_network(f_of_x))
+            noisy = losses.adversarial_loss(self.dx_network(g_of_y))
         cycle = losses.cycle_loss(x, g(f_of_x), y, f(g_of_y))
-        bypass = losses.bypass_loss(x, y, noise, f_of_x, f(y + noise))
-        loss = losses.generator_loss(adversarial, cycle, bypass, self.lambda_)
+        terms = {"adversarial_clean": clean, "adversarial_noisy": noisy, "cycle": cycle}
+        if self.bypass:
+            terms["bypass"] = losses.bypass_loss(x, y, noise, f_of_x, f(y + noise))
+        bypass = terms.get("bypass", 0.0)
+        loss = losses.generator_loss(clean + noisy, cycle, bypass, self.lambda_, self.adversarial_weight)
         self._descend(loss, self.fg_optimizer, f, g)
-        return {"generator": loss, "adversarial": adversarial, "cycle": cycle, "bypass": bypass}
+        return {"generator": loss, **terms}
 
-    def _update_extractor(self, x: Tensor, y: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            f_of_x, g_of_y = self.f_network(x), self.g_network(y)
-        pseudo_noise = losses.pseudo_noise_loss(x, noise, f_of_x)
-        consistency = losses.noise_consistency_loss(y, g_of_y, self.h_network(g_of_y))
-        loss = losses.extractor_loss(pseudo_noise, consistency)
+    def _update_extractor(self, x: Tensor, y: Tensor, f_of_x: Tensor, g_of_y: Tensor, noise: Tensor) -> Terms:
+        terms = {}
+        if self.pseudo_noise:
+            terms["pseudo_noise"] = losses.pseudo_noise_loss(x, noise, f_of_x)
+        if self.noise_consistency:
+            terms["noise_consistency"] = losses.noise_consistency_loss(y, g_of_y, self.h_network(g_of_y))
+        loss = total(terms)
         self._descend(loss, self.h_optimizer, self.h_network)
-        return {"extractor": loss, "pseudo_noise": pseudo_noise, "noise_consistency": consistency}
+        return {"extractor": loss, **terms}
 
     @staticmethod
     def _descend(loss: Tensor, optimizer: Optimizer, *networks: nn.Module) -> None:
@@ -150,6 +198,11 @@ class ISCLTrainer(Trainer):
         optimizer.step()
         for network in networks:
             clip_gates(network)
+
+
+def total(terms: Terms) -> Tensor:
+    """The sum of all terms, equations (7) and (12)."""
+    return torch.stack(list(terms.values())).sum()
 
 
 @contextmanager

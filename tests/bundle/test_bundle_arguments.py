@@ -68,6 +68,12 @@ def test_bounds_are_named_by_their_argument() -> None:
         check_arguments(str(BUNDLE), [], at_least={"batch_size": (1, 2)}, argv=[])
 
 
+def test_choices_are_named_by_their_argument() -> None:
+    check_arguments(str(BUNDLE), [], one_of={"update_order": ("b", ["a", "b"])}, argv=[])
+    with pytest.raises(ValueError, match=r"^--update_order is c; there are a, b$"):
+        check_arguments(str(BUNDLE), [], one_of={"update_order": ("c", ["a", "b"])}, argv=[])
+
+
 def test_mistake_on_the_command_line_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     program = str(Path(monai.bundle.__file__).parent / "__main__.py")
     monkeypatch.setattr(sys, "argv", [program, "run", "training", "--bach_size", "4"])

@@ -29,7 +29,6 @@ def evaluated(name: str, *arrays: np.ndarray, **options: float) -> float:
         ("generator_loss", (0.25, 2.0, 3.0), 0.25 + 30 * 5),
         ("pseudo_noise_loss", (A, B, C), mae(B, A - C)),
         ("noise_consistency_loss", (A, B, C), mae(B - A, C)),
-        ("extractor_loss", (0.25, 2.0), 2.25),
     ],
 )
 def test_loss_is_its_equation(name: str, arguments: tuple[np.ndarray, ...], expected: float) -> None:
@@ -42,6 +41,10 @@ def test_discriminator_losses_are_hinges(margin: float) -> None:
     real = np.maximum(0, 1 - SCORES).mean()
     assert evaluated("boosting_loss", FAKE_SCORES, fake_margin=margin) == pytest.approx(fake)
     assert evaluated("discriminator_loss", SCORES, FAKE_SCORES, fake_margin=margin) == pytest.approx(real + fake)
+
+
+def test_adversarial_terms_have_a_weight() -> None:
+    assert evaluated("generator_loss", 0.25, 2.0, 3.0, lambda_=10.0, adversarial_weight=0.5) == 0.125 + 10 * 5
 
 
 def test_margin_zero_is_the_usual_hinge_of_another_score() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ class TinyTraining:
 
     iterations: int = 4
     learning_rate: float = 1e-2
+    options: dict[str, Any] = field(default_factory=dict)
     trainer: ISCLTrainer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ class TinyTraining:
             epoch_length=self.iterations,
             data_loader=torch.utils.data.DataLoader(self.dataset, batch_size=None),
             decollate=False,
+            **self.options,
         )
 
     def _optimizer(self, *networks: nn.Module) -> RAdam:
