@@ -50,15 +50,24 @@ class ISCLDenoiser(nn.Module):
         Tensor
             (N, 1, H, W) float32, HU.
         """
-        noise = image - self.window.to_hu(self.ensemble(self.window.to_unit(image)))
+        return self.place(self.ensemble(self.window.to_unit(image)), image)
+
+    def ensemble(self, x: Tensor) -> Tensor:
+        """Equation (13) on images in [-1, 1]; the blend is clipped to [-1, 1]."""
+        f, h = self.estimates(x)
+        return (self.gamma * f + (1 - self.gamma) * h).clip(-1.0, 1.0)
+
+    def estimates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """F(x) and x - H(x) of images in [-1, 1], both (N, 1, H, W) and not clipped."""
+        height, width = x.shape[2], x.shape[3]
+        padded = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")  # F halves the size twice
+        f, h = self.f(padded), padded - self.h(padded)
+        return f[:, :, :height, :width], h[:, :, :height, :width]
+
+    def place(self, estimate: Tensor, image: Tensor) -> Tensor:
+        """Put an estimate in [-1, 1] into its image (HU): within the window, and constrained by the noise prior."""
+        noise = image - self.window.to_hu(estimate)
         inside = (image >= self.window.low) & (image <= self.window.high)
         if self.noise_prior is not None:
             noise = self.noise_prior(noise, inside)
         return torch.where(inside, image - noise, image)
-
-    def ensemble(self, x: Tensor) -> Tensor:
-        """Equation (13) on images in [-1, 1]; the blend is clipped to [-1, 1]."""
-        height, width = x.shape[2], x.shape[3]
-        padded = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")  # F halves the size twice
-        blend = self.gamma * self.f(padded) + (1 - self.gamma) * (padded - self.h(padded))
-        return blend[:, :, :height, :width].clip(-1.0, 1.0)
