@@ -79,6 +79,8 @@ def _check_names(argv: Sequence[str], bundle_root: str, configs: Sequence[str]) 
         flag = FLAG.match(argument)
         if flag:
             _check(flag["name"].replace("-", "_").replace("#", "::"), config)
+        if argument.rpartition("=")[2] in ("true", "false"):
+            raise ValueError(f"{argument} would be taken for text: write True or False")
 
 
 def _check_values(folders: Mapping[str, str], at_least: Mapping[str, Sequence[float]]) -> None:

@@ -62,7 +62,7 @@ class TrainingCheckpoints:
             part.load_state_dict(checkpoint[name])
         trainer.state.iteration = checkpoint["iteration"]
         trainer.data_loader.dataset.first = checkpoint["iteration"]
-        trainer.logger.info(f"going on from {path}, iteration {checkpoint['iteration']} (--resume false starts anew)")
+        trainer.logger.info(f"going on from {path}, iteration {checkpoint['iteration']} (--resume False starts anew)")
 
     def save_if_due(self, trainer: Trainer) -> None:
         """Save after every ``every`` iterations and after the last."""

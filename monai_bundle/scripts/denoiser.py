@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .batch_instance_norm import keep_running_statistics
 from .networks import Generator, NoiseExtractor
 from .noise_prior import NoisePrior
 from .window import HUWindow
@@ -27,15 +28,22 @@ class ISCLDenoiser(nn.Module):
         Weight of F(x) against x - H(x); the paper's is 0.5.
     noise_prior : bool
         Constrain the removed noise; False is equation (13) as printed.
+    running_statistics : bool
+        Keep running averages for evaluation, see :func:`keep_running_statistics`. Weights that were trained with
+        them need them.
     """
 
-    def __init__(self, profile: str = "abdomen", gamma: float = 0.5, noise_prior: bool = True) -> None:
+    def __init__(
+        self, profile: str = "abdomen", gamma: float = 0.5, noise_prior: bool = True, running_statistics: bool = False
+    ) -> None:
         super().__init__()
         self.window = HUWindow.of_profile(profile)
         self.gamma = gamma
         self.noise_prior = NoisePrior() if noise_prior else None
         self.f = Generator()
         self.h = NoiseExtractor()
+        if running_statistics:
+            keep_running_statistics(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Denoise.

@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 
 class LinearSchedule:
-    """From the optimizers' learning rate to ``final_ratio`` of it over ``iterations``, a step per iteration.
+    """From the optimizers' learning rates to ``final_ratio`` of them over ``iterations``, a step per iteration.
 
     The rate is a function of the iteration alone (``torch``'s ``LinearLR`` multiplies the last rate instead
     and restores its own length), so a resumed run may be longer or shorter than the one it goes on with.
@@ -15,7 +15,7 @@ class LinearSchedule:
     Parameters
     ----------
     optimizers : sequence of Optimizer
-        All of them follow the same line.
+        All of their groups follow the same line, each from its own learning rate.
     final_ratio : float
         Last learning rate over the first; the paper's is 1e-6 / 1e-4.
     iterations : int
@@ -24,7 +24,7 @@ class LinearSchedule:
 
     def __init__(self, optimizers: Sequence[Optimizer], final_ratio: float, iterations: int) -> None:
         self.optimizers = optimizers
-        self.first_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+        self.first_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.final_ratio = final_ratio
         self.iterations = iterations
         self.iteration = 0
@@ -40,8 +40,9 @@ class LinearSchedule:
     def _go_to(self, iteration: int) -> None:
         self.iteration = iteration
         factor = 1 - (1 - self.final_ratio) * min(iteration / self.iterations, 1.0)
-        for optimizer, first_rate in zip(self.optimizers, self.first_rates, strict=True):
-            for group in optimizer.param_groups:  # loading a state replaces the groups: look them up each time
+        for optimizer, first_rates in zip(self.optimizers, self.first_rates, strict=True):
+            # loading a state replaces the groups: look them up each time
+            for group, first_rate in zip(optimizer.param_groups, first_rates, strict=True):
                 group["lr"] = first_rate * factor
 
     def state_dict(self) -> dict[str, int]:

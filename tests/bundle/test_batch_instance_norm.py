@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_bundle.scripts.batch_instance_norm import EPSILON, BatchInstanceNorm2d, clip_gates
+from monai_bundle.scripts.batch_instance_norm import (
+    EPSILON,
+    BatchInstanceNorm2d,
+    clip_gates,
+    keep_running_statistics,
+    parameter_groups,
+)
+from monai_bundle.scripts.denoiser import ISCLDenoiser
 
 
 def layer(gate: float | None = None) -> BatchInstanceNorm2d:
@@ -71,6 +78,64 @@ def test_maps_of_one_pixel_have_no_instance_branch() -> None:
     gate, weight, bias = per_channel(norm.gate), per_channel(norm.weight), per_channel(norm.bias)
     torch.testing.assert_close(norm(x), weight * gate * normalized(x, (0, 2, 3)) + bias, rtol=0, atol=1e-12)
     torch.testing.assert_close(layer(0.0)(x), bias.expand(x.shape), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.3, 1.0])
+def test_running_statistics_are_those_of_batch_normalization(gate: float) -> None:
+    """Nam and Kim's batch branch is PyTorch's layer, trained and evaluated."""
+    norm = layer(gate)
+    keep_running_statistics(norm)
+    batch_norm = torch.nn.BatchNorm2d(3, eps=EPSILON, affine=False).double()
+    for _ in range(3):
+        norm(images(4, 3, 5, 6))
+        batch_norm(images(4, 3, 5, 6))
+    norm.eval()
+    batch_norm.eval()
+    x = images(2, 3, 7, 7) / 2
+    blend = gate * batch_norm(x) + (1 - gate) * normalized(x, (2, 3))
+    expected = per_channel(norm.weight) * blend + per_channel(norm.bias)
+    torch.testing.assert_close(norm(x), expected, rtol=0, atol=1e-12)
+
+
+def test_running_statistics_are_saved_with_the_weights() -> None:
+    trained, loaded = layer(), layer()
+    for norm in (trained, loaded):
+        keep_running_statistics(norm)
+    trained(images(4, 3, 5, 6))
+    loaded.load_state_dict(trained.state_dict())
+    x = images(2, 3, 5, 6)
+    torch.testing.assert_close(trained.eval()(x), loaded.eval()(x), rtol=0, atol=0)
+    assert not any(name.startswith("running") for name in layer().state_dict())
+
+
+def test_switch_reaches_the_networks_that_denoise() -> None:
+    torch.manual_seed(0)
+    own, running = ISCLDenoiser(), ISCLDenoiser(running_statistics=True)
+    running.load_state_dict(own.state_dict(), strict=False)
+    image = 100 * images(1, 1, 8, 8).float()
+    with torch.no_grad():
+        assert not torch.allclose(own.eval()(image), running.eval()(image))
+        assert torch.allclose(torch.jit.script(running)(image), running(image), atol=1e-3)
+
+
+def test_gates_can_have_a_learning_rate_of_their_own() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), layer())
+    optimizer = torch.optim.SGD(parameter_groups([network], 1e-4, 10.0))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in network.named_parameters()} == {
+        "0.weight": 1e-4,
+        "0.bias": 1e-4,
+        "1.weight": 1e-4,
+        "1.bias": 1e-4,
+        "1.gate": pytest.approx(1e-3),
+    }
+
+
+def test_factor_one_is_one_group_of_all_parameters() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), layer())
+    (group,) = parameter_groups([network], 1e-4)
+    assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
+    assert group["lr"] == 1e-4
 
 
 def test_gates_are_clipped_in_every_layer() -> None:

@@ -55,6 +55,13 @@ def test_misspelt_argument_is_refused(argument: str, near: str | None) -> None:
         assert str(refusal.value).endswith(f"did you mean {near}?")
 
 
+@pytest.mark.parametrize("argv", [("--resume", "false"), ("--boosting=true",)])
+def test_switches_are_spelt_as_python_does(argv: tuple[str, ...]) -> None:
+    """Fire hands ``false`` on as text, which is true."""
+    with pytest.raises(ValueError, match="would be taken for text: write True or False"):
+        check(*argv)
+
+
 def test_folders_are_named_by_their_argument(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--clean_dir is missing; it names a folder$"):
         check_arguments(str(BUNDLE), ["train.json"], folders={"clean_dir": ""}, argv=[])

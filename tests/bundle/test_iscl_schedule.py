@@ -34,6 +34,14 @@ def test_learning_rate_goes_from_first_to_last_in_a_line() -> None:
     assert seen == [pytest.approx([rate, rate], rel=1e-12) for rate in expected]
 
 
+def test_groups_keep_the_ratio_of_their_rates() -> None:
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in (1e-4, 1e-3)]
+    line = LinearSchedule([RAdam(groups)], 0.01, 4)
+    for _ in range(4):
+        line.step()
+    assert [group["lr"] for group in line.optimizers[0].param_groups] == pytest.approx([1e-6, 1e-5], rel=1e-12)
+
+
 def test_resumed_line_has_its_own_length() -> None:
     short, longer = schedule(4), schedule(8)
     for _ in range(4):
@@ -70,12 +78,17 @@ def assert_same(a: TinyTraining, b: TinyTraining) -> None:
     torch.testing.assert_close(a.averaged.state_dict(), b.averaged.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lookahead", [0, 2])
 @pytest.mark.parametrize(("every", "stop", "lost"), [(2, 2, 0), (2, 3, 1), (3, 5, 2)])
-def test_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, every: int, stop: int, lost: int) -> None:
-    whole = TinyTraining(7).with_checkpoints(str(tmp_path / "whole"), every)
+def test_resumed_training_is_bitwise_the_uninterrupted_one(
+    tmp_path: Path, every: int, stop: int, lost: int, lookahead: int
+) -> None:
+    whole = TinyTraining(7, lookahead_steps=lookahead).with_checkpoints(str(tmp_path / "whole"), every)
     whole.trainer.run()
-    interrupted(TinyTraining(7).with_checkpoints(str(tmp_path / "parts"), every), stop).trainer.run()
-    resumed = TinyTraining(7).with_checkpoints(str(tmp_path / "parts"), every)
+    interrupted(
+        TinyTraining(7, lookahead_steps=lookahead).with_checkpoints(str(tmp_path / "parts"), every), stop
+    ).trainer.run()
+    resumed = TinyTraining(7, lookahead_steps=lookahead).with_checkpoints(str(tmp_path / "parts"), every)
     resumed.trainer.run()
     assert resumed.trainer.state.iteration == 7
     assert resumed.dataset.drawn[0] == stop - lost

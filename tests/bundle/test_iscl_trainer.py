@@ -133,8 +133,9 @@ def test_each_loss_moves_its_own_networks(update: str, moving: set[str]) -> None
     assert changed(before, training.weights()) == moving
 
 
-def test_gates_stay_within_zero_and_one_after_every_step() -> None:
-    training = TinyTraining(learning_rate=1.0)
+@pytest.mark.parametrize("lookahead_steps", [0, 2])
+def test_gates_stay_within_zero_and_one_after_every_step(lookahead_steps: int) -> None:
+    training = TinyTraining(learning_rate=1.0, lookahead_steps=lookahead_steps)
     x, y = unit_batch(2, 8)
     for _ in range(3):
         training.trainer.step(x, y)

@@ -13,6 +13,7 @@ from monai_bundle.scripts.averaging import WeightAveraging
 from monai_bundle.scripts.batch_instance_norm import BatchInstanceNorm2d
 from monai_bundle.scripts.checkpoints import TrainingCheckpoints
 from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.lookahead import with_lookahead
 from monai_bundle.scripts.schedule import LinearSchedule
 from monai_bundle.scripts.trainer import ISCLTrainer
 
@@ -52,6 +53,7 @@ class TinyTraining:
 
     iterations: int = 4
     learning_rate: float = 1e-2
+    lookahead_steps: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     trainer: ISCLTrainer = field(init=False)
 
@@ -63,8 +65,8 @@ class TinyTraining:
         self.dataset = RandomBatches(self.iterations)
         self.optimizers = {
             "fg": self._optimizer(self.denoiser.f, self.g),
-            "d": self._optimizer(self.dx, self.dy),
-            "h": self._optimizer(self.denoiser.h),
+            "d": with_lookahead(self._optimizer(self.dx, self.dy), self.lookahead_steps, 0.5),
+            "h": with_lookahead(self._optimizer(self.denoiser.h), self.lookahead_steps, 0.5),
         }
         self.trainer = ISCLTrainer(
             self.denoiser,
