@@ -60,15 +60,20 @@ def check_arguments(
     ValueError
         If a name is unknown (the message proposes the nearest) or a value impossible.
     """
-    on_command_line = argv is None and Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
+    of_program = argv is None and on_command_line()
     try:
-        _check_names(sys.argv if on_command_line else argv or (), bundle_root, configs)
+        _check_names(sys.argv if of_program else argv or (), bundle_root, configs)
         _check_values(folders or {}, at_least or {})
         _check_choices(one_of or {})
     except ValueError as error:
-        if on_command_line:
+        if of_program:
             sys.exit(f"error: {error}")
         raise
+
+
+def on_command_line() -> bool:
+    """Whether this program is ``python -m monai.bundle``, where a mistake shall be one line and no traceback."""
+    return Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
 
 
 def _check_names(argv: Sequence[str], bundle_root: str, configs: Sequence[str]) -> None:

@@ -22,5 +22,5 @@ class TrainingProgress:
         """Draw the bar for ``engine``."""
         ProgressBar(desc="training", mininterval=1.0).attach(
             engine,
-            output_transform=lambda output: {name: float(output[name]) for name in self.terms if name in output},
+            output_transform=lambda output: {name: float(output[0][name]) for name in self.terms if name in output[0]},
         )

@@ -16,6 +16,9 @@ from . import losses
 from .batch_instance_norm import clip_gates
 from .denoiser import ISCLDenoiser
 
+NETWORK_NAMES = ("F", "G", "H", "DX", "DY")
+"""The paper's letters, in the order of :attr:`ISCLTrainer.networks`."""
+
 UPDATE_ORDERS = ("discriminators_first", "generators_first")
 """The order within an iteration: that of the authors' code, and that of the paper's Algorithm 1."""
 
@@ -60,7 +63,8 @@ class ISCLTrainer(Trainer):
 
     Notes
     -----
-    A batch is a mapping with ``noisy`` and ``clean``, each (N, 1, H, W) float32 in HU. The output holds
+    A batch is a mapping with ``noisy`` and ``clean``, each (N, 1, H, W) float32 in HU. The output is a list
+    with one mapping (MONAI's handlers, ``--tracking mlflow`` among them, look at the first item of a list) of
     scalars: ``loss`` (everything), the sums ``generator``, ``discriminator`` and ``extractor``, and their
     terms before weighting: ``adversarial_clean``, ``adversarial_noisy``, ``cycle``, ``bypass``; ``d_clean``,
     ``d_noisy``, ``boosting``; ``pseudo_noise``, ``noise_consistency``. A term that is off is missing.
@@ -112,13 +116,13 @@ class ISCLTrainer(Trainer):
         """F, G, H, DX, DY."""
         return self.f_network, self.g_network, self.h_network, self.dx_network, self.dy_network
 
-    def _iteration(self, engine: Engine, batchdata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _iteration(self, engine: Engine, batchdata: Mapping[str, Tensor]) -> list[Terms]:
         x, y = (self._prepare(batchdata[key]) for key in ("noisy", "clean"))
         for network in self.networks:
             network.train()
         terms = self.step(x, y)
         sums = [terms[name] for name in ("generator", "discriminator", "extractor") if name in terms]
-        engine.state.output = {CommonKeys.LOSS: torch.stack(sums).sum(), **terms}
+        engine.state.output = [{CommonKeys.LOSS: torch.stack(sums).sum(), **terms}]
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 

@@ -59,7 +59,7 @@ def test_overlay_trains_its_row(row: str, data: Path, tmp_path: Path, monkeypatc
         if any((a != b).any() for a, b in zip(before[name], network.parameters(), strict=True))
     }
     assert changed == set("FGXY") | ({"H"} if row != "a" else set())
-    assert parser.get_parsed_content("train::trainer").state.output.keys() == TERMS[row]
+    assert parser.get_parsed_content("train::trainer").state.output[0].keys() == TERMS[row]
     assert parser.get_parsed_content("network_def").gamma == (1.0 if row == "a" else 0.5)
     assert (tmp_path / "model.pt").exists()
 

@@ -89,7 +89,7 @@ def terms_of(on: int) -> set[str]:
 def test_output_names_every_term_that_is_on(on: int) -> None:
     training = TinyTraining(iterations=1, options={"adversarial_weight": 0.7, "lambda_": 20.0, **row(on)})
     training.trainer.run()
-    output = {name: float(value) for name, value in training.trainer.state.output.items()}
+    output = {name: float(value) for name, value in training.trainer.state.output[0].items()}
     assert output.keys() == {"loss"} | terms_of(on)
 
     def total(*names: str) -> float:
