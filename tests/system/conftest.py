@@ -1,18 +1,16 @@
 """Nodes, archives and series for the system tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from archive import RecordingArchive
 from bundles import identity_bundle
 from factories import ROOT, ct_series
-from node import Node
+from node import MakeNode, Node
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
-
-MakeSeries = Callable[..., list[FileDataset]]
-MakeNode = Callable[..., Node]
+from sending import MakeSeries
 
 
 @pytest.fixture(scope="session")

@@ -249,3 +249,7 @@ send_to = ["archive"]
             return done if done or database.execute(work, pattern).fetchone() else None
         finally:
             database.close()
+
+
+MakeNode = Callable[..., Node]
+"""Type of the fixture ``make_node``."""

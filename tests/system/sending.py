@@ -1,16 +1,19 @@
 """Senders: DCMTK's storescu for whole files, pynetdicom for bytes that no decent sender would send."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from node import AE_TITLE, PATIENCE_SECONDS, SENDER, Node, required_tool
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage
+
+MakeSeries = Callable[..., list[FileDataset]]
+"""Type of the fixture ``make_series``."""
 
 
 def storescu(node: Node, files: Sequence[Path], calling: str = SENDER) -> "subprocess.Popen[str]":

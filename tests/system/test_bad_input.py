@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from archive import RecordingArchive
-from conftest import MakeSeries
 from delivery import assert_delivered, files_of, series_uid_of, wait_until_done
 from factories import ROOT, ct_dataset
 from node import PATIENCE_SECONDS, Node
-from sending import association, send, status_of_raw_bytes, storescu
+from sending import MakeSeries, association, send, status_of_raw_bytes, storescu
 
 pytestmark = pytest.mark.peers
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archive import RecordingArchive
-from conftest import MakeSeries
 from delivery import assert_delivered, files_of, series_uid_of, wait_until_done
 from node import Node, required_tool
-from sending import send
+from sending import MakeSeries, send
 
 pytestmark = pytest.mark.peers
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from archive import RecordingArchive
 from bundles import slow_bundle
-from conftest import MakeNode, MakeSeries
 from delivery import assert_delivered, files_of, series_uid_of, wait_until_done
-from node import PATIENCE_SECONDS, Node
-from sending import send, storescu
+from node import PATIENCE_SECONDS, MakeNode, Node
+from sending import MakeSeries, send, storescu
 
 pytestmark = pytest.mark.peers
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from archive import Orthanc
-from conftest import MakeSeries
 from delivery import files_of, series_uid_of
 from node import Node
+from sending import MakeSeries
 
 pytestmark = pytest.mark.peers
 
