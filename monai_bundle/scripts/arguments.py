@@ -1,12 +1,16 @@
 """Refuse misspelt arguments: ``monai.bundle run`` itself accepts any name in silence."""
 
 import difflib
+import functools
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 RUN_ARGUMENTS = frozenset(
     {
@@ -74,6 +78,21 @@ def check_arguments(
 def on_command_line() -> bool:
     """Whether this program is ``python -m monai.bundle``, where a mistake shall be one line and no traceback."""
     return Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
+
+
+def mistakes_in_one_line(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """On the command line of ``python -m monai.bundle`` a ValueError of ``function`` ends the program with one line."""
+
+    @functools.wraps(function)
+    def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            if on_command_line():
+                sys.exit(f"error: {error}")
+            raise
+
+    return checked
 
 
 def _check_names(argv: Sequence[str], bundle_root: str, configs: Sequence[str]) -> None:

@@ -1,32 +1,172 @@
-"""Unpaired training patches from plain folders of DICOM series."""
+"""Training data: noisy and clean images of different patients, and batches of patches of them."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pydicom
 from monai.data import Dataset
-from numpy.random import Generator as Random
-from pydicom.errors import InvalidDicomError
 from torch.utils.data import DataLoader
 
-PATCH_SIZE = 64
+from .arguments import mistakes_in_one_line
+from .images import Slice, find_slices, read_slice
+from .patches import PATCH_SIZE, patches
+from .splits import FULL_DOSE, LOW_DOSE, dose_slices, patient_folders, read_split
+
+logger = logging.getLogger(__name__)
 
 
-def ct_files(folder: str | Path) -> list[Path]:
-    """Every file below ``folder`` that holds a CT image, sorted by path.
+class UnpairedSlices(NamedTuple):
+    """The two domains: x of the paper and y."""
+
+    noisy: Sequence[Slice]
+    clean: Sequence[Slice]
+
+
+@mistakes_in_one_line
+def training_slices(clean_dir: str = "", noisy_dir: str = "", dataset_dir: str = "", split: str = "") -> UnpairedSlices:
+    """The images to train on, from two folders or from a TCIA tree; no patient is in both domains.
+
+    Parameters
+    ----------
+    clean_dir, noisy_dir : str
+        Folders of images, see :func:`.images.find_slices`.
+    dataset_dir : str
+        Instead of the two: the tree of LDCT-and-Projection-data, see :func:`.splits.dose_slices`.
+    split : str
+        Patient lists for the tree, see :func:`.splits.read_split`.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If neither or both are given, there are no images, or a patient is in both domains (the message names one).
     """
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is not a folder")
-    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and _is_ct_image(path)]
-    if not files:
-        raise ValueError(f"{folder} holds no CT image (DICOM, Modality CT, not a localizer)")
-    return files
+    if dataset_dir and (clean_dir or noisy_dir):
+        raise ValueError("--dataset_dir is given with --clean_dir or --noisy_dir; use the tree or the two folders")
+    slices = _slices_of_tree(dataset_dir, split) if dataset_dir else _slices_of_folders(clean_dir, noisy_dir)
+    _check_disjoint(slices)
+    return slices
+
+
+def _slices_of_tree(dataset_dir: str, split: str) -> UnpairedSlices:
+    lists = read_split(split)
+    patient_folders(dataset_dir, lists.noisy + lists.clean)  # so that all who are missing are listed at once
+    found = (
+        dose_slices(dataset_dir, lists.noisy, LOW_DOSE),
+        dose_slices(dataset_dir, lists.clean, FULL_DOSE),
+    )
+    return UnpairedSlices(*([each for slices in domain.values() for each in slices] for domain in found))
+
+
+def _slices_of_folders(clean_dir: str, noisy_dir: str) -> UnpairedSlices:
+    for name, folder in (("clean_dir", clean_dir), ("noisy_dir", noisy_dir)):
+        if not folder:
+            raise ValueError(
+                f"--{name} is missing; it names a folder of images (or give --dataset_dir, a TCIA tree with both)"
+            )
+        if not Path(folder).is_dir():
+            raise ValueError(f"--{name}: {folder} is not a folder")
+    return UnpairedSlices(noisy=find_slices(noisy_dir), clean=find_slices(clean_dir))
+
+
+def _check_disjoint(slices: UnpairedSlices) -> None:
+    noisy, clean = ({each.patient: each.path for each in domain} for domain in slices)
+    both = sorted((noisy.keys() & clean.keys()) - {""})
+    if both:
+        raise ValueError(
+            f"patient {both[0]} is in both domains ({len(both)} such): {noisy[both[0]]} is noisy, {clean[both[0]]} "
+            "is clean; unpaired training needs different patients"
+        )
+    unknown = sum(not each.patient for domain in slices for each in domain)
+    if unknown:
+        logger.warning(
+            "%d images have no Patient ID and no folder of their own: that no patient is both noisy and clean "
+            "cannot be checked",
+            unknown,
+        )
+
+
+class UnpairedPatches(Dataset):
+    """Batches of patches: noisy images and clean images, chosen independently.
+
+    All patches of a batch come from few images of each domain (one by default), and those of an image
+    from the cells of a grid laid over it. The statistics of Batch-Instance Normalization in training are
+    then those of an image, which is what the networks meet when they denoise (one whole image at a time).
+
+    An item is drawn from its index and the seed alone, so a run can be repeated, and a resumed run
+    does not see the same patches again: its indices go on.
+
+    Parameters
+    ----------
+    data : (sequence of Slice, sequence of Slice)
+        The noisy and the clean images; all are read here and held in memory.
+    length : int
+        Number of batches.
+    batch_size : int
+        Patches per domain in a batch.
+    images_per_batch : int
+        Images per domain in a batch.
+    seed : int
+        Decides every draw.
+
+    Raises
+    ------
+    ValueError
+        If the batch cannot be made, or an image is smaller than a patch; before anything is read.
+    """
+
+    @mistakes_in_one_line
+    def __init__(
+        self,
+        data: tuple[Sequence[Slice], Sequence[Slice]],
+        length: int,
+        batch_size: int,
+        images_per_batch: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(data)
+        slices = UnpairedSlices(*data)
+        _check_batch(slices, batch_size, images_per_batch)
+        logger.info("reading %d noisy and %d clean images", len(slices.noisy), len(slices.clean))
+        self.images = {domain: [read_slice(each) for each in images] for domain, images in slices._asdict().items()}
+        self.length = length
+        self.first = 0  # a resumed run goes on here
+        self.batch_size = batch_size
+        self.images_per_batch = images_per_batch
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """``noisy`` and ``clean``, each (batch_size, 1, 64, 64) float32, HU or grey values."""
+        random = np.random.default_rng([self.seed, self.first + index])
+        return {domain: self._draw(images, random) for domain, images in self.images.items()}
+
+    def _draw(self, images: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
+        chosen = random.choice(len(images), self.images_per_batch, replace=False)
+        count = self.batch_size // self.images_per_batch
+        return np.concatenate([patches(images[number], count, random) for number in chosen]).astype(np.float32)
+
+
+def _check_batch(slices: UnpairedSlices, batch_size: int, images_per_batch: int) -> None:
+    if batch_size < 2:
+        raise ValueError(f"--batch_size is {batch_size}; Batch-Instance Normalization needs at least 2")
+    if images_per_batch < 1 or batch_size % images_per_batch:
+        raise ValueError(f"--batch_size is {batch_size}, no multiple of --images_per_batch, {images_per_batch}")
+    for domain, images in slices._asdict().items():
+        if len(images) < images_per_batch:
+            raise ValueError(f"--images_per_batch is {images_per_batch}, but there are {len(images)} {domain} images")
+        for each in images:
+            if min(each.shape) < PATCH_SIZE:
+                rows, columns = each.shape
+                raise ValueError(f"{each.path} is {columns} x {rows} pixels; a patch needs {PATCH_SIZE} of each")
+
+
+def iteration_loader(dataset: Dataset, num_workers: int = 0) -> DataLoader:
+    """A loader whose items are whole batches already, in the order of their index."""
+    return DataLoader(dataset, batch_size=None, num_workers=num_workers)
 
 
 def volume_files(folder: str | Path) -> list[dict[str, str]]:
@@ -41,132 +181,3 @@ def volume_files(folder: str | Path) -> list[dict[str, str]]:
     if not files:
         raise ValueError(f"{folder} holds no NIfTI volume (*.nii, *.nii.gz)")
     return [{"image": path} for path in files]
-
-
-def _is_ct_image(path: Path) -> bool:
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "ImageType", "Rows"])
-    except InvalidDicomError:
-        return False
-    return header.get("Modality") == "CT" and "Rows" in header and "LOCALIZER" not in header.get("ImageType", [])
-
-
-def read_hu(path: Path) -> np.ndarray:
-    """One CT image in HU, (H, W) float32: stored values times slope plus intercept (PS3.3 C.11.1.1.2).
-
-    Raises
-    ------
-    ValueError
-        If the file holds several frames or no rescale (Enhanced CT).
-    """
-    dataset = pydicom.dcmread(path)
-    stored = dataset.pixel_array.astype(np.float32)
-    if "RescaleSlope" not in dataset or "RescaleIntercept" not in dataset or stored.ndim != 2:
-        raise ValueError(f"{path} is no single CT slice with Rescale Slope and Intercept")
-    return stored * np.float32(dataset.RescaleSlope) + np.float32(dataset.RescaleIntercept)
-
-
-def read_for_patches(path: Path) -> np.ndarray:
-    """One CT image in HU, (H, W) float32, of at least the size of a patch."""
-    image = read_hu(path)
-    if min(image.shape) < PATCH_SIZE:
-        raise ValueError(f"{path} is {image.shape[1]} x {image.shape[0]} pixels; a patch needs {PATCH_SIZE} of each")
-    return image
-
-
-class UnpairedPatches(Dataset):
-    """Batches of patches: one noisy image and one clean image, chosen independently.
-
-    All patches of a batch come from one image of each domain, one from each cell of a grid laid over
-    it. The statistics of Batch-Instance Normalization in training are then those of an image, which
-    is what the networks meet when they denoise (one whole image at a time).
-
-    An item is drawn from its index and the seed alone, so a run can be repeated, and a resumed run
-    does not see the same patches again: its indices go on.
-
-    Parameters
-    ----------
-    data : sequence of Path
-        The noisy images.
-    clean : sequence of Path
-        The clean images.
-    length : int
-        Number of batches.
-    batch_size : int
-        Patches per domain in a batch.
-    seed : int
-        Decides every draw.
-    """
-
-    def __init__(
-        self, data: Sequence[Path], clean: Sequence[Path], length: int, batch_size: int, seed: int = 0
-    ) -> None:
-        super().__init__(data)
-        if batch_size < 2:
-            raise ValueError(f"batch_size is {batch_size}; Batch-Instance Normalization needs at least 2")
-        self.images = {
-            "noisy": [read_for_patches(path) for path in data],
-            "clean": [read_for_patches(path) for path in clean],
-        }
-        self.length = length
-        self.first = 0  # a resumed run goes on here
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """``noisy`` and ``clean``, each (batch_size, 1, 64, 64) float32 HU."""
-        random = np.random.default_rng([self.seed, self.first + index])
-        return {
-            domain: patches(images[random.integers(len(images))], self.batch_size, random)
-            for domain, images in self.images.items()
-        }
-
-
-def patches(image: np.ndarray, count: int, random: Random, size: int = PATCH_SIZE) -> np.ndarray:
-    """Draw one patch from each of ``count`` cells of the image, each turned at random.
-
-    Parameters
-    ----------
-    image : ndarray
-        (H, W), both at least ``size``.
-    count : int
-        Number of patches.
-    random : Generator
-        Source of chance.
-    size : int
-        Edge of a patch.
-
-    Returns
-    -------
-    ndarray
-        (count, 1, size, size).
-    """
-    rows = int(np.sqrt(count))
-    while count % rows:
-        rows -= 1
-    cells = [(row, column) for row in range(rows) for column in range(count // rows)]
-    corners = [
-        (_corner(image.shape[0], row, rows, size, random), _corner(image.shape[1], column, count // rows, size, random))
-        for row, column in cells
-    ]
-    return np.stack([turned(image[top : top + size, left : left + size], random)[None] for top, left in corners])
-
-
-def _corner(length: int, cell: int, cells: int, size: int, random: Random) -> int:
-    """A start position such that the patch's centre falls anywhere in its cell, and the patch in the image."""
-    reach = length - size
-    return min(int(random.uniform(cell, cell + 1) / cells * (reach + 1)), reach)
-
-
-def turned(patch: np.ndarray, random: Random) -> np.ndarray:
-    """One of the eight rotations and reflections of a square, (H, W)."""
-    patch = np.rot90(patch, random.integers(4))
-    return patch[::-1] if random.integers(2) else patch
-
-
-def iteration_loader(dataset: Dataset, num_workers: int = 0) -> DataLoader:
-    """A loader whose items are whole batches already, in the order of their index."""
-    return DataLoader(dataset, batch_size=None, num_workers=num_workers)

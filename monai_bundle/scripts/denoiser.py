@@ -23,11 +23,12 @@ class ISCLDenoiser(nn.Module):
     Parameters
     ----------
     profile : str
-        'abdomen' or 'chest'; names the HU window.
+        'abdomen', 'chest' or 'em' (8-bit grey values in place of HU); names the window.
     gamma : float
         Weight of F(x) against x - H(x); the paper's is 0.5.
     noise_prior : bool
-        Constrain the removed noise; False is equation (13) as printed.
+        Constrain the removed noise; False is equation (13) as printed. It is for CT only: noise of electron
+        microscopy (charging, film) has a mean, and keeps it with the constraint.
     running_statistics : bool
         Keep running averages for evaluation, see :func:`keep_running_statistics`. Weights that were trained with
         them need them.

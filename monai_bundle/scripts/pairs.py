@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from monai.data import Dataset
 
+from .arguments import mistakes_in_one_line
 from .images import Slice, find_slices, read_slice
+from .splits import dose_pairs, read_split
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,36 @@ class PairedSlices(Dataset):
         }
 
 
-def validation_pairs(validation_clean_dir: str = "", validation_noisy_dir: str = "") -> list[Pair]:
-    """The pairs of two folders: the same path below both (and the same slice, in a volume) is a pair.
+@mistakes_in_one_line
+def validation_pairs(
+    validation_clean_dir: str = "", validation_noisy_dir: str = "", dataset_dir: str = "", split: str = ""
+) -> list[Pair]:
+    """The pairs of two folders, or of the validation patients of a TCIA tree, or none.
+
+    In two folders the same path below both (and the same slice, in a volume) is a pair, and every image must have its
+    partner. In a tree slices are matched by their place, see :func:`.splits.dose_pairs`.
 
     Parameters
     ----------
     validation_clean_dir, validation_noisy_dir : str
-        Folders of normal and of noisy images; if both are empty there are no pairs.
+        Folders of normal and of noisy images.
+    dataset_dir, split : str
+        Without folders: tree and patient lists, see :mod:`.splits`. If nothing is given there are no pairs.
 
     Raises
     ------
     ValueError
         If only one folder is given, an image has no partner, or partners differ in size.
     """
-    if not validation_clean_dir and not validation_noisy_dir:
-        return []
+    if validation_clean_dir or validation_noisy_dir:
+        return _pairs_of_folders(validation_clean_dir, validation_noisy_dir)
+    if dataset_dir:
+        pairs = dose_pairs(dataset_dir, read_split(split).validation)
+        return [Pair(low, full, low.path.relative_to(dataset_dir).as_posix()) for low, full in pairs]
+    return []
+
+
+def _pairs_of_folders(validation_clean_dir: str, validation_noisy_dir: str) -> list[Pair]:
     if not validation_clean_dir or not validation_noisy_dir:
         missing = "noisy" if validation_clean_dir else "clean"
         raise ValueError(f"--validation_{missing}_dir is missing; pairs need both folders")

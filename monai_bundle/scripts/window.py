@@ -1,9 +1,9 @@
-"""The HU window: what the networks see of a CT image."""
+"""The window: what the networks see of an image."""
 
 from torch import Tensor, nn
 
-PROFILES = {"abdomen": (-160.0, 240.0), "chest": (-400.0, 1000.0)}
-"""Lower and upper HU of the paper's windows (Fig. 4)."""
+PROFILES = {"abdomen": (-160.0, 240.0), "chest": (-400.0, 1000.0), "em": (0.0, 255.0)}
+"""Ends of the windows: HU of the paper's two (Fig. 4), and all grey values of 8 bits for electron microscopy."""
 
 
 class HUWindow(nn.Module):
@@ -12,7 +12,7 @@ class HUWindow(nn.Module):
     Parameters
     ----------
     low, high : float
-        Ends of the interval, HU.
+        Ends of the interval, HU (grey values in profile em, where this is so wherever HU is said).
     """
 
     def __init__(self, low: float, high: float) -> None:

@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("clean", 0), ("noisy", 10)):
         (folder / name).mkdir()
         for number in range(2):
-            dataset = ct_dataset(soft_tissue(seed=seed + number, side=80), InstanceNumber=number + 1)
+            dataset = ct_dataset(soft_tissue(seed=seed + number, side=80), InstanceNumber=number + 1, PatientID=name)
             (folder / name / f"{number}.dcm").write_bytes(part10(dataset))
     (folder / "volumes").mkdir()
     volume = np.random.default_rng(0).normal(0, 300, (20, 22, 3)).astype(np.float32)

@@ -1,70 +1,137 @@
-"""Which files are read, how, and which patches are drawn from them."""
+"""Which images are trained on, and which patches are drawn from them."""
 
+import logging
+import sys
 from pathlib import Path
 
+import monai.bundle
 import numpy as np
-import pydicom
 import pytest
-from factories import ct_dataset, part10, soft_tissue
-from pydicom.data import get_testdata_file
+from image_files import grey, write_ct, write_grey, write_volume
 
-from monai_bundle.scripts.data import UnpairedPatches, ct_files, iteration_loader, patches, read_hu, volume_files
-
-
-def written(folder: Path, name: str, **overrides: object) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = overrides.pop("side", 80)
-    path.write_bytes(part10(ct_dataset(soft_tissue(seed=len(name), side=side), **overrides)))
-    return path
+from monai_bundle.scripts.data import UnpairedPatches, iteration_loader, training_slices, volume_files
+from monai_bundle.scripts.images import Slice, find_slices, read_slice
+from monai_bundle.scripts.patches import patches
 
 
 @pytest.fixture
-def slices(tmp_path: Path) -> list[Path]:
-    return [written(tmp_path / "series", f"{'i' * number}.dcm") for number in (1, 2, 3)]
+def slices(tmp_path: Path) -> list[Slice]:
+    for number in (1, 2, 3):
+        write_ct(tmp_path / "series" / f"{number}.dcm", seed=number)
+    return find_slices(tmp_path / "series")
 
 
-def test_only_ct_images_are_taken(tmp_path: Path) -> None:
-    wanted = [written(tmp_path, "a/2"), written(tmp_path, "b/1.dcm")]
-    written(tmp_path, "a/scout.dcm", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    written(tmp_path, "a/mr.dcm", Modality="MR")
-    (tmp_path / "a" / "empty.dcm").touch()
-    (tmp_path / "a" / "notes.txt").write_text("not DICOM\n" * 100)
-    (tmp_path / "a" / "cut.dcm").write_bytes(wanted[0].read_bytes()[:140])
-    (tmp_path / "a" / "folder.dcm").mkdir()
-    assert ct_files(tmp_path) == wanted
+def test_folders_of_every_kind_are_taken(tmp_path: Path) -> None:
+    write_ct(tmp_path / "noisy" / "1.dcm", PatientID="L004")
+    write_volume(tmp_path / "noisy" / "L005.nii.gz", np.zeros((64, 64, 2), np.int16))
+    write_grey(tmp_path / "clean" / "s_01.png", grey())
+    found = training_slices(str(tmp_path / "clean"), str(tmp_path / "noisy"))
+    assert [each.patient for each in found.noisy] == ["L004", "L005", "L005"]
+    assert [each.patient for each in found.clean] == ["s_01"]
+    batch = UnpairedPatches(found, length=1, batch_size=4)[0]
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        "noisy": ((4, 1, 64, 64), np.float32),
+        "clean": ((4, 1, 64, 64), np.float32),
+    }
 
 
-def test_folder_without_ct_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no CT image"):
-        ct_files(tmp_path)
-    with pytest.raises(ValueError, match="missing is not a folder"):
-        ct_files(tmp_path / "missing")
+def test_patient_in_both_domains_is_named(tmp_path: Path) -> None:
+    for number, patient in enumerate(("L004", "L006")):
+        write_ct(tmp_path / "clean" / f"{number}.dcm", PatientID=patient)
+    write_ct(tmp_path / "noisy" / "other name" / "9.dcm", PatientID="L006")
+    with pytest.raises(
+        ValueError, match=r"^patient L006 is in both domains .*other name/9\.dcm is noisy, .*1\.dcm is clean"
+    ):
+        training_slices(str(tmp_path / "clean"), str(tmp_path / "noisy"))
 
 
-def test_hu_is_exact() -> None:
-    path = Path(get_testdata_file("CT_small.dcm"))
-    dataset = pydicom.dcmread(path)
-    stored = np.frombuffer(dataset.PixelData, "<i2").reshape(dataset.Rows, dataset.Columns).astype(float)
-    hu = read_hu(path)
-    assert hu.dtype == np.float32
-    np.testing.assert_array_equal(hu, stored * dataset.RescaleSlope + dataset.RescaleIntercept)
+@pytest.mark.parametrize("name", ["a.png", "L004_1.nii", "L004/1.dcm"])
+def test_the_same_name_in_both_domains_is_the_same_patient(tmp_path: Path, name: str) -> None:
+    for domain in ("clean", "noisy"):
+        path = tmp_path / domain / name
+        if name.endswith("png"):
+            write_grey(path, grey())
+        elif name.endswith("nii"):
+            write_volume(path, np.zeros((64, 64, 1), np.int16))
+        else:
+            write_ct(path, PatientID="anonymous")
+    with pytest.raises(ValueError, match="is in both domains"):
+        training_slices(str(tmp_path / "clean"), str(tmp_path / "noisy"))
 
 
-def test_image_without_rescale_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"raw\.dcm is no single CT slice"):
-        read_hu(written(tmp_path, "raw.dcm", RescaleSlope=None, RescaleIntercept=None))
+def test_unknown_patients_are_taken_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for domain in ("clean", "noisy"):
+        write_ct(tmp_path / domain / "1.dcm", PatientID="")
+    with caplog.at_level(logging.WARNING):
+        training_slices(str(tmp_path / "clean"), str(tmp_path / "noisy"))
+    assert "2 images have no Patient ID and no folder of their own" in caplog.text
 
 
-def test_image_smaller_than_a_patch_is_named(tmp_path: Path, slices: list[Path]) -> None:
-    small = written(tmp_path, "small.dcm", side=60)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "--clean_dir is missing; it names a folder of images"),
+        ({"clean_dir": "."}, "--noisy_dir is missing"),
+        ({"clean_dir": "nowhere", "noisy_dir": "."}, "--clean_dir: nowhere is not a folder"),
+        ({"clean_dir": ".", "noisy_dir": ".", "dataset_dir": "."}, "--dataset_dir is given with --clean_dir"),
+        ({"dataset_dir": ".", "split": "none.json"}, "--split: none.json is no file"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        training_slices(**arguments)
+
+
+def test_mistake_on_the_command_line_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(Path(monai.bundle.__file__).parent / "__main__.py"), "run", "training"])
+    with pytest.raises(SystemExit, match=r"^error: --clean_dir is missing"):
+        training_slices()
+
+
+def test_image_smaller_than_a_patch_is_named(tmp_path: Path, slices: list[Slice]) -> None:
+    write_ct(tmp_path / "small" / "small.dcm", side=60)
+    small = find_slices(tmp_path / "small")
+    (tmp_path / "small" / "small.dcm").unlink()  # refused before it is read
     with pytest.raises(ValueError, match=r"small\.dcm is 60 x 60 pixels; a patch needs 64"):
-        UnpairedPatches(slices, [small], length=1, batch_size=2)
+        UnpairedPatches((slices, small), length=1, batch_size=2)
 
 
-def test_batch_of_one_is_refused_before_reading() -> None:
-    with pytest.raises(ValueError, match="batch_size is 1"):
-        UnpairedPatches([Path("unread")], [Path("unread")], length=1, batch_size=1)
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"batch_size": 1}, "--batch_size is 1"),
+        ({"batch_size": 6, "images_per_batch": 4}, "--batch_size is 6, no multiple of --images_per_batch, 4"),
+        ({"batch_size": 6, "images_per_batch": 0}, "--batch_size is 6, no multiple of --images_per_batch, 0"),
+        ({"batch_size": 4, "images_per_batch": 4}, "--images_per_batch is 4, but there are 3 noisy images"),
+    ],
+)
+def test_impossible_batch_is_refused_before_reading(slices: list[Slice], batch: dict[str, int], message: str) -> None:
+    for each in slices:
+        each.path.unlink()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        UnpairedPatches((slices, slices), length=1, **batch)
+
+
+@pytest.mark.parametrize("images_per_batch", [1, 2, 3])
+def test_batch_is_composed_of_so_many_images(tmp_path: Path, images_per_batch: int) -> None:
+    for number in range(4):
+        write_grey(tmp_path / f"{number}.png", np.full((64, 64), number, np.uint8))
+    images = find_slices(tmp_path)
+    dataset = UnpairedPatches((images, images), length=40, batch_size=6, images_per_batch=images_per_batch)
+    seen = set()
+    for batch in map(dataset.__getitem__, range(40)):
+        numbers, counts = np.unique(batch["noisy"][:, 0, 0, 0], return_counts=True)
+        assert len(numbers) == images_per_batch
+        assert set(counts) == {6 // images_per_batch}
+        seen |= set(numbers)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_images_are_held_in_16_bits(slices: list[Slice]) -> None:
+    dataset = UnpairedPatches((slices, slices), length=1, batch_size=2)
+    for image, item in zip(dataset.images["noisy"], slices, strict=True):
+        assert image.dtype == np.int16
+        np.testing.assert_array_equal(image, read_slice(item))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 130), (200, 64)])
@@ -86,9 +153,9 @@ def test_patches_cover_the_image() -> None:
     assert np.unique(drawn).size == image.size
 
 
-def test_items_depend_on_seed_and_index_alone(slices: list[Path]) -> None:
-    dataset = UnpairedPatches(slices, slices, length=5, batch_size=4, seed=3)
-    other = UnpairedPatches(slices, slices, length=5, batch_size=4, seed=4)
+def test_items_depend_on_seed_and_index_alone(slices: list[Slice]) -> None:
+    dataset = UnpairedPatches((slices, slices), length=5, batch_size=4, seed=3)
+    other = UnpairedPatches((slices, slices), length=5, batch_size=4, seed=4)
     again = [dataset[index] for index in (4, 0, 2)]
     for index, item in zip((4, 0, 2), again, strict=True):
         for domain in ("noisy", "clean"):
@@ -98,16 +165,16 @@ def test_items_depend_on_seed_and_index_alone(slices: list[Path]) -> None:
     assert (again[0]["noisy"] != again[1]["noisy"]).any()
 
 
-def test_resumed_run_goes_on_with_new_patches(slices: list[Path]) -> None:
-    whole = UnpairedPatches(slices, slices, length=4, batch_size=2)
-    resumed = UnpairedPatches(slices, slices, length=4, batch_size=2)
+def test_resumed_run_goes_on_with_new_patches(slices: list[Slice]) -> None:
+    whole = UnpairedPatches((slices, slices), length=4, batch_size=2)
+    resumed = UnpairedPatches((slices, slices), length=4, batch_size=2)
     resumed.first = 2
     np.testing.assert_array_equal(resumed[1]["noisy"], whole[3]["noisy"])
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_loader_gives_whole_batches_in_order(slices: list[Path], num_workers: int) -> None:
-    dataset = UnpairedPatches(slices, slices, length=3, batch_size=2)
+def test_loader_gives_whole_batches_in_order(slices: list[Slice], num_workers: int) -> None:
+    dataset = UnpairedPatches((slices, slices), length=3, batch_size=2)
     loaded = list(iteration_loader(dataset, num_workers))
     assert len(loaded) == 3
     for index, batch in enumerate(loaded):
