@@ -66,7 +66,7 @@ def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "
     device : str
         'auto', 'cpu' or 'cuda'.
     trusted_digest : str
-        SHA-256 of the folder; empty accepts any, and says so in the log.
+        Its :func:`bundle_digest`; empty accepts any, and says so in the log.
 
     Raises
     ------

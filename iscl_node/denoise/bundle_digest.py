@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-_NOT_PART_OF_THE_MODEL = {"__pycache__", "runs", "eval"}
+_COVERED = ("configs/inference.json", "configs/metadata.json", "models/*.pt", "scripts/**/*")
+"""What decides on the result, on the code that runs, and on the name and version in the derived instances."""
 
 
 def bundle_digest(bundle: Path) -> str:
-    """SHA-256 over the names and contents of the bundle's files, hexadecimal.
+    """SHA-256 over the names and contents of the files that the node uses, hexadecimal.
 
-    Caches, training output and hidden files do not count.
+    These are the network's definition, all code, the weights of every profile and the metadata. Documentation, exports
+    and the configurations of training and evaluation do not count, nor do caches and hidden files: the same result
+    keeps the same digest, and with it the same derived UIDs.
     """
     digest = hashlib.sha256()
     for path in _files(bundle):
@@ -22,7 +25,7 @@ def bundle_digest(bundle: Path) -> str:
 
 
 def _files(bundle: Path) -> Iterator[Path]:
-    for path in sorted(bundle.rglob("*")):
+    for path in sorted({path for pattern in _COVERED for path in bundle.glob(pattern)}):
         parts = path.relative_to(bundle).parts
-        if path.is_file() and not any(part.startswith(".") or part in _NOT_PART_OF_THE_MODEL for part in parts):
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
             yield path

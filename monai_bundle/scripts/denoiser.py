@@ -26,8 +26,8 @@ class ISCLDenoiser(nn.Module):
         'abdomen', 'chest' or 'em' (8-bit grey values in place of HU); names the window.
     gamma : float
         Weight of F(x) against x - H(x); the paper's is 0.5.
-    noise_prior : bool
-        Constrain the removed noise; False is equation (13) as printed. It is for CT only: noise of electron
+    noise_prior : bool, optional
+        Constrain the removed noise; False is equation (13) as printed. By default for CT only: noise of electron
         microscopy (charging, film) has a mean, and keeps it with the constraint.
     running_statistics : bool
         Keep running averages for evaluation, see :func:`keep_running_statistics`. Weights that were trained with
@@ -35,11 +35,17 @@ class ISCLDenoiser(nn.Module):
     """
 
     def __init__(
-        self, profile: str = "abdomen", gamma: float = 0.5, noise_prior: bool = True, running_statistics: bool = False
+        self,
+        profile: str = "abdomen",
+        gamma: float = 0.5,
+        noise_prior: bool | None = None,
+        running_statistics: bool = False,
     ) -> None:
         super().__init__()
         self.window = HUWindow.of_profile(profile)
         self.gamma = gamma
+        if noise_prior is None:
+            noise_prior = profile != "em"
         self.noise_prior = NoisePrior() if noise_prior else None
         self.f = Generator()
         self.h = NoiseExtractor()

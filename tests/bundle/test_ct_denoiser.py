@@ -53,6 +53,13 @@ def test_shift_of_the_networks_is_no_noise(denoiser: ISCLDenoiser, monkeypatch: 
     torch.testing.assert_close(denoiser(image), image, rtol=0, atol=1e-3)
 
 
+def test_noise_of_electron_microscopy_may_have_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = ct(1, 1, 40, 40).abs() / 10 + 100
+    denoiser = ISCLDenoiser("em")
+    monkeypatch.setattr(denoiser, "ensemble", lambda x: x + 0.1)
+    torch.testing.assert_close(denoiser(image), image + 0.1 * 255 / 2, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 63), (66, 65)])
 def test_any_size(denoiser: ISCLDenoiser, size: tuple[int, int]) -> None:
     with torch.no_grad():

@@ -63,7 +63,8 @@ def test_an_image_of_another_type_and_layout_is_taken(identity_bundle: Path) -> 
 def test_the_trusted_bundle_is_taken_and_another_is_not(identity_bundle: Path) -> None:
     digest = bundle_digest(identity_bundle)
     load_bundle(identity_bundle, "abdomen", "cpu", digest)
-    (identity_bundle / "configs" / "added.json").write_text("{}")
+    (identity_bundle / "scripts").mkdir()
+    (identity_bundle / "scripts" / "added.py").touch()
     with pytest.raises(ConfigurationError, match=rf"the settings trust {digest}"):
         load_bundle(identity_bundle, "abdomen", "cpu", digest)
 
@@ -76,11 +77,33 @@ def test_no_code_of_an_untrusted_bundle_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["__pycache__/a.pyc", "runs/log.txt", "eval/ct.nii", ".cache"])
-def test_what_a_run_leaves_behind_does_not_change_the_digest(identity_bundle: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("configs/inference.json", "configs/metadata.json", "models/model.pt", "models/chest.pt"),
+        *("models/added.pt", "scripts/added.py", "scripts/package/added.py", "scripts/library.so"),
+    ],
+)
+def test_what_decides_on_the_result_changes_the_digest(identity_bundle: Path, name: str) -> None:
     before = bundle_digest(identity_bundle)
     path = identity_bundle / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(" ")
+    assert bundle_digest(identity_bundle) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("docs/README.md", "LICENSE", "configs/train.json", "models/model.ts", "models/model.onnx"),
+        *("scripts/__pycache__/a.pyc", "scripts/.cache", "runs/model.pt", "eval/ct.nii", ".cache"),
+    ],
+)
+def test_what_does_not_touch_the_result_keeps_the_digest(identity_bundle: Path, name: str) -> None:
+    before = bundle_digest(identity_bundle)
+    path = identity_bundle / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     assert bundle_digest(identity_bundle) == before
 
