@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for seed, name in enumerate(("clean", "noisy")):
         (folder / name).mkdir()
-        (folder / name / "1.dcm").write_bytes(part10(ct_dataset(soft_tissue(seed=seed, side=64))))
+        (folder / name / "1.dcm").write_bytes(part10(ct_dataset(soft_tissue(seed=seed, side=64), PatientID=name)))
     return folder
 
 
