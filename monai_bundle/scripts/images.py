@@ -86,7 +86,7 @@ def slices_of(path: Path, folder: Path) -> list[Slice]:
     describe, _ = _kind(path)
     try:
         return describe(path, folder)
-    except (OSError, ImageFileError) as error:
+    except (OSError, ImageFileError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

@@ -67,13 +67,13 @@ def test_training_from_the_repository_resumes_inside_the_bundle(data: Path, trai
     first = torch.load(trained / "checkpoint.pt", weights_only=True)
     assert first["iteration"] == 4
     assert first["averaged"]["n_averaged"] == 3  # from iteration int(0.6 * 4) on
-    assert first["d_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
+    assert first["fg_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
 
     log = train(data, 6, trained, "--config_file", "configs/train.json")
     assert f"going on from {trained / 'checkpoint.pt'}, iteration 4" in log
     resumed = torch.load(trained / "checkpoint.pt", weights_only=True)
     assert resumed["iteration"] == 6
-    assert resumed["d_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
+    assert resumed["fg_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-6)
     assert not torch.equal(first["denoiser"]["f.1.weight"], resumed["denoiser"]["f.1.weight"])
     assert any(path.name.startswith("events.out.tfevents") for path in trained.iterdir())
 

@@ -1,11 +1,16 @@
 """The bundle's ``network_def``: HU in, HU out."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch import Tensor
 
 from monai_bundle.scripts.denoiser import ISCLDenoiser
 from monai_bundle.scripts.window import PROFILES, HUWindow
+
+BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,18 @@ def test_window_maps_its_ends_to_one(profile: str) -> None:
 def test_unknown_profile_is_named() -> None:
     with pytest.raises(ValueError, match="'head' is unknown; there are abdomen, chest"):
         ISCLDenoiser(profile="head")
+
+
+@pytest.mark.parametrize("config", ["train.json", "inference.json"])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_configs_build_the_network_of_every_profile(config: str, profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / config))
+    parser.update({"profile": profile})
+    network = parser.get_parsed_content("network_def")
+    assert (network.window.low, network.window.high) == PROFILES[profile]
+    assert (network.noise_prior is None) == (profile == "em")  # charging and film change the mean, noise of CT does not
 
 
 def test_output_is_equation_13_within_the_window() -> None:

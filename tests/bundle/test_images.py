@@ -147,6 +147,13 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         find_slices(tmp_path)
 
 
+def test_image_beyond_the_limit_of_pillow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_grey(tmp_path / "a.tif", grey())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"a\.tif cannot be read: Image size"):
+        find_slices(tmp_path)
+
+
 def test_volume_with_holes_is_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "a.nii", np.full((64, 64, 1), np.nan, np.float32))
     with pytest.raises(ValueError, match=r"a\.nii holds values that are not finite"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from image_files import write_ct
+from monai.bundle import ConfigParser
 from tcia_tree import COLLECTION, write_patient
 
 from monai_bundle.scripts.data import training_slices
@@ -13,7 +14,8 @@ from monai_bundle.scripts.images import Slice, read_slice
 from monai_bundle.scripts.pairs import PairedSlices, validation_pairs
 from monai_bundle.scripts.splits import dose_slices, read_split
 
-SPLITS = Path(__file__).parents[2] / "monai_bundle" / "configs" / "splits"
+BUNDLE = Path(__file__).parents[2] / "monai_bundle"
+SPLITS = BUNDLE / "configs" / "splits"
 
 
 @pytest.fixture
@@ -121,6 +123,26 @@ def test_validation_pairs_are_the_same_slice_at_both_doses(tree: Path, tmp_path:
     item = PairedSlices(pairs)[3]
     assert item["name"] == pairs[3].noisy.path.relative_to(tree).as_posix()
     assert (item["label"][0] == read_slice(pairs[3].normal)).all()
+
+
+def test_train_config_takes_the_split_of_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    bundle = tmp_path / "bundle"
+    (bundle / "configs" / "splits").mkdir(parents=True)
+    (bundle / "configs" / "splits" / "chest.json").write_text(
+        json.dumps({"clean": ["C002"], "noisy": ["C004"], "validation": ["C158"]})
+    )
+    for patient in ("C002", "C004", "C158"):
+        write_patient(tmp_path / "tree", patient)
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "train.json"))
+    parser.update({"bundle_root": str(bundle), "profile": "chest", "dataset_dir": str(tmp_path / "tree")})
+    parser.update({"batch_size": 4, "images_per_batch": 2})
+    dataset = parser.get_parsed_content("train::dataset")
+    assert series_of(dataset.data.noisy) == {("C004", "Low Dose Images")}
+    assert series_of(dataset.data.clean) == {("C002", "Full Dose Images")}
+    assert dataset[0]["noisy"].shape == (4, 1, 64, 64)
+    assert {item["patient"] for item in parser.get_parsed_content("validate::dataset")} == {"C158"}
 
 
 def test_slices_of_one_dose_only_are_left_out_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
