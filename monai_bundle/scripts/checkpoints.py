@@ -59,15 +59,18 @@ class TrainingCheckpoints:
         path = self.folder / CHECKPOINT
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.parts.items():
-            part.load_state_dict(checkpoint[name])
+            if name in checkpoint:  # one of an older bundle has no best model
+                part.load_state_dict(checkpoint[name])
+            else:
+                trainer.logger.warning(f"{path} has no {name}, which begins anew")
         trainer.state.iteration = checkpoint["iteration"]
         trainer.data_loader.dataset.first = checkpoint["iteration"]
         trainer.logger.info(f"going on from {path}, iteration {checkpoint['iteration']} (--resume False starts anew)")
 
     def save_if_due(self, trainer: Trainer) -> None:
-        """Save after every ``every`` iterations and after the last."""
+        """Save after every ``every`` iterations and after the last, also where the training stops early."""
         iteration = trainer.state.iteration
-        if iteration % self.every == 0 or iteration == trainer.state.epoch_length:
+        if iteration % self.every == 0 or iteration == trainer.state.epoch_length or trainer.should_terminate:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:

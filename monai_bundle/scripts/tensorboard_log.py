@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from monai.networks.utils import eval_mode
 from monai.transforms import CenterSpatialCrop
 from torch import Tensor
@@ -39,18 +40,27 @@ class TensorBoardLog:
         Iterations between two values of a curve.
     image_interval : int
         Iterations between two strips.
+    evaluator : Evaluator, optional
+        Its metrics are curves as well; its epoch is the iteration.
     """
 
     writer: SummaryWriter  # from the start of the training on
 
     def __init__(
-        self, folder: str, denoiser: ISCLDenoiser, images: Sequence[np.ndarray], interval: int, image_interval: int
+        self,
+        folder: str,
+        denoiser: ISCLDenoiser,
+        images: Sequence[np.ndarray],
+        interval: int,
+        image_interval: int,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.folder = folder
         self.denoiser = denoiser
         self.sample = torch.as_tensor(images[len(images) // 2], dtype=torch.float32)[None, None]
         self.interval = interval
         self.image_interval = image_interval
+        self.evaluator = evaluator
 
     def attach(self, engine: Engine) -> None:
         """Write during the run of ``engine``, an ISCLTrainer."""
@@ -58,6 +68,8 @@ class TensorBoardLog:
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.write_scalars)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.image_interval), self.write_strip)
         engine.add_event_handler(Events.COMPLETED, self.close)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self.write_validation)
 
     def open(self, engine: Engine) -> None:
         """Start a file that follows on the iteration of ``engine``."""
@@ -82,6 +94,10 @@ class TensorBoardLog:
         )
         for name, network in zip(NETWORK_NAMES, engine.networks, strict=True):
             self.write(f"gates_{name}", gate_statistics(network), engine.state.iteration)
+
+    def write_validation(self, evaluator: Evaluator) -> None:
+        """The metrics of a validation."""
+        self.write("validation", evaluator.state.metrics, evaluator.state.epoch)
 
     def write(self, group: str, values: Mapping[str, float | Tensor], iteration: int) -> None:
         """Add a value to each of the group's curves, on disk at once: a run may end any time."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import TinyTraining
@@ -112,3 +112,18 @@ def test_gates_of_a_network() -> None:
     with torch.no_grad():
         network[1].gate.copy_(torch.tensor([0.0, 0.25, 0.75, 1.0]))
     assert {name: float(value) for name, value in gate_statistics(network).items()} == {"mean": 0.5, "min": 0, "max": 1}
+
+
+def test_validation_has_curves_at_the_iteration(tmp_path: Path) -> None:
+    training = TinyTraining(4)
+    evaluator = Engine(lambda _, __: None)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(psnr=31.5))
+    TensorBoardLog(str(tmp_path), training.denoiser, [SAMPLE], 9, 9, evaluator).attach(training.trainer)
+
+    def validate(trainer: Engine) -> None:
+        evaluator.state.epoch = trainer.state.iteration - 1  # as MONAI's Evaluator.run
+        evaluator.run([0], max_epochs=trainer.state.iteration)
+
+    training.trainer.add_event_handler(Events.ITERATION_COMPLETED(every=2), validate)
+    training.trainer.run()
+    assert [(event.step, event.value) for event in read(tmp_path).Scalars("validation/psnr")] == [(2, 31.5), (4, 31.5)]

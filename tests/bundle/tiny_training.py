@@ -94,13 +94,13 @@ class TinyTraining:
         """Copies of all parameters."""
         return {name: [p.detach().clone() for p in self.networks[name].parameters()] for name in names}
 
-    def with_checkpoints(self, folder: str, every: int = 2) -> "TinyTraining":
-        """Attach schedule, averaging from iteration 2 on, and checkpoints, in the order of train.json."""
+    def with_checkpoints(self, folder: str, every: int = 2, more: dict[str, Any] | None = None) -> "TinyTraining":
+        """Attach schedule, averaging from iteration 2 on, and checkpoints (of ``more`` as well), as in train.json."""
         averaged = AveragedModel(self.denoiser)
         schedule = LinearSchedule(list(self.optimizers.values()), 0.01, self.iterations)
         schedule.attach(self.trainer)
         WeightAveraging(averaged, self.denoiser, 2).attach(self.trainer)
-        parts = {"g": self.g, "dx": self.dx, "dy": self.dy, **self.optimizers, "schedule": schedule}
+        parts = {"g": self.g, "dx": self.dx, "dy": self.dy, **self.optimizers, "schedule": schedule, **(more or {})}
         TrainingCheckpoints(folder, self.denoiser, averaged, parts, every).attach(self.trainer)
         self.averaged, self.schedule = averaged, schedule
         return self

@@ -1,0 +1,85 @@
+"""Validation as ``configs/train.json`` puts it together."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories import ct_dataset, part10, soft_tissue
+from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.image_quality import psnr
+
+BUNDLE = Path(__file__).parents[2] / "monai_bundle"
+CONFIG = BUNDLE / "configs" / "train.json"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two CT slices in each of ``clean``, ``noisy``, ``validation_clean`` and ``validation_noisy``."""
+    for number, name in enumerate(("clean", "noisy", "validation_clean", "validation_noisy")):
+        (tmp_path / name).mkdir()
+        for file in range(2):
+            pixels = soft_tissue(seed=10 * number + file, side=64)
+            dataset = ct_dataset(pixels, InstanceNumber=file + 1, PatientID=f"patient {number}")
+            (tmp_path / name / f"{file}.dcm").write_bytes(part10(dataset))
+    return tmp_path
+
+
+def workflow(data: Path, monkeypatch: pytest.MonkeyPatch, **more: object) -> ConfigWorkflow:
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    made = ConfigWorkflow(
+        config_file=str(CONFIG),
+        meta_file=str(BUNDLE / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLE),
+        clean_dir=str(data / "clean"),
+        noisy_dir=str(data / "noisy"),
+        output_dir=str(data / "runs"),
+        max_iterations=2,
+        batch_size=2,
+        device="$torch.device('cpu')",
+        **more,
+    )
+    made.initialize()
+    return made
+
+
+def folders(data: Path) -> dict[str, str]:
+    return {name: str(data / name.removesuffix("_dir")) for name in ("validation_clean_dir", "validation_noisy_dir")}
+
+
+def test_properties_are_where_monai_looks_for_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = workflow(data, monkeypatch, **folders(data), validation_slices=1)
+    assert not made.check_properties()
+    assert len(made.val_dataset) == 1
+    assert len(made.val_dataset_data) == 2
+    assert made.evaluator.inferer is made.val_inferer
+    assert made.evaluator.network is made.parser.get_parsed_content("averaged_network").module
+    config = json.loads(CONFIG.read_text())
+    handlers = {handler["_target_"]: handler for handler in config["train"]["handlers"]}
+    assert handlers["scripts.validation.IterationValidation"]["interval"] == "@val_interval"
+    assert handlers["scripts.validation.IterationValidation"]["validator"] == "@validate::evaluator"
+
+
+def test_training_validates_the_average(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = workflow(data, monkeypatch, **folders(data), val_interval=2)
+    made.run()
+    events = EventAccumulator(str(data / "runs")).Reload()
+    assert {tag for tag in events.Tags()["scalars"] if tag.startswith("validation/")} == {
+        "validation/psnr",
+        "validation/ssim",
+    }
+    network = ISCLDenoiser().eval()
+    network.load_state_dict(torch.load(data / "runs" / "best.pt", weights_only=True))
+    expected = []
+    for pair in made.val_dataset:
+        with torch.no_grad():
+            denoised = network(torch.as_tensor(pair["image"])[None])[0, 0].numpy()
+        expected.append(psnr(denoised, pair["label"][0], (-160, 240)))
+    measured = [(event.step, event.value) for event in events.Scalars("validation/psnr")]
+    assert measured == [(2, pytest.approx(np.mean(expected), abs=1e-3))]  # dB; float32 against float64
