@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, RAdam
 
-from monai_bundle.scripts.batch_instance_norm import clip_gates
+from monai_bundle.scripts.batch_instance_norm import EPSILON, BatchInstanceNorm2d
 from monai_bundle.scripts.trainer import ISCLTrainer
 
 NAMES = ("F", "G", "H", "DX", "DY")
@@ -40,9 +41,10 @@ class Algorithm1:
         self.without = without
 
     @classmethod
-    def of(cls, trainer: ISCLTrainer, **options: object) -> "Algorithm1":
-        """With copies of a trainer's networks, and new optimizers."""
-        networks = dict(zip(NAMES, deepcopy(trainer.networks), strict=True))
+    def of(cls, trainer: ISCLTrainer, **options: Any) -> "Algorithm1":
+        """With copies of a trainer's networks, normalized as the formula is printed, and new optimizers."""
+        copies = [as_printed(network) for network in deepcopy(trainer.networks)]
+        networks = dict(zip(NAMES, copies, strict=True))
         groups = {"fg": ("F", "G"), "d": ("DX", "DY"), "h": ("H",)}
         rate = trainer.fg_optimizer.param_groups[0]["lr"]
         optimizers = {
@@ -89,13 +91,50 @@ class Algorithm1:
         return self._descend(loss, "h")
 
     def _descend(self, loss: Tensor, key: str) -> Tensor:
+        optimizer = self.optimizers[key]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            p.grad = gradient
+        optimizer.step()
         for network in self.networks.values():
-            network.zero_grad()
-        loss.backward()
-        self.optimizers[key].step()
-        for network in self.networks.values():
-            clip_gates(network)
+            for module in network.modules():
+                if isinstance(module, BatchInstanceNorm2d | BatchInstanceNormAsPrinted):
+                    module.clip_gate()
         return loss.detach()
+
+
+class BatchInstanceNormAsPrinted(nn.Module):
+    """The formula, operation by operation; takes over the parameters of a :class:`BatchInstanceNorm2d`."""
+
+    def __init__(self, norm: BatchInstanceNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.gate = norm.weight, norm.bias, norm.gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize (N, C, H, W) to the same shape."""
+        weight, bias, gate = (p[:, None, None] for p in (self.weight, self.bias, self.gate))
+        return weight * (gate * normalized(x, (0, 2, 3)) + (1 - gate) * normalized(x, (2, 3))) + bias
+
+    def clip_gate(self) -> None:
+        """Keep the gate within [0, 1]."""
+        with torch.no_grad():
+            self.gate.clamp_(0.0, 1.0)
+
+
+def normalized(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Mean 0 and variance 1 over ``dims``."""
+    mean = x.mean(dims, keepdim=True)
+    return (x - mean) / ((x - mean).square().mean(dims, keepdim=True) + EPSILON).sqrt()
+
+
+def as_printed(network: nn.Module) -> nn.Module:
+    """The network with the formula in every place of a Batch-Instance Normalization."""
+    for name, child in network.named_children():
+        if isinstance(child, BatchInstanceNorm2d):
+            setattr(network, name, BatchInstanceNormAsPrinted(child))
+        else:
+            as_printed(child)
+    return network
 
 
 def unit_batch(count: int, size: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

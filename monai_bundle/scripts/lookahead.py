@@ -61,8 +61,8 @@ class Lookahead(Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers only, so that ``torch.load(..., weights_only=True)`` takes them."""
-        return {"optimizer": self.optimizer.state_dict(), "slow": self.slow, "taken": self.taken}
+        """The state of the optimizer inside, the slow weights and the number of steps, for ``weights_only`` files."""
+        return self.optimizer.state_dict() | {"slow": self.slow, "taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where ``state`` was taken.
@@ -74,7 +74,7 @@ class Lookahead(Optimizer):
         """
         if "slow" not in state:
             raise ValueError("this checkpoint was written without Lookahead; go on with --lookahead_steps 0")
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state)
         self.param_groups = self.optimizer.param_groups  # loading replaces the groups
         self.taken = state["taken"]
         for slow, saved in zip(self.slow, state["slow"], strict=True):

@@ -48,10 +48,26 @@ def test_training_blends_batch_and_instance_normalization() -> None:
     torch.testing.assert_close(norm(x), expected, rtol=0, atol=1e-12)
 
 
-def test_training_gradient_is_that_of_the_definition() -> None:
-    """The affine shortcut must differentiate through the statistics, too."""
-    norm, x = layer().requires_grad_(True), images(2, 3, 3, 3).requires_grad_(True)
-    assert torch.autograd.gradcheck(norm, (x,))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 3, 3, 4), (3, 3, 1, 1), (1, 3, 2, 2)])
+def test_training_gradient_is_that_of_the_definition(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    """Of the images and of every parameter, against finite differences."""
+    norm, x = layer(), images(*shape).contiguous(memory_format=layout).requires_grad_(True)
+
+    def result(x: Tensor, *parameters: Tensor) -> Tensor:
+        return torch.func.functional_call(norm, dict(zip(("weight", "bias", "gate"), parameters, strict=True)), x)
+
+    parameters = [p.detach().clone().requires_grad_(True) for p in (norm.weight, norm.bias, norm.gate)]
+    assert torch.autograd.gradcheck(result, (x, *parameters), atol=1e-4 if shape[2] == 1 else 1e-6)
+
+
+def test_half_precision_keeps_its_type_and_float32_statistics() -> None:
+    """The mean of these is far above their spread: bfloat16 statistics would be off by a half."""
+    norm = BatchInstanceNorm2d(3)
+    x = (100 + images(4, 3, 8, 8)).bfloat16()
+    result = norm(x)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), norm(x.float()), rtol=2**-8, atol=0)
 
 
 @pytest.mark.parametrize("gate", [0.0, 0.3, 1.0])

@@ -73,6 +73,15 @@ def test_state_without_lookahead_is_refused() -> None:
         Lookahead(plain).load_state_dict(plain.state_dict())
 
 
+def test_turned_off_a_training_goes_on_from_the_fast_weights() -> None:
+    weight, lookahead = descent(lambda p: Lookahead(RAdam(p, lr=0.01)))
+    go(weight, lookahead, 3)
+    _, plain = descent(lambda p: RAdam(p, lr=0.5))
+    plain.load_state_dict(lookahead.state_dict())
+    assert plain.param_groups[0]["lr"] == 0.01
+    assert "slow" not in plain.state_dict()
+
+
 @pytest.mark.parametrize(("steps", "alpha"), [(0, 0.5), (6, 0.0), (6, 1.5)])
 def test_impossible_settings_are_refused(steps: int, alpha: float) -> None:
     _, plain = descent(lambda p: SGD(p, lr=1.0))
