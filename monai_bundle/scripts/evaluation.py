@@ -1,62 +1,118 @@
-"""Measure a model on pairs of normal and low dose: every form of the result, slice by slice."""
+"""Measure a model on pairs of normal and low dose: every form of its result, slice by slice."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 
-from .evaluation_tables import METRICS, Row, write_csv, write_summary
+from .figures import NOTICE
 from .forms import Estimates
-from .image_quality import Image, bias_and_noise, psnr, rmse, ssim, uniform_tissue
+from .image_quality import Image
+
+DRAW = re.compile(r"(^|/)seed\d+(?=/)")
+"""A folder that holds one draw of the noise of the slices in it."""
+
+
+@dataclass(frozen=True)
+class EvaluatedPair:
+    """One pair and what the model makes of it.
+
+    Attributes
+    ----------
+    name : str
+        The low-dose file below its folder.
+    patient : str
+        Empty where unknown.
+    spacing_mm : float
+        Distance of two pixels; NaN where unknown, or where rows and columns differ by over 1 %.
+    normal : ndarray
+        (H, W), HU.
+    estimates : Estimates
+        Of F and H.
+    number, count : int
+        This is pair ``number``, from 1 on, of ``count``.
+    """
+
+    name: str
+    patient: str
+    spacing_mm: float
+    normal: Image
+    estimates: Estimates
+    number: int
+    count: int
+
+    @cached_property
+    def forms(self) -> dict[str, Image]:
+        """Every form of the result, (H, W) HU."""
+        return self.estimates.forms()
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Ends of the model's window, HU."""
+        return self.estimates.denoiser.window.low, self.estimates.denoiser.window.high
+
+    @property
+    def slice_name(self) -> str:
+        """The name without the folder of the draw: draws of the noise of one slice share it."""
+        return DRAW.sub("", self.name).lstrip("/")
+
+
+class Part(Protocol):
+    """One part of the report."""
+
+    def add(self, pair: EvaluatedPair) -> None:
+        """Measure a pair."""
+
+    def write(self, folder: Path) -> str:
+        """Write the files of this part, and return its section of the summary, Markdown."""
 
 
 class EvaluationReport:
-    """Collect the measures of every slice during the run of an evaluator, and write them at its end.
+    """Show every pair that an evaluator has seen to the parts of the report, and write them at the end.
 
     Parameters
     ----------
     output_dir : str
-        Gets ``metrics.csv`` and ``summary.md``.
-    uniform_range : (float, float)
-        HU of what counts as soft tissue, see :func:`scripts.image_quality.uniform_tissue`.
+        Gets ``summary.md`` and the files of the parts.
+    parts : sequence of Part
+        In the order of the summary.
     """
 
-    def __init__(self, output_dir: str, uniform_range: Sequence[float] = (0.0, 80.0)) -> None:
+    def __init__(self, output_dir: str, parts: Sequence[Part]) -> None:
         self.folder = Path(output_dir)
-        self.uniform_range = uniform_range
-        self.rows: list[Row] = []
+        self.parts = parts
 
     def attach(self, engine: Evaluator) -> None:
         """Measure after every iteration, write when ``engine`` has seen all pairs."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.measure)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
-    def measure(self, engine: Engine) -> None:
-        """Add the rows of the pair that the engine has just seen."""
-        estimates: Estimates = engine.state.output["pred"]
-        labels = {key: engine.state.batch[key][0] for key in ("name", "patient")}
-        normal = engine.state.output["label"][0, 0].numpy(force=True)
-        window = estimates.denoiser.window.low, estimates.denoiser.window.high
-        measured = measure_forms(estimates.forms(), normal, window, self.uniform_range)
-        self.rows += [labels | {"form": form} | measures for form, measures in measured.items()]
+    def add(self, engine: Engine) -> None:
+        """Measure the pair that the engine has just seen."""
+        state = engine.state
+        rows, columns = np.asarray(state.batch["spacing_mm"][0], float)
+        pair = EvaluatedPair(
+            name=state.batch["name"][0],
+            patient=state.batch["patient"][0],
+            spacing_mm=float(rows) if abs(rows - columns) <= 0.01 * rows else np.nan,
+            normal=state.output["label"][0, 0].numpy(force=True),
+            estimates=state.output["pred"],
+            number=state.iteration,
+            count=state.epoch_length,
+        )
+        for part in self.parts:
+            part.add(pair)
 
     def write(self, engine: Evaluator) -> None:
-        """Write the tables."""
-        write_csv(self.folder / "metrics.csv", self.rows)
-        write_summary(self.folder / "summary.md", self.rows)
-        engine.logger.info(f"{len(self.rows)} rows in {self.folder / 'metrics.csv'}, means in summary.md beside it")
-
-
-def measure_forms(
-    forms: dict[str, Image], normal: Image, window: Sequence[float], uniform_range: Sequence[float]
-) -> dict[str, dict[str, float]]:
-    """The measures of :data:`METRICS` for each form of one slice; images (H, W), HU."""
-    region = uniform_tissue(normal, uniform_range)
-    measured = {}
-    for form, image in forms.items():
-        bias, noise = bias_and_noise(image, normal, region)
-        values = psnr(image, normal, window), ssim(image, normal, window), rmse(image, normal, window), bias, noise
-        measured[form] = dict(zip(METRICS, values, strict=True))
-    return measured
+        """Write everything."""
+        sections = ["# Evaluation", *(part.write(self.folder) for part in self.parts), f"{NOTICE}."]
+        path = self.folder / "summary.md"
+        path.write_text("\n\n".join(section.strip() for section in sections if section) + "\n", encoding="utf-8")
+        engine.logger.info(f"results: {path} and the tables and figures beside it")

@@ -1,73 +1,70 @@
 """The tables of an evaluation: rows as CSV, their means as Markdown."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-METRICS = ("psnr_db", "ssim", "rmse_hu", "bias_hu", "noise_hu")
-TITLES = {
-    "psnr_db": "PSNR, dB",
-    "ssim": "SSIM",
-    "rmse_hu": "RMSE, HU",
-    "bias_hu": "bias, HU",
-    "noise_hu": "noise, HU",
-}
-DECIMALS = {"psnr_db": 2, "ssim": 4, "rmse_hu": 2, "bias_hu": 2, "noise_hu": 2}
-ABSOLUTE_BIAS = "absolute bias, HU"
-Row = dict[str, str | float]
+Row = Mapping[str, str | float]
 
-NOTES = """\
-Means over the slices, standard deviation in brackets. PSNR and SSIM: clipped to the HU window and scaled to
-[0, 255]; identical images have an infinite PSNR. RMSE: where the normal dose lies in the window. Bias and noise: mean
-and standard deviation of the difference to the normal dose in uniform soft tissue. ensemble is equation (13), denoised
-has the noise prior.
 
-Research only, not for diagnosis.
-"""
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of means.
+
+    Attributes
+    ----------
+    key : str
+        In the rows.
+    title : str
+        With its unit.
+    decimals : int
+        That are shown.
+    absolute : bool
+        Mean of the absolute values.
+    """
+
+    key: str
+    title: str
+    decimals: int
+    absolute: bool = False
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows, all with the same keys."""
+    """Write the rows, all with the same keys; NaN where something could not be measured."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def write_summary(path: Path, rows: Sequence[Row]) -> None:
-    """Write the means of all slices, and those of each patient where there are several."""
-    patients = _grouped(rows, "patient")
-    parts = ["# Evaluation", means_table(rows), NOTES]
-    if len(patients) > 1:
-        parts += [f"## {patient or 'Unknown patient'}\n\n{means_table(part)}" for patient, part in patients.items()]
-    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
-
-
-def means_table(rows: Sequence[Row]) -> str:
-    """Markdown: one line per form, mean (standard deviation) of each metric over its rows."""
-    titles = [TITLES[metric] for metric in METRICS] + [ABSOLUTE_BIAS]
-    lines = ["| form | slices | " + " | ".join(titles) + " |", "|---|--:|" + "--:|" * len(titles)]
-    for form, part in _grouped(rows, "form").items():
-        values = {metric: np.array([row[metric] for row in part], dtype=float) for metric in METRICS}
-        cells = [mean_and_deviation(values[metric], DECIMALS[metric]) for metric in METRICS]
-        cells.append(mean_and_deviation(abs(values["bias_hu"]), DECIMALS["bias_hu"]))
-        lines.append(f"| {form} | {len(part)} | " + " | ".join(cells) + " |")
+def means_table(rows: Sequence[Row], columns: Sequence[Column], by: str = "form") -> str:
+    """Markdown: one line for each value of ``by``, mean (standard deviation) of each column over its rows."""
+    lines = [f"| {by} | slices | " + " | ".join(column.title for column in columns) + " |"]
+    lines.append("|---|--:|" + "--:|" * len(columns))
+    for name, part in grouped(rows, by).items():
+        cells = [mean_and_deviation([row[column.key] for row in part], column) for column in columns]
+        lines.append(f"| {name} | {len(part)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def mean_and_deviation(values: np.ndarray, decimals: int) -> str:
-    """'mean (standard deviation)' of what is not nan; a dash without any, no deviation where one is infinite."""
-    values = values[~np.isnan(values)]
-    if not values.size:
+def mean_and_deviation(values: Sequence[str | float], column: Column) -> str:
+    """'mean (standard deviation)' of what is not NaN; a dash without any, no deviation where one is infinite."""
+    known = np.array(values, dtype=float)
+    known = known[~np.isnan(known)]
+    if column.absolute:
+        known = abs(known)
+    if not known.size:
         return "-"
-    if np.isinf(values).any():
-        return str(values.mean())
-    return f"{values.mean():.{decimals}f} ({values.std():.{decimals}f})"
+    if np.isinf(known).any():
+        return str(known.mean())
+    return f"{known.mean():.{column.decimals}f} ({known.std():.{column.decimals}f})"
 
 
-def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+def grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    """The rows for each value of a key, in the order of their first row."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row[key]), []).append(row)

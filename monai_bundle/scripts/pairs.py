@@ -95,6 +95,21 @@ def validation_pairs(
     return []
 
 
+@mistakes_in_one_line
+def evaluation_pairs(clean_dir: str, noisy_dir: str, dataset_dir: str, split: str) -> list[Pair]:
+    """The pairs of :func:`validation_pairs`, under the names that the arguments of an evaluation have.
+
+    Raises
+    ------
+    ValueError
+        If neither both folders nor a tree are given, and what :func:`validation_pairs` raises.
+    """
+    if not dataset_dir and not (clean_dir and noisy_dir):
+        missing = "clean_dir" if noisy_dir else "noisy_dir" if clean_dir else "clean_dir and --noisy_dir"
+        raise ValueError(f"--{missing} is missing; give both folders of the pairs, or --dataset_dir")
+    return validation_pairs(clean_dir, noisy_dir, dataset_dir, split)
+
+
 def _pairs_of_folders(validation_clean_dir: str, validation_noisy_dir: str) -> list[Pair]:
     if not validation_clean_dir or not validation_noisy_dir:
         missing = "noisy" if validation_clean_dir else "clean"

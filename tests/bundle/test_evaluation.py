@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from monai.bundle import ConfigWorkflow
 from tiny_training import tiny
 from torch import nn
 
+from monai_bundle.scripts.arguments import check_arguments
 from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.evaluation_tables import mean_and_deviation, means_table, write_summary
+from monai_bundle.scripts.evaluation_tables import Column, mean_and_deviation, means_table
+from monai_bundle.scripts.pairs import evaluation_pairs
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 NAMES = ("P1/seed1/a.dcm", "P1/seed2/a.dcm", "P2/seed1/b.dcm")
@@ -57,7 +60,9 @@ def evaluated(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     denoiser = ISCLDenoiser()
     denoiser.f, denoiser.h = tiny(last=nn.Tanh()), tiny()
     torch.save(denoiser.state_dict(), output / "tiny.pt")
-    evaluation = workflow(pairs, output, checkpoint=str(output / "tiny.pt"), device="$torch.device('cpu')")
+    evaluation = workflow(
+        pairs, output, checkpoint=str(output / "tiny.pt"), device="$torch.device('cpu')", figures=5, gammas=[0, 0.5, 1]
+    )
     evaluation.initialize()
     sys.path.insert(0, str(BUNDLE))
     try:
@@ -92,8 +97,27 @@ def test_measures_are_those_of_the_pair(evaluated: Path) -> None:
 def test_summary_has_means_and_patients(evaluated: Path) -> None:
     summary = (evaluated / "summary.md").read_text()
     assert "not for diagnosis" in summary
-    assert "## P1" in summary
-    assert "| ensemble | 2 |" in summary.split("## P1")[1].split("## P2")[0]
+    assert "| ensemble | 2 |" in summary.split("### P1")[1].split("### P2")[0]
+    assert summary.count("| 0.5 | 3 |") == 1
+
+
+def test_ensemble_is_the_blend_at_its_gamma(evaluated: Path) -> None:
+    forms = {(row["name"], row["form"]): row["psnr_db"] for row in rows(evaluated / "metrics.csv")}
+    for row in rows(evaluated / "gamma.csv"):
+        assert row["psnr_db"] == forms[row["name"], {"0": "x - H", "0.5": "ensemble", "1": "F"}[row["gamma"]]]
+
+
+def test_draws_of_a_slice_are_one_row_of_physics(evaluated: Path) -> None:
+    inputs = [row for row in rows(evaluated / "physics.csv") if row["form"] == "input"]
+    assert [(row["name"], row["draws"], row["unit"]) for row in inputs] == [
+        ("P1/a.dcm", "2", "1/mm"),
+        ("P2/b.dcm", "1", "1/mm"),
+    ]
+
+
+def test_figures_are_drawn_once_for_each_slice(evaluated: Path) -> None:
+    drawn = {path.name for path in evaluated.glob("*.png")}
+    assert drawn == {"strip_1.png", "strip_2.png", "gamma.png"}  # too small for squares and edges
 
 
 def test_monai_finds_every_property(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,39 +128,35 @@ def test_monai_finds_every_property(pairs: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_misspelt_argument_is_refused() -> None:
-    from monai_bundle.scripts.arguments import check_arguments
-
     known = json.loads((BUNDLE / "configs" / "evaluate.json").read_text())["arguments"]["configs"]
     with pytest.raises(ValueError, match="did you mean --checkpoint"):
         check_arguments(str(BUNDLE), known, argv=["--chekpoint"])
 
 
-def row(form: str, psnr: float, bias: float) -> dict[str, str | float]:
-    return {
-        "name": "a.dcm",
-        "patient": "P1",
-        "form": form,
-        "psnr_db": psnr,
-        "ssim": 0.5,
-        "rmse_hu": 1,
-        "bias_hu": bias,
-        "noise_hu": 2,
-    }
+def test_pairs_must_be_given(tmp_path: Path) -> None:
+    for folders, missing in (
+        (("", ""), "--clean_dir and --noisy_dir"),
+        (("", str(tmp_path)), "--clean_dir"),
+        ((str(tmp_path), ""), "--noisy_dir"),
+    ):
+        with pytest.raises(ValueError, match=f"^{missing} is missing"):
+            evaluation_pairs(*folders, dataset_dir="", split="")
 
 
-def test_table_has_means_over_slices_and_the_absolute_bias() -> None:
-    line = means_table([row("F", 30, 2), row("F", 34, -2)]).splitlines()[2]
-    assert line == (
-        "| F | 2 | 32.00 (2.00) | 0.5000 (0.0000) | 1.00 (0.00) | 0.00 (2.00) | 2.00 (0.00) | 2.00 (0.00) |"
-    )
+BIAS = Column("bias_hu", "bias, HU", 2)
+
+
+def test_table_has_mean_and_deviation_over_slices() -> None:
+    rows = [{"form": "F", "bias_hu": 3}, {"form": "F", "bias_hu": -1}, {"form": "input", "bias_hu": math.nan}]
+    columns = (BIAS, replace(BIAS, title="absolute bias, HU", absolute=True))
+    assert means_table(rows, columns).splitlines() == [
+        "| form | slices | bias, HU | absolute bias, HU |",
+        "|---|--:|--:|--:|",
+        "| F | 2 | 1.00 (2.00) | 2.00 (1.00) |",
+        "| input | 1 | - | - |",
+    ]
 
 
 def test_infinite_and_missing_values_are_said() -> None:
-    assert mean_and_deviation(np.array([math.inf, 30.0]), 2) == "inf"
-    assert mean_and_deviation(np.array([math.nan, math.nan]), 2) == "-"
-    assert mean_and_deviation(np.array([math.nan, 1.0]), 2) == "1.00 (0.00)"
-
-
-def test_one_patient_needs_no_second_table(tmp_path: Path) -> None:
-    write_summary(tmp_path / "summary.md", [row("F", 30, 1), row("F", 31, 1)])
-    assert "##" not in (tmp_path / "summary.md").read_text()
+    assert mean_and_deviation([math.inf, 30.0], BIAS) == "inf"
+    assert mean_and_deviation([math.nan, 1.0], BIAS) == "1.00 (0.00)"
