@@ -1,5 +1,6 @@
 """Validation during a training: which slices, when, and what becomes of the result."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 
 from .arguments import mistakes_in_one_line
 from .checkpoints import write_whole
-from .images import Slice, read_slice
+from .images import Slice, find_slices, read_slice
 from .pairs import Pair, PairedSlices, validation_pairs
 
 BEST_MODEL = "best.pt"
@@ -39,19 +40,16 @@ class ValidationSlices(PairedSlices):
 def validation_data(
     validation_clean_dir: str = "", validation_noisy_dir: str = "", dataset_dir: str = "", split: str = ""
 ) -> Sequence[Pair] | Sequence[Slice]:
-    """What :func:`.pairs.validation_pairs` finds.
+    """Noisy slices if only their folder is given, otherwise what :func:`.pairs.validation_pairs` finds.
 
     Raises
     ------
     ValueError
         If only the clean folder is given, or what is in the folders does not fit.
     """
+    if validation_noisy_dir and not validation_clean_dir:
+        return find_slices(validation_noisy_dir)
     return validation_pairs(validation_clean_dir, validation_noisy_dir, dataset_dir, split)
-
-
-def has_pairs(data: Sequence[Pair] | Sequence[Slice]) -> bool:
-    """Whether there is something to compare with; also where there are no slices at all."""
-    return not data or isinstance(data[0], Pair)
 
 
 class IterationValidation(ValidationHandler):
@@ -70,6 +68,7 @@ class IterationValidation(ValidationHandler):
 
     def __init__(self, validator: Evaluator, interval: int) -> None:
         super().__init__(interval, validator, epoch_level=False)
+        validator.logger.setLevel(logging.WARNING)  # it would count iterations as epochs; BestModel tells the result
 
     def attach(self, engine: Engine) -> None:
         """Validate every so many iterations of ``engine``."""

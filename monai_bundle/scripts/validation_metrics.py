@@ -1,33 +1,60 @@
 """What a validation measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from ignite.metrics import Metric
 from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric, PSNRMetric, SSIMMetric
 from monai.utils import CommonKeys
 from torch import Tensor
 
+from .arguments import mistakes_in_one_line
+from .no_reference import EstimatedPSNR, Image, enough, regions
 from .window import HUWindow
 
 
-def key_metric(paired: bool, window: HUWindow) -> dict[str, Metric]:
+@mistakes_in_one_line
+def key_metric(slices: Sequence[Mapping[str, Image]], window: HUWindow) -> dict[str, Metric]:
     """What decides which weights are best, by name; more is better.
+
+    For pairs it is the PSNR in the window, dB; otherwise what is estimated for it without normal images, see
+    :func:`.no_reference.estimated_error`.
 
     Parameters
     ----------
-    paired : bool
-        Whether there are normal images: PSNR in the window, dB, if so.
+    slices : sequence
+        What will be validated: ``image`` and, in pairs, ``label``, each (1, H, W), HU.
     window : HUWindow
         What counts of an image.
+
+    Raises
+    ------
+    ValueError
+        If nothing can be estimated from any of the slices.
     """
-    return {"psnr": _measure(PSNRMetric(max_val=1.0), window, CommonKeys.LABEL)}
+    if _paired(slices):
+        return {"psnr": _measure(PSNRMetric(max_val=1.0), window, CommonKeys.LABEL)}
+    images = (torch.as_tensor(each[CommonKeys.IMAGE][0]) for each in slices)
+    if not any(enough(*regions((window.to_unit(image).numpy() + 1) / 2)) for image in images):
+        raise ValueError(
+            "no slice in --validation_noisy_dir has uniform regions and structure inside the window to estimate the "
+            "error from; give pairs, with --validation_clean_dir as well"
+        )
+    return {"estimated_psnr": _measure(EstimatedPSNR(), window, CommonKeys.IMAGE)}
 
 
-def additional_metrics(paired: bool, window: HUWindow) -> dict[str, Metric]:
-    """What is logged beside it: SSIM in the window with squares of 7 pixels, as in the paper."""
+def additional_metrics(slices: Sequence[Mapping[str, Image]], window: HUWindow) -> dict[str, Metric]:
+    """What is logged beside it: for pairs SSIM in the window with squares of 7 pixels, as in the paper."""
+    if not _paired(slices):
+        return {}
     ssim = SSIMMetric(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
     return {"ssim": _measure(ssim, window, CommonKeys.LABEL)}
+
+
+def _paired(slices: Sequence[Mapping[str, Image]]) -> bool:
+    """Whether there is something to compare with; also where there are no slices at all."""
+    return not len(slices) or CommonKeys.LABEL in slices[0]
 
 
 def _measure(metric: CumulativeIterationMetric, window: HUWindow, reference: str) -> Metric:

@@ -1,4 +1,4 @@
-"""Validation as ``configs/train.json`` puts it together."""
+"""Validation and tracking as ``configs/train.json`` puts them together."""
 
 import json
 from pathlib import Path
@@ -83,3 +83,27 @@ def test_training_validates_the_average(data: Path, monkeypatch: pytest.MonkeyPa
         expected.append(psnr(denoised, pair["label"][0], (-160, 240)))
     measured = [(event.step, event.value) for event in events.Scalars("validation/psnr")]
     assert measured == [(2, pytest.approx(np.mean(expected), abs=1e-3))]  # dB; float32 against float64
+
+
+def test_noisy_slices_alone_are_enough(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in range(2):
+        noise = np.random.default_rng(file).normal(0, 20, (64, 64))
+        pixels = (np.where(np.arange(64) < 32, 1000, 1120) + noise).astype(np.int16)
+        dataset = ct_dataset(pixels, InstanceNumber=file + 1, PatientID="patient 3")
+        (data / "validation_noisy" / f"{file}.dcm").write_bytes(part10(dataset))
+    made = workflow(data, monkeypatch, validation_noisy_dir=str(data / "validation_noisy"), val_interval=1, patience=9)
+    made.run()
+    events = EventAccumulator(str(data / "runs")).Reload()
+    assert [event.step for event in events.Scalars("validation/estimated_psnr")] == [1, 2]
+    assert (data / "runs" / "best.pt").exists()
+
+
+def test_mlflow_gets_loss_and_metrics_at_their_iterations(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MONAI's own settings of ``--tracking mlflow``."""
+    mlflow = pytest.importorskip("mlflow", reason="an optional extra, pip install 'iscl-node[mlflow]'")
+    workflow(data, monkeypatch, **folders(data), val_interval=2, tracking="mlflow").run()
+    client = mlflow.MlflowClient(f"sqlite:///{data / 'runs' / 'mlruns.db'}")
+    [run] = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert run.info.status == "FINISHED"
+    steps = {name: [each.step for each in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+    assert steps == {"train_loss": [1, 2], "psnr": [2], "ssim": [2]}
