@@ -36,6 +36,7 @@ def check_arguments(
     bundle_root: str,
     configs: Sequence[str],
     folders: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     at_least: Mapping[str, Sequence[float]] | None = None,
     one_of: Mapping[str, Sequence[Any]] | None = None,
     argv: Sequence[str] | None = None,
@@ -52,6 +53,8 @@ def check_arguments(
         Names of the files in ``configs/`` whose keys may be overridden.
     folders : mapping of str to str
         Arguments that must name a folder.
+    files : mapping of str to str
+        Arguments that must name a file.
     at_least : mapping of str to (float, float)
         Arguments with a lower bound: value and bound.
     one_of : mapping of str to (value, sequence)
@@ -67,7 +70,8 @@ def check_arguments(
     of_program = argv is None and on_command_line()
     try:
         _check_names(sys.argv if of_program else argv or (), bundle_root, configs)
-        _check_values(folders or {}, at_least or {})
+        _check_paths(folders or {}, files or {})
+        _check_bounds(at_least or {})
         _check_choices(one_of or {})
     except ValueError as error:
         if of_program:
@@ -107,12 +111,18 @@ def _check_names(argv: Sequence[str], bundle_root: str, configs: Sequence[str]) 
             raise ValueError(f"{argument} would be taken for text: write True or False")
 
 
-def _check_values(folders: Mapping[str, str], at_least: Mapping[str, Sequence[float]]) -> None:
+def _check_paths(folders: Mapping[str, str], files: Mapping[str, str]) -> None:
     for name, folder in folders.items():
         if not folder:
             raise ValueError(f"--{name} is missing; it names a folder")
         if not Path(folder).is_dir():
             raise ValueError(f"--{name}: {folder} is not a folder")
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise ValueError(f"--{name}: {file} is not a file")
+
+
+def _check_bounds(at_least: Mapping[str, Sequence[float]]) -> None:
     for name, (value, bound) in at_least.items():
         if value < bound:
             raise ValueError(f"--{name} is {value}, must be at least {bound}")

@@ -62,6 +62,13 @@ def test_switches_are_spelt_as_python_does(argv: tuple[str, ...]) -> None:
         check(*argv)
 
 
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    check_arguments(str(BUNDLE), [], files={"checkpoint": str(tmp_path / "model.pt")}, argv=[])
+    with pytest.raises(ValueError, match=r"--checkpoint: .*/chest\.pt is not a file"):
+        check_arguments(str(BUNDLE), [], files={"checkpoint": str(tmp_path / "chest.pt")}, argv=[])
+
+
 def test_folders_are_named_by_their_argument(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--clean_dir is missing; it names a folder$"):
         check_arguments(str(BUNDLE), ["train.json"], folders={"clean_dir": ""}, argv=[])

@@ -1,18 +1,15 @@
-"""The bundle's commands as a user types them, on synthetic CT: train, resume, denoise, check, export."""
+"""The bundle's commands as a user types them, on synthetic CT: train, resume, denoise."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import monai
 import nibabel
 import numpy as np
 import pytest
 import torch
 from factories import ct_dataset, part10, soft_tissue
-from monai.bundle import ConfigWorkflow
 
 from monai_bundle.scripts.denoiser import ISCLDenoiser
 
@@ -115,59 +112,3 @@ def test_inference_denoises_every_slice(data: Path, trained: Path, tmp_path: Pat
         expected = torch.cat([network(image[None]) for image in slices])[:, 0]
     result = np.moveaxis(denoised.get_fdata(dtype=np.float32), 2, 0)
     np.testing.assert_allclose(result, expected.numpy(), rtol=0, atol=1e-2)
-
-
-def test_network_takes_and_gives_what_the_metadata_say() -> None:
-    done = monai_bundle(
-        *("verify_net_in_out", "--net_id", "network_def", "--any", "64"),
-        *("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "data shape of network is verified with no error" in done.stdout
-
-
-def test_export_is_the_same_network(trained: Path, tmp_path: Path) -> None:
-    done = monai_bundle(
-        *("ckpt_export", "network_def", "--filepath", str(tmp_path / "model.ts"), "--ckpt_file"),
-        *(str(trained / "model.pt"), "--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    network = ISCLDenoiser().eval()
-    network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
-    image = torch.randn(1, 1, 30, 33, generator=torch.Generator().manual_seed(0)) * 300
-    with torch.no_grad():
-        exported = torch.jit.load(tmp_path / "model.ts")(image)
-        torch.testing.assert_close(exported, network(image), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(("kind", "config"), [("train", "train.json"), ("infer", "inference.json")])
-def test_monai_finds_every_property(
-    kind: str, config: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(BUNDLE))
-    folders = {"clean_dir": str(data / "clean"), "noisy_dir": str(data / "noisy")} if kind == "train" else {}
-    workflow = ConfigWorkflow(
-        config_file=str(BUNDLE / "configs" / config),
-        meta_file=str(BUNDLE / "configs" / "metadata.json"),
-        workflow_type=kind,
-        bundle_root=str(BUNDLE),
-        output_dir=str(tmp_path),
-        **(folders or {"dataset_dir": str(data / "volumes")}),
-    )
-    workflow.initialize()
-    assert not workflow.check_properties()
-
-
-def test_metadata_hold_what_the_schema_asks() -> None:
-    """Required keys of meta_schema_20240725.json (no network here to fetch it)."""
-    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
-    required = "schema version monai_version pytorch_version numpy_version required_packages_version task description"
-    assert not set(f"{required} authors copyright network_data_format name changelog".split()) - metadata.keys()
-    assert metadata["version"] in metadata["changelog"]
-    assert metadata["monai_version"] == monai.__version__
-    tensor = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
-    ports = metadata["network_data_format"]
-    assert tensor <= ports["inputs"]["image"].keys()
-    assert tensor <= ports["outputs"]["pred"].keys()
-    assert isinstance(metadata["supported_apps"], dict)
-    assert all(isinstance(reference, str) for reference in metadata["references"])

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.filterwarnings(  # PyTorch's own; torch.export does not
     "ignore::torch.jit.TracerWarning",
     "ignore:.*TorchScript-based ONNX export:DeprecationWarning",
     "ignore:Constant folding:UserWarning",
+    "ignore:ONNX export mode is set to:UserWarning",
+    "ignore:The feature will be removed:DeprecationWarning",
     "ignore:No names were found:UserWarning",
 )
 
@@ -29,23 +31,33 @@ WINDOW_HU = 400
 """Width of the abdomen window."""
 
 
-@pytest.fixture
-def inside_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go into a copy of the configurations and the weights; the code is that of the repository."""
+@pytest.fixture(params=[".", "monai_bundle"], ids=["inside the bundle", "from the repository"])
+def bundle(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the bundle is, seen from where the commands run: a copy of the configurations and the weights.
+
+    The code is found as with ``PYTHONPATH=monai_bundle``, which ``python -m`` has by itself inside the bundle.
+    """
+    folder: str = request.param
     for name in ("configs", "models"):
-        shutil.copytree(BUNDLE / name, tmp_path / name)
+        shutil.copytree(BUNDLE / name, tmp_path / folder / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(BUNDLE))
-    return tmp_path
+    return folder
 
 
 @pytest.fixture
-def network(inside_the_bundle: Path) -> nn.Module:
+def files(bundle: str) -> dict[str, str]:
+    """The arguments that the three commands share."""
+    return {"meta_file": f"{bundle}/configs/metadata.json", "config_file": f"{bundle}/configs/inference.json"}
+
+
+@pytest.fixture
+def network(bundle: str) -> nn.Module:
     """The network of inference.json with its weights."""
     parser = ConfigParser()
-    parser.read_config("configs/inference.json")
+    parser.read_config(f"{bundle}/configs/inference.json")
     network: nn.Module = parser.get_parsed_content("network_def")
-    network.load_state_dict(torch.load("models/model.pt", weights_only=True))
+    network.load_state_dict(torch.load(f"{bundle}/models/model.pt", weights_only=True))
     return network.eval()
 
 
@@ -58,23 +70,26 @@ def assert_same_network(network: nn.Module, exported: Callable[[Tensor], Tensor]
             torch.testing.assert_close(exported(image), network(image), rtol=0, atol=tolerance_hu)
 
 
-def test_network_takes_and_gives_what_the_metadata_say(inside_the_bundle: Path) -> None:
+def test_network_takes_and_gives_what_the_metadata_say(files: dict[str, str]) -> None:
     """With the zoo's own call: the metadata leave the size open, so it tries one pixel."""
-    verify_net_in_out("network_def", meta_file="configs/metadata.json", config_file="configs/inference.json")
+    verify_net_in_out("network_def", **files)
 
 
-def test_torchscript(inside_the_bundle: Path, network: nn.Module) -> None:
-    ckpt_export(config_file="configs/inference.json")
+def test_torchscript(bundle: str, files: dict[str, str], network: nn.Module) -> None:
+    filepath = f"{bundle}/models/model.ts"
+    ckpt_export("network_def", ckpt_file=f"{bundle}/models/model.pt", filepath=filepath, **files)
     extra = {"metadata.json": "", "inference.json": ""}
-    exported = torch.jit.load("models/model.ts", _extra_files=extra)
+    exported = torch.jit.load(filepath, _extra_files=extra)
     assert_same_network(network, exported, tolerance_hu=1e-3)  # the same operations; some are fused
     assert json.loads(extra["metadata.json"])["version"]  # what MONAI Deploy reads
     assert json.loads(extra["inference.json"])["network_def"]
 
 
-def test_onnx(inside_the_bundle: Path, network: nn.Module) -> None:
-    onnx_export(args_file="configs/onnx_export.json")
-    session = onnxruntime.InferenceSession("models/model.onnx")
+def test_onnx(bundle: str, files: dict[str, str], network: nn.Module) -> None:
+    from_elsewhere = files | {"ckpt_file": f"{bundle}/models/model.pt", "filepath": f"{bundle}/models/model.onnx"}
+    arguments = {} if bundle == "." else from_elsewhere
+    onnx_export(args_file=f"{bundle}/configs/onnx_export.json", **arguments)
+    session = onnxruntime.InferenceSession(f"{bundle}/models/model.onnx")
     assert [port.name for port in session.get_inputs()] == ["image"]
     assert [port.name for port in session.get_outputs()] == ["pred"]
 
