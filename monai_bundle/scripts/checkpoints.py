@@ -59,9 +59,9 @@ class TrainingCheckpoints:
         path = self.folder / CHECKPOINT
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.parts.items():
-            if name in checkpoint:  # one of an older bundle has no best model
+            if checkpoint.get(name):  # the state of a scaler that was off is empty
                 part.load_state_dict(checkpoint[name])
-            else:
+            elif name not in checkpoint:  # one of an older bundle has no best model
                 trainer.logger.warning(f"{path} has no {name}, which begins anew")
         trainer.state.iteration = checkpoint["iteration"]
         trainer.data_loader.dataset.first = checkpoint["iteration"]
@@ -74,7 +74,9 @@ class TrainingCheckpoints:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Write both files."""
+        """Write both files; of several processes, which all have the same, rank 0 does it."""
+        if trainer.state.rank:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {name: part.state_dict() for name, part in self.parts.items()}
         write_whole(state | {"iteration": trainer.state.iteration}, self.folder / CHECKPOINT)

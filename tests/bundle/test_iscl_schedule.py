@@ -11,7 +11,7 @@ from torch.optim import RAdam
 from torch.optim.swa_utils import AveragedModel
 
 from monai_bundle.scripts.averaging import WeightAveraging
-from monai_bundle.scripts.checkpoints import CHECKPOINT, MODEL
+from monai_bundle.scripts.checkpoints import CHECKPOINT, MODEL, TrainingCheckpoints
 from monai_bundle.scripts.schedule import LinearSchedule
 
 
@@ -103,6 +103,18 @@ def test_resumed_training_may_be_longer(tmp_path: Path) -> None:
     assert resumed.dataset.drawn == [3, 4]
     assert resumed.optimizers["fg"].param_groups[0]["lr"] == pytest.approx(1e-4)
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["iteration"] == 5
+
+
+def test_scaler_may_be_switched_on_by_a_resumed_training(tmp_path: Path) -> None:
+    off, on = torch.amp.GradScaler("cpu", enabled=False), torch.amp.GradScaler("cpu", init_scale=4.0)
+    first, resumed = TinyTraining(2), TinyTraining(3)
+    for training, scaler in ((first, off), (resumed, on)):
+        parts = {"grad_scaler": scaler}
+        averaged = AveragedModel(training.denoiser)
+        TrainingCheckpoints(str(tmp_path), training.denoiser, averaged, parts, 1).attach(training.trainer)
+        training.trainer.run()
+    assert resumed.dataset.drawn == [2]
+    assert on.get_scale() == 4.0
 
 
 def test_finished_training_is_left_alone(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from algorithm_1 import Algorithm1, unit_batch
-from tiny_training import TinyTraining
+from tiny_training import TinyTraining, tiny
 from torch import Tensor
 from torch.optim import RAdam
 
-from monai_bundle.scripts import losses
+from monai_bundle.scripts import batch_instance_norm, losses
 from monai_bundle.scripts.batch_instance_norm import BatchInstanceNorm2d
 from monai_bundle.scripts.denoiser import ISCLDenoiser
 from monai_bundle.scripts.networks import Discriminator, Generator
@@ -177,3 +177,74 @@ def test_usual_hinge_at_half_strength_is_margin_zero() -> None:
         for t, images in zip((plain, usual), translated, strict=True)
     ]
     assert d_terms[1]["discriminator"].item() == pytest.approx(2 * d_terms[0]["discriminator"].item(), rel=1e-12)
+
+
+def test_bfloat16_computes_in_it_and_keeps_weights_and_losses_precise() -> None:
+    """bfloat16 has 8 bits: a term, a mean over many pixels, is good to a few of the last."""
+    plain, mixed = TinyTraining(), TinyTraining(options={"amp": "bf16"})
+    computed: set[torch.dtype] = set()
+    for network in mixed.networks.values():
+        network[0].register_forward_hook(lambda _, __, result: computed.add(result.dtype))
+    x, y = unit_batch(2, 8)
+    expected, terms = plain.trainer.step(x, y), mixed.trainer.step(x, y)
+    assert computed == {torch.bfloat16}
+    for name, term in terms.items():
+        assert term.dtype == torch.float32
+        torch.testing.assert_close(term, expected[name], rtol=0.05, atol=0.02)
+    assert {p.dtype for weights in mixed.weights().values() for p in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"amp": "fp16"}, "--amp fp16 needs a CUDA GPU and this device is cpu; write --amp no"),
+        ({"compile_networks": True}, "--compile True needs a CUDA GPU and this device is cpu; write --compile False"),
+        ({"amp": "half"}, "--amp is half; there are no, bf16, fp16"),
+    ],
+)
+def test_what_the_device_cannot_do_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        TinyTraining(options=options)
+
+
+def test_scaled_losses_move_the_weights_alike() -> None:
+    """A power of two changes no bit of the gradient; the gates are still clipped."""
+    plain = TinyTraining(lookahead_steps=2)
+    scaled = TinyTraining(lookahead_steps=2, options={"grad_scaler": torch.amp.GradScaler("cpu", init_scale=1024.0)})
+    for _ in range(3):
+        terms = [training.trainer.step(*unit_batch(2, 8)) for training in (plain, scaled)]
+    torch.testing.assert_close(plain.weights(), scaled.weights(), rtol=0, atol=0)
+    assert terms[0] == terms[1]
+
+
+def test_overflow_skips_the_step_and_lowers_the_scale() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    training = TinyTraining(options={"grad_scaler": scaler})
+    before = training.weights()
+    training.trainer.step(*unit_batch(2, 8))
+    assert "F" not in changed(before, training.weights())
+    assert scaler.get_scale() == 2.0**126
+
+
+def test_compiler_takes_the_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph, forward and backward, with the statistics of other devices than the CPU; names of the weights stay."""
+
+    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean((2, 3)), x.var((2, 3), correction=0)
+
+    def sums(gradient: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient.sum((2, 3)), (gradient * (x - mean[:, :, None, None])).sum((2, 3))
+
+    monkeypatch.setattr(batch_instance_norm, "image_statistics", statistics)
+    monkeypatch.setattr(batch_instance_norm, "image_sums", sums)
+    plain, compiled = tiny(), tiny()
+    compiled.load_state_dict(plain.state_dict())
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    x, _ = unit_batch(2, 8)
+    results = [network(x) for network in (plain, compiled)]
+    torch.testing.assert_close(results[0], results[1])
+    for result in results:
+        result.square().sum().backward()
+    gradients = [[p.grad for p in network.parameters()] for network in (plain, compiled)]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
