@@ -16,7 +16,7 @@ from .denoiser import ISCLDenoiser
 from .trainer import NETWORK_NAMES
 
 STRIP_PIXELS = 256
-"""Largest side of a panel; a strip is then about 0.3 MB."""
+"""Largest side of a panel; a strip of noisy images is then about 0.6 MB."""
 
 STRIP_TAG = "noisy | F(x) | x - H(x) | ensemble | H(x)"
 
