@@ -109,6 +109,10 @@ class UnpairedPatches(Dataset):
         Images per domain in a batch.
     seed : int
         Decides every draw.
+    window : (float, float), optional
+        The HU window.
+    min_inside : float
+        Least fraction of a patch inside the window, see :func:`.patches.patches`; 0, as in the paper, takes any patch.
 
     Raises
     ------
@@ -124,6 +128,8 @@ class UnpairedPatches(Dataset):
         batch_size: int,
         images_per_batch: int = 1,
         seed: int = 0,
+        window: tuple[float, float] | None = None,
+        min_inside: float = 0.0,
     ) -> None:
         super().__init__(data)
         slices = UnpairedSlices(*data)
@@ -135,6 +141,7 @@ class UnpairedPatches(Dataset):
         self.batch_size = batch_size
         self.images_per_batch = images_per_batch
         self.seed = seed
+        self.window, self.min_inside = (window, min_inside) if min_inside > 0 else (None, 0.0)
 
     def __len__(self) -> int:
         return self.length
@@ -147,7 +154,8 @@ class UnpairedPatches(Dataset):
     def _draw(self, images: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
         chosen = random.choice(len(images), self.images_per_batch, replace=False)
         count = self.batch_size // self.images_per_batch
-        return np.concatenate([patches(images[number], count, random) for number in chosen]).astype(np.float32)
+        drawn = [patches(images[number], count, random, self.window, self.min_inside) for number in chosen]
+        return np.concatenate(drawn).astype(np.float32)
 
 
 def _check_batch(slices: UnpairedSlices, batch_size: int, images_per_batch: int) -> None:

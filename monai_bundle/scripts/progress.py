@@ -1,9 +1,10 @@
 """The progress bar of a training, with the loss terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
+from torch import Tensor
 
 
 class TrainingProgress:
@@ -20,7 +21,8 @@ class TrainingProgress:
 
     def attach(self, engine: Engine) -> None:
         """Draw the bar for ``engine``."""
-        ProgressBar(desc="training", mininterval=1.0).attach(
-            engine,
-            output_transform=lambda output: {name: float(output[0][name]) for name in self.terms if name in output[0]},
-        )
+        ProgressBar(desc="training", mininterval=1.0).attach(engine, output_transform=self._shown)
+
+    def _shown(self, output: Sequence[Mapping[str, Tensor]] | Mapping[str, Tensor]) -> dict[str, float]:
+        terms = output if isinstance(output, Mapping) else output[0]  # MONAI's own trainers give a mapping
+        return {name: float(terms[name]) for name in self.terms if name in terms}

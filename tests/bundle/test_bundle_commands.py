@@ -75,6 +75,21 @@ def test_training_from_the_repository_resumes_inside_the_bundle(data: Path, trai
     assert any(path.name.startswith("events.out.tfevents") for path in trained.iterdir())
 
 
+def test_training_begins_with_the_weights_of_a_warm_start(data: Path, tmp_path: Path) -> None:
+    done = monai_bundle(
+        *("run", "training", "--config_file", "configs/warm_start.json", "--part", "f"),
+        *("--clean_dir", str(data / "clean"), "--max_iterations", "2", "--batch_size", "2"),
+        *("--output_dir", str(tmp_path / "f")),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    warm = torch.load(tmp_path / "f" / "model.pt", weights_only=True)
+    options = ("--initial_f", str(tmp_path / "f" / "model.pt"), "--running_statistics", "True", "--learning_rate", "1e-12")
+    train(data, 2, tmp_path / "run", "--config_file", "configs/train.json", *options)
+    trained = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    torch.testing.assert_close(trained["denoiser"]["f.1.weight"], warm["1.weight"])  # hardly any learning
+    torch.testing.assert_close(trained["g"]["1.weight"], warm["1.weight"])
+
+
 def test_mistake_ends_the_run_with_one_line() -> None:
     done = monai_bundle("run", "training", "--config_file", "configs/train.json", "--max_iteration", "3")
     assert done.returncode == 1

@@ -23,7 +23,7 @@ OTHER_LANGUAGE = re.compile(r"^```(?!sh$|bash$)\w+\n.*?^```$", re.MULTILINE | re
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
 STANDS_FOR_SOMETHING = re.compile(r"(?<!\S)[A-Z][A-Z_]+(?=[\s/]|$)")
 FROM_THE_REPOSITORY = re.compile(r"\bmonai_bundle\b|\btests/|\bmake\b|\biscl-node\b")
-TRAINING = re.compile(r"\brun\b.*\btrain\.json\b")
+TRAINING = re.compile(r"\brun\b.*\b(train|warm_start)\.json\b")
 
 SHORT = " --max_iterations 2 --batch_size 2"
 """What the tests append to a training."""

@@ -187,3 +187,18 @@ def test_volumes_are_found_by_name(tmp_path: Path) -> None:
     assert volume_files(tmp_path) == [{"image": str(tmp_path / "a.nii.gz")}, {"image": str(tmp_path / "b.nii")}]
     with pytest.raises(ValueError, match="holds no NIfTI volume"):
         volume_files(tmp_path / "none")
+
+
+def test_a_patch_of_air_is_drawn_anew_where_there_is_tissue() -> None:
+    image = np.full((512, 512), -1000, np.int16)
+    image[:, 256:] = 40
+    rng = np.random.default_rng(0)
+    inside = [(patches(image, 1, rng, (-160, 240), 0.5) > -160).mean() >= 0.5 for _ in range(100)]
+    anywhere = [(patches(image, 1, rng) > -160).mean() >= 0.5 for _ in range(100)]
+    assert sum(inside) > 90  # half of the patches of a draw do; six draws fail once in 64
+    assert sum(anywhere) < 70
+
+
+def test_an_image_without_tissue_still_gives_a_patch() -> None:
+    air = np.full((64, 64), -1000, np.int16)
+    assert patches(air, 1, np.random.default_rng(0), (-160, 240), 0.5).shape == (1, 1, 64, 64)

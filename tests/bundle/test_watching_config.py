@@ -105,5 +105,7 @@ def test_mlflow_gets_loss_and_metrics_at_their_iterations(data: Path, monkeypatc
     client = mlflow.MlflowClient(f"sqlite:///{data / 'runs' / 'mlruns.db'}")
     [run] = client.search_runs([each.experiment_id for each in client.search_experiments()])
     assert run.info.status == "FINISHED"
-    steps = {name: [each.step for each in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+    steps = {
+        name: [each.step for each in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics
+    }
     assert steps == {"train_loss": [1, 2], "psnr": [2], "ssim": [2]}

@@ -1,0 +1,83 @@
+"""A warm start of F, G and H: each is taught with invented noise before Algorithm 1 begins.
+
+Not in the paper, and off by default. Algorithm 1 from random weights spends its first thousands of iterations
+on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
+from torch import Tensor, nn
+
+from .arguments import mistakes_in_one_line
+from .batch_instance_norm import clip_gates
+from .window import HUWindow
+
+PARTS = ("f", "h")
+
+
+class PartBatch:
+    """``prepare_batch`` of a MONAI trainer: input and target of F (the clean image) or of H (the noise).
+
+    Parameters
+    ----------
+    part : str
+        'f' or 'h'.
+    window : HUWindow
+        The networks see the window as [-1, 1].
+    """
+
+    def __init__(self, part: str, window: HUWindow) -> None:
+        if part not in PARTS:
+            raise ValueError(f"part is {part!r}; there are {', '.join(PARTS)}")
+        self.part, self.window = part, window
+
+    def __call__(
+        self, batchdata: Mapping[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Input and target, each (N, 1, H, W) in [-1, 1]."""
+        x, y = (
+            self.window.to_unit(batchdata[key].to(device, non_blocking=non_blocking))
+            for key in (CommonKeys.IMAGE, CommonKeys.LABEL)
+        )
+        return x.contiguous(memory_format=torch.channels_last), y if self.part == "f" else x - y
+
+
+class GateClipping:
+    """Clip the gates of ``network`` after every iteration; to be attached before what reads the weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Clip during the run of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: clip_gates(self.network))
+
+
+@mistakes_in_one_line
+def load_initial_weights(networks: Mapping[str, nn.Module], files: Mapping[str, str]) -> None:
+    """Load plain state dicts into networks of the same name; an empty file name leaves the random weights.
+
+    Running statistics are left out where the network keeps none (G never does: it is only used in training).
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or its weights do not fit.
+    """
+    for name, file in files.items():
+        if not file:
+            continue
+        if not Path(file).is_file():
+            raise ValueError(f"--{name}: {file} does not exist")
+        known = networks[name].state_dict()
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        fitting = {key: value for key, value in weights.items() if key in known or "running_" not in key}
+        try:
+            networks[name].load_state_dict(fitting)
+        except RuntimeError as error:
+            raise ValueError(f"--{name}: {file} does not fit: {error}") from error
