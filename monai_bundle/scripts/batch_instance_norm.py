@@ -39,11 +39,16 @@ class BatchInstanceNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.gate = nn.Parameter(torch.ones(channels))
 
+        self.frozen = False
         self.register_buffer("running_mean", None)
         self.register_buffer("running_var", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (N, C, H, W) to the same shape."""
+        if self.frozen:
+            return functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.epsilon
+            )
         if self.training:
             return self._trained(x)
         if self.running_mean is None:
@@ -157,6 +162,25 @@ def keep_running_statistics(network: nn.Module) -> None:
         if isinstance(module, BatchInstanceNorm2d):
             module.running_mean = torch.zeros_like(module.gate, requires_grad=False)
             module.running_var = torch.ones_like(module.gate, requires_grad=False)
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Normalize with the running averages while training too, and with nothing else: gates 1, both not learned.
+
+    Training and evaluation then compute the same function, whatever the batch; for the last part of a
+    training with running statistics.
+
+    Raises
+    ------
+    ValueError
+        If the network keeps no running statistics.
+    """
+    for module in network.modules():
+        if isinstance(module, BatchInstanceNorm2d):
+            if module.running_mean is None:
+                raise ValueError("there are no running statistics to freeze; they need running_statistics")
+            module.frozen = True
+            module.gate.requires_grad_(False).fill_(1.0)
 
 
 def parameter_groups(

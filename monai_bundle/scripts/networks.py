@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .batch_instance_norm import BatchInstanceNorm2d
+from .batch_instance_norm import BatchInstanceNorm2d, keep_running_statistics
 
 SLOPE = 0.2
 KERNEL_STD = 0.05
@@ -71,9 +71,14 @@ class Generator(nn.Sequential):
     """F or G: 7x7, two strided 4x4, three residual blocks, two transposed 3x3, 7x7 and tanh.
 
     Input and output (N, 1, H, W) in [-1, 1], H and W multiples of 4. 1,148,225 parameters.
+
+    Parameters
+    ----------
+    running_statistics : bool
+        See :func:`.batch_instance_norm.keep_running_statistics`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, running_statistics: bool = False) -> None:
         super().__init__(
             SymmetricPad2d(3),
             *_normalized(nn.Conv2d(1, 32, 7), 32),
@@ -89,6 +94,8 @@ class Generator(nn.Sequential):
             nn.Tanh(),
         )
         self.apply(initialize)
+        if running_statistics:
+            keep_running_statistics(self)
 
 
 class NoiseExtractor(nn.Sequential):

@@ -4,7 +4,7 @@ Not in the paper, and off by default. Algorithm 1 from random weights spends its
 on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from .arguments import mistakes_in_one_line
-from .batch_instance_norm import clip_gates
+from .batch_instance_norm import clip_gates, freeze_statistics
 from .window import HUWindow
 
 PARTS = ("f", "h")
@@ -59,10 +59,14 @@ class GateClipping:
 
 
 @mistakes_in_one_line
-def load_initial_weights(networks: Mapping[str, nn.Module], files: Mapping[str, str]) -> None:
+def load_initial_weights(
+    networks: Mapping[str, nn.Module], files: Mapping[str, str], freeze: Sequence[nn.Module] = ()
+) -> None:
     """Load plain state dicts into networks of the same name; an empty file name leaves the random weights.
 
     Running statistics are left out where the network keeps none (G never does: it is only used in training).
+
+    The statistics of the networks in ``freeze`` are frozen afterwards.
 
     Raises
     ------
@@ -81,3 +85,5 @@ def load_initial_weights(networks: Mapping[str, nn.Module], files: Mapping[str, 
             networks[name].load_state_dict(fitting)
         except RuntimeError as error:
             raise ValueError(f"--{name}: {file} does not fit: {error}") from error
+    for network in freeze:
+        freeze_statistics(network)

@@ -8,6 +8,7 @@ from monai_bundle.scripts.batch_instance_norm import (
     EPSILON,
     BatchInstanceNorm2d,
     clip_gates,
+    freeze_statistics,
     keep_running_statistics,
     parameter_groups,
 )
@@ -162,3 +163,21 @@ def test_gates_are_clipped_in_every_layer() -> None:
         [0.0] * 3,
         [0.4] * 3,
     ]
+
+
+def test_frozen_training_computes_what_evaluation_computes() -> None:
+    norm = layer(gate=0.3)
+    keep_running_statistics(norm)
+    norm.train()(images(4, 3, 8, 8))
+    freeze_statistics(norm)
+    before = norm.running_mean.clone()
+    x = images(2, 3, 8, 8)
+    torch.testing.assert_close(norm.train()(x), norm.eval()(x), rtol=0, atol=0)
+    torch.testing.assert_close(norm.running_mean, before, rtol=0, atol=0)
+    expected = (x - norm.running_mean[:, None, None]) * torch.rsqrt(norm.running_var + EPSILON)[:, None, None]
+    torch.testing.assert_close(norm(x), norm.weight[:, None, None] * expected + norm.bias[:, None, None])
+
+
+def test_statistics_that_do_not_exist_cannot_be_frozen() -> None:
+    with pytest.raises(ValueError, match="running_statistics"):
+        freeze_statistics(BatchInstanceNorm2d(2))

@@ -83,7 +83,14 @@ def test_training_begins_with_the_weights_of_a_warm_start(data: Path, tmp_path: 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     warm = torch.load(tmp_path / "f" / "model.pt", weights_only=True)
-    options = ("--initial_f", str(tmp_path / "f" / "model.pt"), "--running_statistics", "True", "--learning_rate", "1e-12")
+    options = (
+        "--initial_f",
+        str(tmp_path / "f" / "model.pt"),
+        "--running_statistics",
+        "True",
+        "--learning_rate",
+        "1e-12",
+    )
     train(data, 2, tmp_path / "run", "--config_file", "configs/train.json", *options)
     trained = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     torch.testing.assert_close(trained["denoiser"]["f.1.weight"], warm["1.weight"])  # hardly any learning
