@@ -16,10 +16,10 @@ PEERS := dcmtk orthanc prometheus
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
 
-.PHONY: help install demo test check bench test-long peers
+.PHONY: help install demo test check bench bench-ablation test-long peers
 
 help: ## List the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 install: $(VENV)/.installed ## Install the node into .venv
 
@@ -36,6 +36,11 @@ check: $(VENV)/.installed-dev ## Lint, format and types
 
 bench: $(VENV)/.installed-bench ## Times as ratios, side by side (nothing else should run on the machine)
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,rounds
+
+bench-ablation: $(VENV)/.installed-dev ## Table I of the paper in a short run (DATA=folder of real CT, as tests/benchmarks/training_data.py wants it)
+	@test -n "$(DATA)" || { echo "error: make bench-ablation DATA=FOLDER; FOLDER holds chest_abdomen/<patient>/*.dcm and head_gantry_tilt/*.dcm" >&2; exit 1; }
+	$(BIN)/python tests/benchmarks/training_data.py $(DATA) build/ablation/data
+	$(BIN)/python tests/benchmarks/ablation.py build/ablation/data build/ablation/runs
 
 test-long: $(VENV)/.installed-dev peers ## The tests that are too long for every change
 	@$(BIN)/python -m pytest -m long || { status=$$?; [ $$status -eq 5 ] && echo "No test is marked long yet." || exit $$status; }

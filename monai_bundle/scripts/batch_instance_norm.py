@@ -45,14 +45,14 @@ class BatchInstanceNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (N, C, H, W) to the same shape."""
-        if self.frozen:
-            return functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.epsilon
-            )
-        if self.training:
+        if self.training and not self.frozen:
             return self._trained(x)
         if self.running_mean is None:
             return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.epsilon, False)
+        if self.frozen or bool((self.gate == 1).all()):
+            return functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.epsilon
+            )
         of_image = torch.instance_norm(x, None, None, None, None, True, 0.0, self.epsilon, False)
         of_batch = functional.batch_norm(x, self.running_mean, self.running_var, eps=self.epsilon)
         gate, weight, bias = self.gate[:, None, None], self.weight[:, None, None], self.bias[:, None, None]
@@ -162,6 +162,13 @@ def keep_running_statistics(network: nn.Module) -> None:
         if isinstance(module, BatchInstanceNorm2d):
             module.running_mean = torch.zeros_like(module.gate, requires_grad=False)
             module.running_var = torch.ones_like(module.gate, requires_grad=False)
+
+
+def drop_running_statistics(network: nn.Module) -> None:
+    """Undo :func:`keep_running_statistics`."""
+    for module in network.modules():
+        if isinstance(module, BatchInstanceNorm2d):
+            module.running_mean = module.running_var = None
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -1,10 +1,13 @@
 """The bundle's ``network_def``: HU in, HU out, so that no user of the model can scale wrongly."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .batch_instance_norm import keep_running_statistics
+from .batch_instance_norm import drop_running_statistics, keep_running_statistics
 from .networks import Generator, NoiseExtractor
 from .noise_prior import NoisePrior
 from .window import HUWindow
@@ -30,8 +33,8 @@ class ISCLDenoiser(nn.Module):
         Constrain the removed noise; False is equation (13) as printed. By default for CT only: noise of electron
         microscopy (charging, film) has a mean, and keeps it with the constraint.
     running_statistics : bool
-        Keep running averages for evaluation, see :func:`keep_running_statistics`. Weights that were trained with
-        them need them.
+        Keep running averages for evaluation, see :func:`keep_running_statistics`. Loading weights sets it to what
+        they were trained with.
     """
 
     def __init__(
@@ -51,6 +54,12 @@ class ISCLDenoiser(nn.Module):
         self.h = NoiseExtractor()
         if running_statistics:
             keep_running_statistics(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights; their running statistics come along, or are dropped where the weights have none."""
+        has_statistics = any(key.endswith("running_mean") for key in state_dict)
+        (keep_running_statistics if has_statistics else drop_running_statistics)(self)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def forward(self, image: Tensor) -> Tensor:
         """Denoise.

@@ -99,3 +99,11 @@ def test_torchscript_gives_the_same_for_another_size(denoiser: ISCLDenoiser) -> 
     with torch.no_grad():
         for image in (ct(1, 1, 16, 16), ct(2, 1, 9, 14)):
             torch.testing.assert_close(scripted(image), denoiser(image), rtol=0, atol=1e-3)
+
+
+def test_weights_decide_on_running_statistics() -> None:
+    with_statistics, without = ISCLDenoiser(running_statistics=True).eval(), ISCLDenoiser().eval()
+    for source, target in ((with_statistics, ISCLDenoiser()), (without, ISCLDenoiser(running_statistics=True))):
+        target.load_state_dict(source.state_dict())
+        image = torch.rand(1, 1, 8, 8) * 400 - 160
+        torch.testing.assert_close(target.eval()(image), source(image), rtol=0, atol=0)
