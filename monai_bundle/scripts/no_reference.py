@@ -55,6 +55,7 @@ def estimated_error(noisy: Image, denoised: Image) -> float:
     Measured on simulated low dose with 30 candidates (parts and mixtures of three networks, Gaussian filters): the
     rank correlation with the PSNR is 0.95 and 0.89 on two slices, the correlation with the root mean squared
     error 0.93 and 0.96. On a third it is 0.26, but there the normal-dose image has 35 of the low dose's 40 HU of noise.
+    The formula was chosen out of about a dozen on these slices (crops of 300 x 300 pixels), so this is optimistic.
 
     Parameters
     ----------
