@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
