@@ -55,7 +55,8 @@ def train_and_measure(
         ["train", f"ablation/{overlay}"] if overlay else ["train"],
         *("--clean_dir", str(data / "clean"), "--noisy_dir", str(data / "noisy"), "--output_dir", str(folder)),
         *("--max_iterations", str(iterations), "--batch_size", str(BATCH_SIZE)),
-        *("--images_per_batch", str(BATCH_SIZE), "--image_interval", str(iterations + 1), *start),
+        *("--images_per_batch", str(BATCH_SIZE), "--min_inside", "0.25"),
+        *("--image_interval", str(iterations + 1), *start),
     )
     bundle_run(
         ["evaluate"],
