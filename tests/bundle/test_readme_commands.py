@@ -18,7 +18,7 @@ from data_tree import write_data
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "monai_bundle" / "docs" / "README.md"
 
-BLOCK = re.compile(r"^(?:<!-- (?P<mark>.*) -->\n+)?```(?:sh|bash)?\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*?) -->\n+)?```(?:sh|bash)?\n(?P<commands>.*?)^```$", re.M | re.S)
 OTHER_LANGUAGE = re.compile(r"^```(?!sh$|bash$)\w+\n.*?^```$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
 STANDS_FOR_SOMETHING = re.compile(r"(?<!\S)[A-Z][A-Z_]+(?=[\s/]|$)")
