@@ -1,4 +1,4 @@
-"""A warm start of F, G and H: each is taught with invented noise before Algorithm 1 begins.
+"""A warm start: F and H are taught with invented noise before Algorithm 1 begins, and G begins as F.
 
 Not in the paper, and off by default. Algorithm 1 from random weights spends its first thousands of iterations
 on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles.
