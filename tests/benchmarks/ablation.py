@@ -23,7 +23,10 @@ ROWS = {
     "A+B+C+D+E": "",
 }
 BATCH_SIZE = 4
-WARM_START_ITERATIONS = 1500
+WARM_START = {
+    "moving": ("--max_iterations", "1500"),
+    "frozen": ("--max_iterations", "500", "--learning_rate", "0.0002", "--freeze_statistics", "True"),
+}
 
 
 def bundle_run(configs: list[str], *arguments: str) -> None:
@@ -35,14 +38,18 @@ def bundle_run(configs: list[str], *arguments: str) -> None:
 
 def warm_start(data: Path, out: Path) -> tuple[str, ...]:
     """Arguments that begin a training with taught F and H."""
-    arguments: tuple[str, ...] = ("--running_statistics", "True")
+    arguments: tuple[str, ...] = ("--running_statistics", "True", "--freeze_statistics", "True")
     for part in ("f", "h"):
-        bundle_run(
-            ["warm_start"],
-            *("--part", part, "--clean_dir", str(data / "clean"), "--output_dir", str(out / part)),
-            *("--max_iterations", str(WARM_START_ITERATIONS)),
-        )
-        arguments += (f"--initial_{part}", str(out / part / "model.pt"))
+        weights = ""
+        for statistics, options in WARM_START.items():
+            folder = out / f"{part}_{statistics}"
+            bundle_run(
+                ["warm_start"],
+                *("--part", part, "--clean_dir", str(data / "clean"), "--output_dir", str(folder)),
+                *("--initial_weights", weights, *options),
+            )
+            weights = str(folder / "model.pt")
+        arguments += (f"--initial_{part}", weights)
     return arguments
 
 
