@@ -74,7 +74,7 @@ class Rule:
 class ModelIdentity:
     """Names the exact model in every derived object.
 
-    ``digest`` is the SHA-256 of the bundle folder, in hexadecimal.
+    ``digest`` is the SHA-256 of what decides on the bundle's result (``denoise.bundle_digest``), in hexadecimal.
     """
 
     name: str

@@ -152,8 +152,7 @@ def test_training_has_the_keys_that_apps_look_for() -> None:
     assert "max_epochs" in config["train"]["trainer"]
     assert "data" in config["train"]["dataset"]
     assert "data" in config["validate"]["dataset"]
-    if "evaluator" in config["validate"]:
-        assert "handlers" in config["validate"]
+    assert {"evaluator", "handlers"} <= config["validate"].keys()
     validation = [handler for handler in config["train"]["handlers"] if handler["_target_"] == "ValidationHandler"]
     assert all(handler["interval"] == "@val_interval" for handler in validation)
 
