@@ -98,7 +98,12 @@ def denoise(
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the derived series.")],
     bundle: Annotated[Path, typer.Option(help="Folder of the MONAI bundle.")] = INSTALLED_BUNDLE,
     profile: Annotated[str, typer.Option(help="HU window: abdomen or chest.")] = "abdomen",
-    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the noise that is removed.")] = 1.0,
+    strength: Annotated[
+        list[float],
+        typer.Option(
+            min=0.0, max=1.0, help="Share of the noise that is removed; given several times, each makes a series."
+        ),
+    ] = [1.0],  # noqa: B006 - typer's way to a default of several values
     suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " ISCL",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -108,7 +113,7 @@ def denoise(
     with _reported():
         if not 1 <= len(suffix) <= LONGEST_SUFFIX:
             raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
-        _write_all(denoise_folder(source, target, Denoising(bundle, profile, strength, suffix, device)))
+        _write_all(denoise_folder(source, target, Denoising(bundle, profile, tuple(strength), suffix, device)))
 
 
 @app.command()

@@ -65,7 +65,7 @@ class Rule:
     name: str
     when: Mapping[str, str]
     profile: str
-    strength: float
+    strengths: tuple[float, ...]
     suffix: str
     send_to: tuple[str, ...]
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import load_bundle
-from iscl_node.denoise.denoiser import Denoiser, blend
-from iscl_node.dicom.derived import derive, encode
+from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
-from iscl_node.dicom.quality import judge
+from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import Derivation
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
+from iscl_node.pipeline.products import Products, derivations
 from iscl_node.settings import QualitySettings
 from iscl_node.simulation.low_dose import Scanner
 from iscl_node.simulation.series import Slice, low_dose_series
@@ -31,7 +30,7 @@ class WrittenInstance:
 
 @dataclass(frozen=True)
 class FinishedSeries:
-    """A series that is complete in the target folder."""
+    """A series of which everything that was made is in the target folder."""
 
     instances: int
 
@@ -56,13 +55,13 @@ class Denoising:
 
     bundle: Path
     profile: str
-    strength: float
+    strengths: tuple[float, ...]
     suffix: str
     device: str
 
 
 def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
-    """Denoise every CT series below ``source`` into ``target/<derived series UID>/``.
+    """Denoise every CT series below ``source`` into ``target/<derived series UID>/``, one for each strength.
 
     Raises
     ------
@@ -70,22 +69,17 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
         If there is nothing to read, the target would mix with the source, or the bundle cannot be used.
     """
     _check_folders(source, target)
+    check_strengths(denoising.strengths)
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
-    derivation = Derivation(denoiser.model, denoising.profile, denoising.strength, denoising.suffix, __version__)
+    made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__)
+    products = Products(denoiser, made, QualitySettings().max_hu_drift)
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance]) -> Iterator[Instance]:
         for instance in instances:
-            yield _derived(instance, denoiser, derivation, started)
+            yield from products.made_of(instance, started)
 
     yield from _each_series(source, target, derived)
-
-
-def _derived(source: Instance, denoiser: Denoiser, derivation: Derivation, started: datetime) -> Instance:
-    source_hu = to_hu(source)
-    derived_hu = blend(source_hu, denoiser.denoise(source_hu), derivation.strength)
-    judge(source_hu, derived_hu, QualitySettings().max_hu_drift)
-    return derive(source, derived_hu, derivation, started, datetime.now().astimezone())
 
 
 def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers: int) -> Iterator[Outcome]:
@@ -128,16 +122,18 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
     for series_uid, datasets in content.series.items():
         part = target / f"{series_uid}.part"
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        written = 0
         try:
             for instance in make(select_series(datasets)):
-                _write(instance, part)
+                _write(instance, part / str(instance.SeriesInstanceUID))
+                written += 1
                 yield WrittenInstance(str(instance.SOPInstanceUID))
         except QuarantineSeriesError as error:
             shutil.rmtree(part, ignore_errors=True)
             yield RefusedSeries(series_uid, str(error))
         else:
-            _finish(part, target / str(instance.SeriesInstanceUID))
-            yield FinishedSeries(len(datasets))
+            _finish(part, target)
+            yield FinishedSeries(written)
 
 
 def _check_folders(source: Path, target: Path) -> None:
@@ -152,8 +148,11 @@ def _write(instance: Instance, folder: Path) -> None:
     (folder / f"{instance.SOPInstanceUID}.dcm").write_bytes(encode(instance))
 
 
-def _finish(part: Path, folder: Path) -> None:
-    """Give the folder of a complete series its name; an older one of the same series is replaced."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
+def _finish(part: Path, target: Path) -> None:
+    """Give the folder of each complete series its name; an older one of the same series is replaced."""
+    for made in sorted(part.iterdir()):
+        folder = target / made.name
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+    part.rmdir()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,12 @@ AETitle = Annotated[
 """Sixteen characters of the default repertoire without backslash (PS3.5 Table 6.2-1, VR AE)."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+Strengths = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+]
 
 LONGEST_SUFFIX = 32
 """Half of what a Series Description holds (PS3.5 Table 6.2-1, VR LO)."""
@@ -101,7 +107,8 @@ class RuleSettings(_Section):
     when: dict[str, str] = {}
     """DICOM keyword and value; all must match."""
     profile: str = "abdomen"
-    strength: float = Field(default=1.0, ge=0, le=1)
+    strength: Strengths = (1.0,)
+    """One number or several; each gives a derived series of its own."""
     suffix: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX, pattern=r"^[ -\[\]-~]+$")] = (
         " ISCL"
     )

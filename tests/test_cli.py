@@ -184,6 +184,16 @@ def test_denoise_of_a_missing_folder_is_exit_code_2(tmp_path: Path) -> None:
     assert "is not a folder" in result.stderr
 
 
+def test_denoise_makes_a_series_for_each_strength(
+    write_series: Callable[..., Path], tmp_path: Path, identity_bundle: Path
+) -> None:
+    options = ("--bundle", identity_bundle, "--device", "cpu", "--strength", "0.5", "--strength", "1")
+    result = run("denoise", write_series(2), tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "4 instances written, 0 series refused" in result.stdout
+    assert [len(list(folder.iterdir())) for folder in (tmp_path / "out").iterdir()] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--strength", "2"), ("--device", "tpu"), ("--profile", "x"), ("--suffix", "s" * 65)]
 )

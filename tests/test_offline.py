@@ -19,7 +19,7 @@ WriteSeries = Callable[..., Path]
 
 @pytest.fixture
 def denoising(identity_bundle: Path) -> Denoising:
-    return Denoising(identity_bundle, "abdomen", 1.0, " ISCL", "cpu")
+    return Denoising(identity_bundle, "abdomen", (1.0,), " ISCL", "cpu")
 
 
 def by_position(folder: Path) -> list[pydicom.FileDataset]:

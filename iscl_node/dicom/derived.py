@@ -32,6 +32,7 @@ from iscl_node.domain import Derivation
 NUMBERS_PER_SERIES: Final = 100
 """A source series 3 becomes 351 to 399: apart from its own series' numbers, and other settings give another number."""
 FIRST_NUMBER: Final = 51
+OWN_NUMBERS: Final = NUMBERS_PER_SERIES - FIRST_NUMBER
 
 
 def derive(source: Dataset, hu: Slice, derivation: Derivation, series_started: datetime, now: datetime) -> FileDataset:
@@ -92,7 +93,7 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation) -> 
 
 def _series_number(source: Dataset, derivation: Derivation) -> int:
     """Hundred times the source's and 51 to 99, depending on the settings."""
-    own = FIRST_NUMBER + derivation_number(derivation, NUMBERS_PER_SERIES - FIRST_NUMBER)
+    own = FIRST_NUMBER + derivation_number(derivation, OWN_NUMBERS)
     return series_number(source, own, NUMBERS_PER_SERIES)
 
 

@@ -1,14 +1,17 @@
 """Which rule of the settings applies to a series: attribute keywords compared with the values they must have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import combinations
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from iscl_node.dicom.derived import OWN_NUMBERS
+from iscl_node.dicom.uids import strength_number
 from iscl_node.domain import Rule
 from iscl_node.errors import ConfigurationError
 
@@ -22,7 +25,8 @@ def check_rule(rule: Rule) -> None:
     Raises
     ------
     ConfigurationError
-        For a keyword that is not in the data dictionary (PS3.6) or whose values have no text form.
+        For a keyword that is not in the data dictionary (PS3.6) or whose values have no text form, or as
+        :func:`check_strengths`.
     """
     for keyword in rule.when:
         tag = tag_for_keyword(keyword)
@@ -30,6 +34,25 @@ def check_rule(rule: Rule) -> None:
             raise ConfigurationError(f"rule {rule.name!r}: unknown attribute keyword {keyword!r}{_hint(keyword)}")
         if dictionary_VR(tag) in WITHOUT_TEXT_FORM:
             raise ConfigurationError(f"rule {rule.name!r}: {keyword} cannot be compared with a text")
+    try:
+        check_strengths(rule.strengths)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"rule {rule.name!r}: {error}") from error
+
+
+def check_strengths(strengths: Sequence[float]) -> None:
+    """Refuse strengths whose derived series would have the same Series Number.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the first two; strengths in steps of 0.05 never collide.
+    """
+    for one, other in combinations(strengths, 2):
+        if strength_number(one, OWN_NUMBERS) == strength_number(other, OWN_NUMBERS):
+            raise ConfigurationError(
+                f"strengths {one:g} and {other:g} would give the same Series Number; take steps of 0.05"
+            )
 
 
 def matches(when: Mapping[str, str], dataset: Dataset) -> bool:

@@ -63,8 +63,17 @@ def device_uid(derivation: Derivation) -> UID:
 
 
 def derivation_number(derivation: Derivation, count: int) -> int:
-    """Return a number in ``range(count)`` that stays the same for the same settings."""
-    return _uuid_of(SCHEME, "number", *_pixel_settings(derivation)).int % count
+    """Return a number in ``range(count)`` that stays the same for the same settings.
+
+    Strengths of one model and profile have the same number only if :func:`strength_number` gives them the same.
+    """
+    model_number = _uuid_of(SCHEME, "number", derivation.model.digest, derivation.profile).int
+    return (model_number + strength_number(derivation.strength, count)) % count
+
+
+def strength_number(strength: float, count: int) -> int:
+    """Return a number in ``range(count)`` for a strength, in percent: with 49, multiples of 5 percent all differ."""
+    return round(100 * strength) % count
 
 
 def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:

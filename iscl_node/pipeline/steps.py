@@ -1,4 +1,4 @@
-"""The steps of a batch: check, derive (per instance), send (per destination), release.
+"""The steps of a batch: check, derive (per instance), send (per destination and derived series), release.
 
 Each step takes its input from the spool and leaves its result there, under names that are computed:
 run twice, it does the same again. Values that pass between steps are plain strings and lists, because the
@@ -7,19 +7,17 @@ workflow database keeps them.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from iscl_node.denoise.denoiser import Denoiser, blend
-from iscl_node.dicom.derived import derive, encode
+from iscl_node.denoise.denoiser import Denoiser
+from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, read_instance
-from iscl_node.dicom.quality import judge
 from iscl_node.dicom.rules import choose_rule
 from iscl_node.dicom.series import select_series
-from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
-from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import Batch, Derivation, Peer, Rule
+from iscl_node.domain import Batch, Peer, Rule
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.spool import Spool
 
 Send = Callable[[Peer, Sequence[Path]], None]
@@ -65,14 +63,13 @@ class SeriesSteps:
         self._max_hu_drift = max_hu_drift
         self._node_version = node_version
 
-    def check(self, batch: Batch) -> tuple[str, str, list[str]]:
+    def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         """Decide what happens to the batch.
 
         Returns
         -------
-        tuple of str, str and list of str
-            The rule's name, the derived Series Instance UID, and the files of the instances in the order of
-            their positions.
+        tuple of str and two lists of str
+            The rule's name, the derived series' UIDs, and the files of the instances in the order of their positions.
 
         Raises
         ------
@@ -84,10 +81,10 @@ class SeriesSteps:
         if rule is None:
             raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
         files = [Path(str(instance.filename)).name for instance in instances]
-        return rule.name, self._derived_series_uid(batch, rule), files
+        return rule.name, self._products(rule).series_uids(batch.series_instance_uid), files
 
-    def derive(self, batch: Batch, rule_name: str, derived_series_uid: str, file_name: str) -> None:
-        """Make the derived instance of one source instance and put it into the outbox.
+    def derive(self, batch: Batch, rule_name: str, series_uids: Sequence[str], file_name: str) -> None:
+        """Make the derived instances of one source instance and put them into the outbox.
 
         Raises
         ------
@@ -95,28 +92,22 @@ class SeriesSteps:
             If the pixels cannot be read, the result is not plausible, or the model or the rule were changed
             after the batch was begun: half a series of each would be sent.
         """
-        rule = self._rule(rule_name)
-        if self._derived_series_uid(batch, rule) != derived_series_uid:
+        products = self._products(self._rule(rule_name))
+        if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
-        derivation = self._derivation(rule)
         source = self._source(batch, file_name)
-        uid = derived_uid(str(source.SOPInstanceUID), derivation, INSTANCE)
-        if self._spool.has_derived(batch, uid):
+        if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
-        source_hu = to_hu(source)
-        derived_hu = blend(source_hu, self._denoisers[rule.profile].denoise(source_hu), rule.strength)
-        judge(source_hu, derived_hu, self._max_hu_drift)
-        started = self._spool.first_closed(batch).astimezone()
-        self._spool.write_derived(
-            batch, uid, encode(derive(source, derived_hu, derivation, started, datetime.now().astimezone()))
-        )
+        for derived in products.made_of(source, self._spool.first_closed(batch).astimezone()):
+            uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
+            self._spool.write_derived(batch, *uids, encode(derived))
 
     def destinations(self, rule_name: str) -> tuple[str, ...]:
         """Where the derived instances of a rule go."""
         return self._rule(rule_name).send_to
 
-    def send(self, batch: Batch, peer_name: str, source_count: int) -> None:
-        """Send every derived instance of the batch to one destination.
+    def send(self, batch: Batch, peer_name: str, series_uid: str, source_count: int) -> None:
+        """Send what the batch has of one derived series to one destination.
 
         Raises
         ------
@@ -125,7 +116,7 @@ class SeriesSteps:
         QuarantineSeriesError
             If it never will, or the derived instances are not one for each source.
         """
-        files = self._spool.derived(batch)
+        files = self._spool.derived(batch, series_uid)
         if len(files) != source_count:
             raise QuarantineSeriesError(f"{source_count} source instances, but {len(files)} derived ones")
         self._send(self._peers[peer_name], files)
@@ -157,12 +148,10 @@ class SeriesSteps:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
         return self._rules[name]
 
-    def _derived_series_uid(self, batch: Batch, rule: Rule) -> str:
-        return str(derived_uid(batch.series_instance_uid, self._derivation(rule), SERIES))
-
-    def _derivation(self, rule: Rule) -> Derivation:
-        model = self._denoisers[rule.profile].model
-        return Derivation(model, rule.profile, rule.strength, rule.suffix, self._node_version)
+    def _products(self, rule: Rule) -> Products:
+        denoiser = self._denoisers[rule.profile]
+        made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version)
+        return Products(denoiser, made, self._max_hu_drift)
 
     def _source(self, batch: Batch, file_name: str) -> Instance:
         for path in self._spool.instances(batch):

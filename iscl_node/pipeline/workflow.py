@@ -6,6 +6,7 @@ again when it starts, and none of the finished ones.
 
 import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any, TypeVar
 
 import structlog
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 APPLICATION = "iscl-node"
 QUEUE = "batches"
-STEP_ORDER_VERSION = "1"
+STEP_ORDER_VERSION = "2"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes."""
 
 Result = TypeVar("Result")
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 
 @DBOS.dbos_class()
 class SeriesWorkflow(DBOSConfiguredInstance):
-    """check, derive every instance, send to every destination, release.
+    """check, derive every instance, send every derived series to every destination, release.
 
     Parameters
     ----------
@@ -91,11 +92,11 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         return outcome
 
     def _process(self, batch: Batch) -> None:
-        rule, derived_series_uid, files = self._step("check", self._steps.check, batch)
+        rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
-            self._step("derive", self._steps.derive, batch, rule, derived_series_uid, file)
-        for peer in self._steps.destinations(rule):
-            self._step("send", self._steps.send, batch, peer, len(files))
+            self._step("derive", self._steps.derive, batch, rule, series_uids, file)
+        for peer, series_uid in product(self._steps.destinations(rule), series_uids):
+            self._step("send", self._steps.send, batch, peer, series_uid, len(files))
         self._step("release", self._steps.release, batch)
 
     def _quarantine(self, batch: Batch, reason: str) -> str:

@@ -7,7 +7,7 @@
     closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt
-    outbox/<series>/<key>/<derived sop>.dcm       derived instances on their way out
+    outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
 """
 
 import re

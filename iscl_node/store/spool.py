@@ -149,19 +149,19 @@ class Spool:
         """The folder of the batch's derived instances; it exists once the first is written."""
         return self._layout.outbox(batch)
 
-    def write_derived(self, batch: Batch, sop_uid: str, data: bytes) -> Path:
+    def write_derived(self, batch: Batch, series_uid: str, sop_uid: str, data: bytes) -> Path:
         """Put a derived instance into the batch's outbox, durably; one that is there already stays as it is.
 
         Raises
         ------
         ValueError
-            ``sop_uid`` is not a UID.
+            ``series_uid`` or ``sop_uid``, the derived instance's own, is not a UID.
         RetryLaterError
             The file system refuses it now.
         """
-        if not is_uid(sop_uid):
-            raise ValueError("the SOP Instance UID of a derived instance is not a UID (PS3.5 9.1)")
-        path = self._layout.outbox(batch) / file_name(sop_uid)
+        if not (is_uid(series_uid) and is_uid(sop_uid)):
+            raise ValueError("the Series or SOP Instance UID of a derived instance is not a UID (PS3.5 9.1)")
+        path = self._layout.outbox(batch) / series_uid / file_name(sop_uid)
         if path.exists():
             return path
         try:
@@ -174,13 +174,13 @@ class Spool:
             raise RetryLaterError(f"the spool cannot store a derived instance: {error.strerror}") from error
         return path
 
-    def derived(self, batch: Batch) -> list[Path]:
-        """The derived instances of a batch, sorted by name."""
-        return sorted(self._layout.outbox(batch).glob("*.dcm"))
+    def derived(self, batch: Batch, series_uid: str) -> list[Path]:
+        """What a batch has of one derived series, sorted by name."""
+        return sorted((self._layout.outbox(batch) / series_uid).glob("*.dcm"))
 
-    def has_derived(self, batch: Batch, sop_uid: str) -> bool:
+    def has_derived(self, batch: Batch, series_uid: str, sop_uid: str) -> bool:
         """Whether this derived instance is in the outbox."""
-        return (self._layout.outbox(batch) / file_name(sop_uid)).exists()
+        return (self._layout.outbox(batch) / series_uid / file_name(sop_uid)).exists()
 
     # Ends of a batch
 

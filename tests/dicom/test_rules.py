@@ -1,5 +1,7 @@
 """Rules compare attribute keywords with texts."""
 
+from dataclasses import replace
+
 import pytest
 from factories import ct_dataset
 
@@ -9,7 +11,7 @@ from iscl_node.errors import ConfigurationError
 
 
 def rule(name: str, **when: str) -> Rule:
-    return Rule(name, when, "abdomen", 1.0, " ISCL", ("pacs",))
+    return Rule(name, when, "abdomen", (1.0,), " ISCL", ("pacs",))
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,12 @@ def rule(name: str, **when: str) -> Rule:
 )
 def test_matches(when: dict[str, str], expected: bool) -> None:
     assert matches(when, ct_dataset()) is expected
+
+
+@pytest.mark.parametrize("strengths", [(0.5, 0.5), (1.0, 0.51), (0.001, 0.002)])
+def test_strengths_that_share_a_series_number_are_refused(strengths: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigurationError, match=r"rule 'ct': strengths .* same Series Number"):
+        check_rule(replace(rule("ct"), strengths=strengths))
 
 
 def test_first_matching_rule_is_chosen() -> None:

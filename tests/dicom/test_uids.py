@@ -11,6 +11,7 @@ from iscl_node.dicom.uids import (
     IMPLEMENTATION_CLASS_UID,
     INSTANCE,
     SERIES,
+    derivation_number,
     derived_uid,
     device_uid,
     implementation_version_name,
@@ -61,6 +62,13 @@ def test_is_a_valid_uuid_derived_uid(source: str, strength: float) -> None:
     uid = derived_uid(source, replace(DERIVATION, strength=strength), SERIES)
     assert re.fullmatch(r"2\.25\.[1-9][0-9]{0,38}", uid)
     assert uid.is_valid
+
+
+@given(st.lists(st.integers(0, 20), unique=True, min_size=2))
+def test_strengths_in_steps_of_five_percent_have_numbers_of_their_own(steps: list[int]) -> None:
+    numbers = {derivation_number(replace(DERIVATION, strength=0.05 * step), 49) for step in steps}
+    assert len(numbers) == len(steps)
+    assert numbers <= set(range(49))
 
 
 def test_names_of_the_implementation() -> None:

@@ -29,8 +29,8 @@ def batch(spool: Spool, write_series: Callable[..., Path]) -> Batch:
 def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]:
     denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
 
-    def make(strength: float = 1.0, modality: str = "CT", sent: list[str] | None = None) -> SeriesSteps:
-        rule = Rule("all", {"Modality": modality}, "abdomen", strength, " ISCL", ("pacs",))
+    def make(strengths: tuple[float, ...] = (1.0,), modality: str = "CT", sent: list[str] | None = None) -> SeriesSteps:
+        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",))
         log = [] if sent is None else sent
         return SeriesSteps(
             spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), 5.0, "0"
@@ -39,38 +39,50 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
     return make
 
 
-def test_steps_in_their_order_send_one_derived_instance_for_each_source(
-    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+@pytest.mark.parametrize(
+    ("strengths", "descriptions"),
+    [((1.0,), ["THORAX ISCL"]), ((0.5, 1.0), ["THORAX ISCL 50%", "THORAX ISCL 100%"])],
+)
+def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_strength(
+    spool: Spool,
+    batch: Batch,
+    steps_for: Callable[..., SeriesSteps],
+    strengths: tuple[float, ...],
+    descriptions: list[str],
 ) -> None:
     sent: list[str] = []
-    steps = steps_for(sent=sent)
+    steps = steps_for(strengths, sent=sent)
 
-    rule, series_uid, files = steps.check(batch)
+    rule, series_uids, files = steps.check(batch)
     for file in [*files, files[0]]:  # the first twice, as after a kill
-        steps.derive(batch, rule, series_uid, file)
-    derived = [pydicom.dcmread(path) for path in spool.derived(batch)]
-    steps.send(batch, "pacs", len(files))
+        steps.derive(batch, rule, series_uids, file)
+    derived = [[pydicom.dcmread(path) for path in spool.derived(batch, uid)] for uid in series_uids]
+    for uid in series_uids:
+        steps.send(batch, "pacs", uid, len(files))
     steps.release(batch)
 
-    assert len(files) == len(derived) == len(sent) == 3
-    assert {str(each.SeriesInstanceUID) for each in derived} == {series_uid}
+    assert [len(each) for each in derived] == [len(files)] * len(strengths)
+    assert len(sent) == 3 * len(strengths)
+    assert [{str(each.SeriesInstanceUID) for each in series} for series in derived] == [{uid} for uid in series_uids]
+    assert [series[0].SeriesDescription for series in derived] == descriptions
+    assert len({series[0].SeriesNumber for series in derived}) == len(strengths)
     assert spool.closed_batches() == []
 
 
 def test_other_settings_in_the_middle_of_a_series_are_quarantined(
     batch: Batch, steps_for: Callable[..., SeriesSteps]
 ) -> None:
-    rule, series_uid, files = steps_for(strength=1.0).check(batch)
+    rule, series_uids, files = steps_for((1.0,)).check(batch)
     with pytest.raises(QuarantineSeriesError, match="changed in the middle of this series; requeue it"):
-        steps_for(strength=0.5).derive(batch, rule, series_uid, files[0])
+        steps_for((0.5,)).derive(batch, rule, series_uids, files[0])
 
 
 def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     steps = steps_for()
-    rule, series_uid, files = steps.check(batch)
-    steps.derive(batch, rule, series_uid, files[0])
+    rule, series_uids, files = steps.check(batch)
+    steps.derive(batch, rule, series_uids, files[0])
     with pytest.raises(QuarantineSeriesError, match="3 source instances, but 1 derived ones"):
-        steps.send(batch, "pacs", len(files))
+        steps.send(batch, "pacs", series_uids[0], len(files))
 
 
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:

@@ -12,6 +12,8 @@ from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.store.spool import Spool
 
+DERIVED = "2.25.99"
+
 # Closing
 
 
@@ -96,17 +98,17 @@ def test_instances_are_found_wherever_the_batch_is(spool: Spool, batch: Batch) -
 
 
 def test_derived_instances_lie_in_the_outbox(spool: Spool, batch: Batch) -> None:
-    assert spool.derived(batch) == []
-    paths = [spool.write_derived(batch, f"2.25.{number}", b"derived") for number in (2, 1)]
-    assert spool.derived(batch) == sorted(paths)
-    assert paths[0] == spool.outbox(batch) / "2.25.2.dcm"
-    assert spool.has_derived(batch, "2.25.1")
-    assert not spool.has_derived(batch, "2.25.3")
+    assert spool.derived(batch, DERIVED) == []
+    paths = [spool.write_derived(batch, DERIVED, f"2.25.{number}", b"derived") for number in (2, 1)]
+    assert spool.derived(batch, DERIVED) == sorted(paths)
+    assert paths[0] == spool.outbox(batch) / DERIVED / "2.25.2.dcm"
+    assert spool.has_derived(batch, DERIVED, "2.25.1")
+    assert not spool.has_derived(batch, DERIVED, "2.25.3")
 
 
 def test_a_derived_instance_is_written_once(spool: Spool, batch: Batch) -> None:
-    spool.write_derived(batch, "2.25.1", b"derived")
-    path = spool.write_derived(batch, "2.25.1", b"derived again, later")
+    spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
+    path = spool.write_derived(batch, DERIVED, "2.25.1", b"derived again, later")
     assert path.read_bytes() == b"derived"
 
 
@@ -117,11 +119,11 @@ def test_a_half_written_derived_instance_is_none(spool: Spool, batch: Batch, mon
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            spool.write_derived(batch, "2.25.1", b"derived")
-    assert not spool.has_derived(batch, "2.25.1")
-    assert spool.derived(batch) == []
-    spool.write_derived(batch, "2.25.1", b"derived")
-    assert [path.name for path in spool.outbox(batch).iterdir()] == ["2.25.1.dcm"]
+            spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
+    assert not spool.has_derived(batch, DERIVED, "2.25.1")
+    assert spool.derived(batch, DERIVED) == []
+    spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
+    assert [path.name for path in (spool.outbox(batch) / DERIVED).iterdir()] == ["2.25.1.dcm"]
 
 
 def test_a_full_disk_puts_the_derived_instance_off(spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,13 +132,15 @@ def test_a_full_disk_puts_the_derived_instance_off(spool: Spool, batch: Batch, m
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(RetryLaterError, match="No space left"):
-        spool.write_derived(batch, "2.25.1", b"derived")
-    assert list(spool.outbox(batch).iterdir()) == []
+        spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
+    assert list((spool.outbox(batch) / DERIVED).iterdir()) == []
 
 
 def test_a_derived_uid_that_is_none_is_a_programming_error(spool: Spool, batch: Batch) -> None:
     with pytest.raises(ValueError, match="not a UID"):
-        spool.write_derived(batch, "../1", b"derived")
+        spool.write_derived(batch, DERIVED, "../1", b"derived")
+    with pytest.raises(ValueError, match="not a UID"):
+        spool.write_derived(batch, "..", "2.25.1", b"derived")
 
 
 def test_first_closed_is_the_oldest_batch_of_the_series_that_a_person_need_not_see(spool: Spool) -> None:
@@ -153,7 +157,7 @@ def test_first_closed_is_the_oldest_batch_of_the_series_that_a_person_need_not_s
 
 
 def test_release_keeps_the_source_and_removes_the_outbox(spool: Spool, batch: Batch) -> None:
-    spool.write_derived(batch, "2.25.1", b"derived")
+    spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
     spool.release(batch)
     key = batch.key
     assert files(spool) == [f"done/1.2.3/{key}/1.2.3.1.dcm", f"done/1.2.3/{key}/1.2.3.2.dcm"]
@@ -162,18 +166,18 @@ def test_release_keeps_the_source_and_removes_the_outbox(spool: Spool, batch: Ba
 
 
 def test_quarantine_keeps_the_source_with_the_reason(spool: Spool, batch: Batch) -> None:
-    spool.write_derived(batch, "2.25.1", b"derived")
+    spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
     spool.quarantine(batch, "slice 7 is missing — see the scanner")
     (quarantined,) = spool.quarantined()
     assert quarantined.batch == batch
     assert quarantined.reason == "slice 7 is missing — see the scanner"
     assert sorted(path.name for path in quarantined.folder.iterdir()) == ["1.2.3.1.dcm", "1.2.3.2.dcm", "reason.txt"]
-    assert spool.derived(batch) == []
+    assert spool.derived(batch, DERIVED) == []
 
 
 def test_ends_may_be_repeated(spool: Spool, batch: Batch) -> None:
     spool.release(batch)
-    spool.write_derived(batch, "2.25.1", b"left over by a kill after the move")
+    spool.write_derived(batch, DERIVED, "2.25.1", b"left over by a kill after the move")
     before = [file for file in files(spool) if not file.startswith("outbox")]
     spool.release(batch)
     assert files(spool) == before

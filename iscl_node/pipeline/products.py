@@ -1,0 +1,79 @@
+"""The way of one instance, the same in the node and on the command line: denoised once, then, for each strength,
+blended, judged and derived."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from iscl_node.denoise.denoiser import Denoiser, blend
+from iscl_node.dicom.derived import derive
+from iscl_node.dicom.folder import Instance
+from iscl_node.dicom.quality import judge
+from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
+from iscl_node.dicom.volume import to_hu
+from iscl_node.domain import Derivation, ModelIdentity
+
+
+def derivations(
+    model: ModelIdentity, profile: str, strengths: Sequence[float], suffix: str, node_version: str
+) -> tuple[Derivation, ...]:
+    """One derivation, so one derived series, for each strength.
+
+    Of several strengths each is named behind the suffix, for example `` ISCL 50%`` and `` ISCL 100%``.
+    """
+    suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {100 * strength:g}%" for strength in strengths]
+    return tuple(
+        Derivation(model, profile, strength, each, node_version)
+        for strength, each in zip(strengths, suffixes, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is made of a series: a derived series for each derivation.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Of the derivations' model and profile.
+    derivations : tuple of Derivation
+        They differ in their strength and suffix.
+    max_hu_drift : float
+        Limit of the judge, HU.
+    """
+
+    denoiser: Denoiser
+    derivations: tuple[Derivation, ...]
+    max_hu_drift: float
+
+    def series_uids(self, source_series_uid: str) -> list[str]:
+        """The Series Instance UID of each derived series, in the order of the derivations."""
+        return [str(derived_uid(source_series_uid, each, SERIES)) for each in self.derivations]
+
+    def instance_uids(self, source: Instance) -> list[str]:
+        """The SOP Instance UID of what each derivation makes of an instance."""
+        return [str(derived_uid(str(source.SOPInstanceUID), each, INSTANCE)) for each in self.derivations]
+
+    def made_of(self, source: Instance, started: datetime) -> Iterator[Instance]:
+        """Make the derived instances of one source instance, in the order of the derivations.
+
+        Parameters
+        ----------
+        source : Instance
+            With its pixels; it is not changed.
+        started : datetime
+            When the derived series were begun, the same for all their instances.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            If the pixels cannot be read or a result is not plausible.
+        """
+        frames_hu = [to_hu(view) for view in (source,)]
+        denoised_hu = [self.denoiser.denoise(hu) for hu in frames_hu]
+        for derivation in self.derivations:
+            derived_hu = []
+            for source_hu, clean_hu in zip(frames_hu, denoised_hu, strict=True):
+                derived_hu.append(blend(source_hu, clean_hu, derivation.strength))
+                judge(source_hu, derived_hu[-1], self.max_hu_drift)
+            yield derive(source, derived_hu[0], derivation, started, datetime.now().astimezone())
