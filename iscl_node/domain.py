@@ -7,6 +7,12 @@ from pathlib import Path
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
+ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2.2"
+MULTIFRAME_CT_STORAGE = (ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE)
+"""SOP Classes of CT with many frames in one instance (PS3.3 A.38 and A.70)."""
+CT_STORAGE = (CT_IMAGE_STORAGE, *MULTIFRAME_CT_STORAGE)
+"""SOP Classes that are processed."""
 
 
 @dataclass(frozen=True)
