@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import math
 import pickle
 import sys
 import threading
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.denoise.denoiser import Slice
+from iscl_node.denoise.denoiser import Slice, WindowHU
 from iscl_node.domain import ModelIdentity
 from iscl_node.errors import ConfigurationError
 
@@ -36,13 +37,16 @@ class BundleDenoiser:
         Where it computes.
     model : ModelIdentity
         Which model it is.
+    window_hu : tuple of float
+        The HU that the network looks at.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, model: ModelIdentity) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, model: ModelIdentity, window_hu: WindowHU) -> None:
         self._network = network.eval().to(device)
         self._device = device
         self._lock = threading.Lock()
         self.model = model
+        self.window_hu = window_hu
 
     def denoise(self, hu: Slice) -> Slice:
         """Denoise one slice, (H, W) float32 HU to the same."""
@@ -78,7 +82,7 @@ def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "
     network = _build(bundle, digest, _read_json(bundle / "configs" / "inference.json") | {"profile": profile})
     _load_weights(network, bundle / "models" / ("model.pt" if profile == _DEFAULT_PROFILE else f"{profile}.pt"))
     model = ModelIdentity(str(metadata.get("name", bundle.name)), str(metadata.get("version", "")), digest)
-    return BundleDenoiser(network, _device(device), model)
+    return BundleDenoiser(network, _device(device), model, _window_hu(network))
 
 
 def _checked_digest(bundle: Path, trusted: str) -> str:
@@ -150,6 +154,12 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{path}: no weights of this network: {error}") from error
+
+
+def _window_hu(network: nn.Module) -> WindowHU:
+    """The ends of the network's ``window``; a network without one is taken to look at every value."""
+    window = getattr(network, "window", None)
+    return float(getattr(window, "low", -math.inf)), float(getattr(window, "high", math.inf))
 
 
 def _device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from iscl_node.domain import Derivation
 IMPLEMENTATION_CLASS_UID: Final = UID("2.25.126184408308954464516420230489981626992")
 """Names this implementation in every file and association (PS3.7 D.3.3.2); drawn once, never changed."""
 
-SCHEME: Final = "iscl-node/1"
+SCHEME: Final = "iscl-node/2"
 """Raise the number when the same source and settings begin to give other pixels, for example by other rounding."""
 
 SERIES: Final = "series"

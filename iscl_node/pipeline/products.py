@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iscl_node.denoise.denoiser import Denoiser, blend
+from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
 from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance
 from iscl_node.dicom.quality import judge
@@ -70,10 +70,10 @@ class Products:
             If the pixels cannot be read or a result is not plausible.
         """
         frames_hu = [to_hu(view) for view in (source,)]
-        denoised_hu = [self.denoiser.denoise(hu) for hu in frames_hu]
+        noise_hu = [removable_noise(self.denoiser, hu) for hu in frames_hu]
         for derivation in self.derivations:
             derived_hu = []
-            for source_hu, clean_hu in zip(frames_hu, denoised_hu, strict=True):
-                derived_hu.append(blend(source_hu, clean_hu, derivation.strength))
+            for source_hu, removable_hu in zip(frames_hu, noise_hu, strict=True):
+                derived_hu.append(blend(source_hu, removable_hu, derivation.strength, self.denoiser.window_hu))
                 judge(source_hu, derived_hu[-1], self.max_hu_drift)
             yield derive(source, derived_hu[0], derivation, started, datetime.now().astimezone())

@@ -1,6 +1,8 @@
 """A bundle becomes a denoiser, or is refused with a reason."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ from small_bundle import write_bundle
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.denoise.denoiser import blend
 from iscl_node.domain import ModelIdentity
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE
@@ -188,9 +189,13 @@ def test_the_installed_bundle_denoises() -> None:
     assert not np.array_equal(denoised, HU)
 
 
-@pytest.mark.parametrize(("strength", "expected"), [(0, 10.0), (0.25, 7.5), (1, 0.0)])
-def test_strength_is_the_share_of_the_noise_that_is_removed(strength: float, expected: float) -> None:
-    source, denoised = np.full((2, 2), 10, np.float32), np.zeros((2, 2), np.float32)
-    blended = blend(source, denoised, strength)
-    np.testing.assert_array_equal(blended, np.full((2, 2), expected, np.float32))
-    assert blended.dtype == np.float32
+@pytest.mark.parametrize(("profile", "window_hu"), [("abdomen", (-160, 240)), ("chest", (-400, 1000))])
+def test_the_window_is_the_network_s(tmp_path: Path, profile: str, window_hu: tuple[float, float]) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(INSTALLED_BUNDLE, bundle)
+    shutil.copy(bundle / "models" / "model.pt", bundle / "models" / "chest.pt")
+    assert load_bundle(bundle, profile, "cpu").window_hu == window_hu
+
+
+def test_a_network_without_a_window_looks_at_every_value(identity_bundle: Path) -> None:
+    assert load_bundle(identity_bundle, "abdomen", "cpu").window_hu == (-math.inf, math.inf)
