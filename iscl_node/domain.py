@@ -47,6 +47,26 @@ class Peer:
     may_receive: bool = True
 
 
+@dataclass(frozen=True)
+class ReceptionLimits:
+    """What the Storage SCP bears at most; each value is the default of a setting."""
+
+    associations: int = 64
+    associations_per_host: int = 16
+    half_open: int = 32
+    """Connections without an association, in total; a new one takes the place of an old one."""
+    request_seconds: float = 15.0
+    """From the connection to the end of its association request, TLS handshake included."""
+    pdu_seconds: float = 60.0
+    """How long a peer may take for one PDU."""
+    idle_seconds: float = 120.0
+    """How long an association may stay idle: a scanner that reconstructs keeps one open between slices."""
+    instance_bytes: int = 1 << 30
+    """Of one data set; an Enhanced CT of 1000 frames of 512 x 512 has half of that."""
+    receiving_bytes: int = 2 << 30
+    """Of all data sets that are being received; their memory is up to three times as much."""
+
+
 @dataclass(frozen=True, order=True)
 class Batch:
     """The instances of one series that were closed together; the unit of work.
@@ -97,6 +117,16 @@ class Derivation:
     strength: float
     suffix: str
     node_version: str
+
+
+class Arrival(StrEnum):
+    """What an instance that was taken is to its series; the values are labels of a metric."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    """The same data set was there: nothing to do."""
+    CONFLICT = "conflict"
+    """Another data set was there under the same SOP Instance UID: both are kept, this one in quarantine."""
 
 
 class SeriesState(StrEnum):

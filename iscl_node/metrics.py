@@ -27,6 +27,12 @@ class Metrics:
             "C-STORE requests answered, by calling AE title and status (hexadecimal)",
             ["calling_ae_title", "status"],
         )
+        self.refused_connections = counter(
+            "iscl_node_refused_connections_total", "Connections and associations not taken, by reason", ["reason"]
+        )
+        self.arrivals = counter(
+            "iscl_node_arrivals_total", "Instances accepted, by what they are: new, repeated or conflict", ["arrival"]
+        )
         self.received_bytes = counter("iscl_node_received_bytes_total", "Bytes of the instances accepted")
         self.last_received_timestamp_seconds = gauge(
             "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"

@@ -95,8 +95,9 @@ class Node:
             port=settings.scp.port,
             peers=settings.known_peers(),
             accept_unknown_peers=settings.scp.accept_unknown_peers,
-            receive=reception(self._spool),
+            receive=reception(self._spool, self._metrics),
             metrics=self._metrics,
+            limits=settings.scp.limits(),
         )
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness)

@@ -27,6 +27,8 @@ Strengths = Annotated[
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
 
+_LIMITS = domain.ReceptionLimits()
+
 LONGEST_SUFFIX = 32
 """Half of what a Series Description holds (PS3.5 Table 6.2-1, VR LO)."""
 
@@ -47,6 +49,42 @@ class ScpSettings(_Section):
     quiet_seconds: float = Field(default=10, gt=0)
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
+    max_associations: int = Field(default=_LIMITS.associations, ge=1)
+    """More are rejected, as transient: the sender tries again."""
+    max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1)
+    max_half_open: int = Field(default=_LIMITS.half_open, ge=2)
+    """Connections that are no association yet; the next one takes the place of an old one."""
+    request_seconds: float = Field(default=_LIMITS.request_seconds, gt=0)
+    """From the connection to its association request, TLS handshake included."""
+    pdu_seconds: float = Field(default=_LIMITS.pdu_seconds, gt=0)
+    """How long a peer may take for one PDU (128 KiB)."""
+    idle_seconds: float = Field(default=_LIMITS.idle_seconds, gt=0)
+    """How long an association may stay idle."""
+    max_instance_bytes: int = Field(default=_LIMITS.instance_bytes, ge=1 << 20)
+    """A larger data set is refused with 0xA700."""
+    max_receiving_bytes: int = Field(default=_LIMITS.receiving_bytes, ge=1 << 20)
+    """Of all data sets that are being received at a time; beyond it 0xA700. The memory is up to three times as much."""
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "ScpSettings":
+        if self.max_associations_per_host > self.max_associations:
+            raise ValueError("max_associations_per_host is more than max_associations")
+        if self.max_instance_bytes > self.max_receiving_bytes:
+            raise ValueError("max_instance_bytes is more than max_receiving_bytes")
+        return self
+
+    def limits(self) -> domain.ReceptionLimits:
+        """The limits as the network knows them."""
+        return domain.ReceptionLimits(
+            associations=self.max_associations,
+            associations_per_host=self.max_associations_per_host,
+            half_open=self.max_half_open,
+            request_seconds=self.request_seconds,
+            pdu_seconds=self.pdu_seconds,
+            idle_seconds=self.idle_seconds,
+            instance_bytes=self.max_instance_bytes,
+            receiving_bytes=self.max_receiving_bytes,
+        )
 
 
 class HttpSettings(_Section):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from iscl_node.domain import ReceptionLimits
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -38,6 +39,12 @@ def test_an_empty_file_gives_the_documented_defaults(load: Load) -> None:
 def test_the_database_follows_the_spool(load: Load) -> None:
     assert load('spool_dir = "/data/spool"').database_url == "sqlite:////data/spool/workflows.sqlite"
     assert load('database_url = "postgresql://user@host/node"').database_url == "postgresql://user@host/node"
+
+
+def test_the_limits_of_reception_are_those_of_the_settings(load: Load) -> None:
+    assert load("").scp.limits() == ReceptionLimits()
+    limits = load("[scp]\nmax_associations = 8\nmax_associations_per_host = 2\nidle_seconds = 30").scp.limits()
+    assert limits == ReceptionLimits(associations=8, associations_per_host=2, idle_seconds=30)
 
 
 def test_the_environment_wins_and_leaves_its_neighbours(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +87,9 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER.replace("ORTHANC", "A\\\\B"), r"peers\.0\.ae_title"),
         ("database_url = 'mysql://host/node'", "database_url"),
         ("[bundle]\ndigest = 'abc'", r"bundle\.digest"),
+        ("[scp]\nmax_associations_per_host = 100", "more than max_associations"),
+        ("[scp]\nmax_instance_bytes = 4_000_000_000", "more than max_receiving_bytes"),
+        ("[scp]\nmax_half_open = 1", r"scp\.max_half_open"),
         ("scp = 3", "scp"),
         ("[scp\nport = 1", "iscl-node.toml"),
     ],

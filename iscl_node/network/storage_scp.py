@@ -4,6 +4,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
@@ -14,11 +17,13 @@ from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
-from pynetdicom.transport import ThreadedAssociationServer
 
-from iscl_node.domain import CT_IMAGE_STORAGE, Peer, ReceivedInstance
+from iscl_node.domain import CT_IMAGE_STORAGE, Peer, ReceivedInstance, ReceptionLimits
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
+from iscl_node.network.admission import Admission, Refusal
+from iscl_node.network.hardened_server import HardenedServer, start_server
+from iscl_node.network.intake import Discarded, Intake
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
 TRANSFER_SYNTAXES = (
@@ -38,19 +43,25 @@ _PROCESSING_FAILURE = 0x0110
 _OUT_OF_RESOURCES = 0xA700
 _CANNOT_UNDERSTAND = 0xC000
 
-_REJECTED_PERMANENT, _SERVICE_USER = 1, 1
-_CALLING_AE_TITLE_NOT_RECOGNIZED, _CALLED_AE_TITLE_NOT_RECOGNIZED = 3, 7
-"""Fields of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+_CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+_CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+"""Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21); result 2 is transient, worth another try."""
 
 _ERROR_COMMENT_LENGTH = 64
 """Characters of an LO (PS3.5 6.2), the value representation of Error Comment (0000,0902)."""
 
-_MAXIMUM_ASSOCIATIONS = 64
-_ACSE_SECONDS = 30
+_NO_MAXIMUM = 1 << 30
+"""For pynetdicom, which would count half-open connections as associations; `Admission` counts them."""
 _DIMSE_SECONDS = 60
-_NETWORK_SECONDS = 120
-"""How long an association may stay idle: a scanner that reconstructs keeps one open between slices."""
+_ARTIM_AFTER_SECONDS = 5
+"""pynetdicom's ARTIM timer (PS3.8 9.1.5) only ends what `Admission` has not ended before."""
 _POLL_SECONDS = 0.05
+
+_LIMIT_SETTINGS = {
+    Refusal.ALL_ASSOCIATIONS: "max_associations under [scp]",
+    Refusal.HOST_ASSOCIATIONS: "max_associations_per_host under [scp]",
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +84,9 @@ class StorageScp:
     receive : callable
         Makes an instance durable, or raises `RejectInstanceError`. Called from one thread per association.
     metrics : Metrics
-        Counts the answers.
+        Counts the answers and the refusals.
+    limits : ReceptionLimits
+        What all peers together, and one of them, may take.
     """
 
     def __init__(
@@ -86,6 +99,7 @@ class StorageScp:
         accept_unknown_peers: bool,
         receive: Callable[[ReceivedInstance], None],
         metrics: Metrics,
+        limits: ReceptionLimits = ReceptionLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
@@ -93,8 +107,11 @@ class StorageScp:
         self._accept_unknown_peers = accept_unknown_peers
         self._receive = receive
         self._metrics = metrics
+        self._limits = limits
+        self._admission = Admission(limits, self._count_refusal)
+        self._intake = Intake(limits, self._count_refusal)
         self._in_hand = _RequestsInHand()
-        self._server: ThreadedAssociationServer | None = None
+        self._server: HardenedServer | None = None
 
     @property
     def port(self) -> int:
@@ -111,16 +128,13 @@ class StorageScp:
         """
         host, port = self._address
         try:
-            self._server = _entity(self._ae_title).start_server(
+            self._server = start_server(
+                _entity(self._ae_title, self._limits),
                 self._address,
-                block=False,
-                evt_handlers=[
-                    (evt.EVT_CONN_OPEN, prepare_connection),
-                    (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_REJECTED, self._on_rejected),
-                    (evt.EVT_C_STORE, self._on_c_store),
-                    (evt.EVT_PDU_SENT, self._on_pdu_sent),
-                ],
+                admission=self._admission,
+                refused=self._count_refusal,
+                request_seconds=self._limits.request_seconds,
+                evt_handlers=self._handlers(),
             )
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error.strerror}; see scp.host and scp.port in the settings"
@@ -146,34 +160,53 @@ class StorageScp:
         for association in server.active_associations:
             _end(association)
 
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_CONN_OPEN, prepare_connection, [self._count_refusal, self._limits.pdu_seconds]),
+            (evt.EVT_CONN_OPEN, self._admission.on_connection),
+            (evt.EVT_CONN_OPEN, self._intake.on_connection),
+            (evt.EVT_CONN_CLOSE, self._admission.on_connection_closed),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_PDU_RECV, self._intake.on_pdu),
+            (evt.EVT_C_STORE, self._on_c_store),
+            (evt.EVT_PDU_SENT, self._on_pdu_sent),
+        ]
+
+    def _count_refusal(self, reason: str, _host: str) -> None:
+        self._metrics.refused_connections.labels(reason=reason).inc()
+
     def _on_requested(self, event: Event) -> None:
-        """Reject an association from a stranger, or for somebody else; say what would let it in."""
+        """Reject an association from a stranger, for somebody else, or beyond the limits; say what would let it in."""
         request = event.assoc.requestor.primitive
         if not isinstance(request, A_ASSOCIATE):
             return
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        if called != self._ae_title:
-            reason, setting = (
-                _CALLED_AE_TITLE_NOT_RECOGNIZED,
-                f'ae_title = "{called}" under [scp], or the sender is wrong',
-            )
-        elif not self._accept_unknown_peers and calling not in self._known:
-            reason, setting = _CALLING_AE_TITLE_NOT_RECOGNIZED, _peer_entry(calling, _address(event.assoc))
-        else:
+        refusal = self._refusal(event.assoc, calling, called)
+        if refusal is None:
             return
         _log.warning(
             "association rejected",
             calling_ae_title=calling,
             called_ae_title=called,
             host=_address(event.assoc),
-            setting_that_accepts=setting,
+            reason=refusal.reason,
+            setting_that_accepts=refusal.setting,
         )
-        event.assoc.acse.send_reject(_REJECTED_PERMANENT, _SERVICE_USER, reason)
+        self._count_refusal(refusal.reason, _address(event.assoc))
+        event.assoc.acse.send_reject(*refusal.answer)
         event.assoc.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
 
-    def _on_rejected(self, event: Event) -> None:
-        """Log what pynetdicom itself rejects: associations beyond the maximum."""
-        _log.warning("association rejected", host=_address(event.assoc), maximum_associations=_MAXIMUM_ASSOCIATIONS)
+    def _refusal(self, association: Association, calling: str, called: str) -> "_Rejection | None":
+        if called != self._ae_title:
+            setting = f'ae_title = "{called}" under [scp], or the sender is wrong'
+            return _Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)
+        if not self._accept_unknown_peers and calling not in self._known:
+            setting = _peer_entry(calling, _address(association))
+            return _Rejection(_CALLING_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLING_AE_TITLE, setting)
+        exceeded = self._admission.admit(association)
+        if exceeded is None:
+            return None
+        return _Rejection(_LOCAL_LIMIT_EXCEEDED, exceeded, _LIMIT_SETTINGS[exceeded])
 
     def _on_c_store(self, event: Event) -> Dataset:
         calling = _calling_ae_title(event.assoc)
@@ -181,6 +214,7 @@ class StorageScp:
             status, comment = self._outcome(event, calling)
         else:
             status, comment = _OUT_OF_RESOURCES, "the node is stopping"
+        self._intake.done(event.assoc, _size(event))
         label = calling if calling in self._known else "unknown"
         self._metrics.received_instances.labels(calling_ae_title=label, status=f"{status:04X}").inc()
         return _response(status, comment)
@@ -205,6 +239,15 @@ class StorageScp:
     def _on_pdu_sent(self, event: Event) -> None:
         if isinstance(event.pdu, P_DATA_TF):
             self._in_hand.answered(event.assoc)
+
+
+@dataclass(frozen=True)
+class _Rejection:
+    """What a requestor hears, what is counted, and which setting decides it."""
+
+    answer: tuple[int, int, int]
+    reason: str
+    setting: str
 
 
 class _RequestsInHand:
@@ -248,13 +291,13 @@ class _RequestsInHand:
         return True
 
 
-def _entity(ae_title: str) -> AE:
+def _entity(ae_title: str, limits: ReceptionLimits) -> AE:
     entity = AE(ae_title=ae_title)
-    entity.maximum_associations = _MAXIMUM_ASSOCIATIONS
+    entity.maximum_associations = _NO_MAXIMUM
     entity.maximum_pdu_size = MAXIMUM_PDU_LENGTH
-    entity.acse_timeout = _ACSE_SECONDS
+    entity.acse_timeout = limits.request_seconds + _ARTIM_AFTER_SECONDS
     entity.dimse_timeout = _DIMSE_SECONDS
-    entity.network_timeout = _NETWORK_SECONDS
+    entity.network_timeout = limits.idle_seconds
     entity.add_supported_context(Verification)
     entity.add_supported_context(CT_IMAGE_STORAGE, list(TRANSFER_SYNTAXES))
     return entity
@@ -262,12 +305,24 @@ def _entity(ae_title: str) -> AE:
 
 def _received_instance(event: Event, calling: str) -> ReceivedInstance:
     """The data set as received, inside a DICOM File Format stream that names its source (PS3.10 7.1)."""
-    if event.request.DataSet is None:  # type: ignore[union-attr]  # a C-STORE request, by the event's kind
+    data_set = _data_set(event)
+    if data_set is None:
         raise RejectInstanceError(_CANNOT_UNDERSTAND, "the C-STORE request has no data set")
+    if isinstance(data_set, Discarded):
+        raise RejectInstanceError(_OUT_OF_RESOURCES, data_set.reason)
     meta = event.file_meta
     meta.SourceApplicationEntityTitle = calling
     part10 = b"".join((bytes(128), b"DICM", encode_file_meta(meta), event.encoded_dataset(include_meta=False)))
     return ReceivedInstance(part10, calling, _address(event.assoc))
+
+
+def _data_set(event: Event) -> BytesIO | None:
+    return event.request.DataSet  # type: ignore[union-attr]  # a C-STORE request, by the event's kind
+
+
+def _size(event: Event) -> int:
+    data_set = _data_set(event)
+    return 0 if data_set is None else data_set.getbuffer().nbytes
 
 
 def _response(status: int, comment: str) -> Dataset:

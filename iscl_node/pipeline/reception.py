@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 
+import structlog
+
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import ReceivedInstance
+from iscl_node.domain import Arrival, ReceivedInstance
+from iscl_node.metrics import Metrics
 from iscl_node.store.spool import Spool
 
+_log = structlog.get_logger(__name__)
 
-def reception(spool: Spool) -> Callable[[ReceivedInstance], None]:
+
+def reception(spool: Spool, metrics: Metrics) -> Callable[[ReceivedInstance], None]:
     """What the Storage SCP calls for each instance; it returns when the bytes are on disk.
 
     Raises (the returned function)
@@ -17,6 +22,13 @@ def reception(spool: Spool) -> Callable[[ReceivedInstance], None]:
     """
 
     def receive(instance: ReceivedInstance) -> None:
-        spool.store(read_header(instance.part10), instance.part10)
+        arrival = spool.store(read_header(instance.part10), instance.part10)
+        metrics.arrivals.labels(arrival=arrival.value).inc()
+        if arrival is Arrival.CONFLICT:
+            _log.warning(
+                "instance.conflict",
+                reason="another data set arrived under a SOP Instance UID that was here; it is kept in quarantine",
+                calling_ae_title=instance.calling_ae_title,
+            )
 
     return receive

@@ -13,7 +13,7 @@ import uuid
 from hashlib import sha256
 from pathlib import Path
 
-from iscl_node.domain import Batch, InstanceHeader, SeriesState
+from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
 from iscl_node.store.durable import make_folder, sync_entry, sync_folder, write_synced
 from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
@@ -46,7 +46,7 @@ class Reception:
         self._min_free_bytes = min_free_bytes
         self._naming = threading.Lock()
 
-    def store(self, header: InstanceHeader, part10: bytes) -> bool:
+    def store(self, header: InstanceHeader, part10: bytes) -> Arrival:
         """Put an instance into its open series; on return it is durable.
 
         The same SOP Instance UID again is a success: with the same data set nothing happens; with another data set
@@ -62,8 +62,8 @@ class Reception:
 
         Returns
         -------
-        bool
-            True if the instance is new to its series.
+        Arrival
+            What it is to its series.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Reception:
         if shutil.disk_usage(self._layout.root).free - size < self._min_free_bytes:
             raise RejectInstanceError(OUT_OF_RESOURCES, "the spool's free space is below its reserve")
 
-    def _settle(self, part: Path, header: InstanceHeader, part10: bytes) -> bool:
+    def _settle(self, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
         """Give the part file its name, or find that the name is taken; either way durably."""
         for _ in range(_ATTEMPTS):
             # Another thread may close the series at any point here; then the name is looked for again.
@@ -96,9 +96,8 @@ class Reception:
                 there = self._name(part, header)
                 if there is None:
                     self._sync_wherever(header)
-                    return True
-                self._answer_duplicate(there, part, header, part10)
-                return False
+                    return Arrival.NEW
+                return self._answer_duplicate(there, part, header, part10)
         raise OSError(0, "the series' folder keeps moving")
 
     def _name(self, part: Path, header: InstanceHeader) -> Path | None:
@@ -121,16 +120,17 @@ class Reception:
                     return
         raise OSError(0, "the series' folder keeps moving")
 
-    def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> None:
+    def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
         """Keep the data set that has the name; another one goes to quarantine."""
         if _data_set(there.read_bytes()) != _data_set(part10):
             self._keep_conflict(part, header, part10)
-            return
+            return Arrival.CONFLICT
         # The first may have been named a moment ago by another thread and not be synced yet.
         sync_entry(there)
         # A sender that repeats itself is still sending: its series is not quiet.
         with contextlib.suppress(FileNotFoundError):
             os.utime(self._layout.open_series(header.series_instance_uid))
+        return Arrival.REPEATED
 
     def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes) -> None:
         key = CONFLICT_PREFIX + sha256(_data_set(part10)).hexdigest()[:16]

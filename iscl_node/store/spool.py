@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from iscl_node.domain import Batch, InstanceHeader, QuarantinedBatch, SeriesState
+from iscl_node.domain import Arrival, Batch, InstanceHeader, QuarantinedBatch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.store.durable import (
     make_folder,
@@ -78,7 +78,7 @@ class Spool:
 
     # Receiving
 
-    def store(self, header: InstanceHeader, part10: bytes) -> bool:
+    def store(self, header: InstanceHeader, part10: bytes) -> Arrival:
         """Put an instance into its open series; on return it is durable. See `Reception.store`."""
         return self._reception.store(header, part10)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from spool_contents import NOW, SERIES, files, header, part10, quarantined_series
 
-from iscl_node.domain import SeriesState
+from iscl_node.domain import Arrival, SeriesState
 from iscl_node.errors import RejectInstanceError
 from iscl_node.store import reception
 from iscl_node.store.spool import Spool
 
 
 def test_an_instance_is_stored_byte_for_byte(spool: Spool) -> None:
-    assert spool.store(header(), part10(b"a")) is True
+    assert spool.store(header(), part10(b"a")) is Arrival.NEW
     assert files(spool) == ["open/1.2.3/1.2.3.1.dcm"]
     assert (spool.root / "open/1.2.3/1.2.3.1.dcm").read_bytes() == part10(b"a")
 
@@ -67,7 +67,7 @@ def test_the_same_data_set_again_is_a_success_and_nothing_new(spool: Spool, stat
         if state == "done":
             spool.release(batch)
     before = files(spool)
-    assert spool.store(header(), part10(b"a", sender)) is False
+    assert spool.store(header(), part10(b"a", sender)) is Arrival.REPEATED
     assert files(spool) == before
 
 
@@ -80,7 +80,7 @@ def test_another_data_set_under_a_taken_uid_is_kept_apart(spool: Spool, state: s
             spool.release(batch)
     before = files(spool)
     for _ in range(2):
-        assert spool.store(header(), part10(b"b")) is False
+        assert spool.store(header(), part10(b"b")) is Arrival.CONFLICT
     (kept,) = spool.quarantined()
     assert kept.batch.key.startswith("conflict-")
     assert "already here" in kept.reason
@@ -96,14 +96,14 @@ def test_two_conflicts_are_both_kept(spool: Spool) -> None:
 
 def test_a_stream_without_group_length_is_compared_as_it_is(spool: Spool) -> None:
     spool.store(header(), b"short")
-    assert spool.store(header(), b"short") is False
+    assert spool.store(header(), b"short") is Arrival.REPEATED
     spool.store(header(), b"other")
     assert spool.counts()[SeriesState.QUARANTINE] == 1
 
 
 def test_a_quarantined_series_can_be_sent_again_in_full(spool: Spool) -> None:
     quarantined_series(spool)
-    assert spool.store(header(), part10(b"a")) is True
+    assert spool.store(header(), part10(b"a")) is Arrival.NEW
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
@@ -119,7 +119,7 @@ def test_a_full_disk_rejects_the_instance_and_leaves_nothing(
             spool.store(header(), part10(b"a"))
     assert rejected.value.status == 0xA700
     assert files(spool) == []
-    assert spool.store(header(), part10(b"a")) is True
+    assert spool.store(header(), part10(b"a")) is Arrival.NEW
 
 
 def test_a_write_that_takes_only_a_part_is_continued(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_synced_means_no_success_and_a_repetition_makes_
             spool.store(header(), part10(b"a"))
         with pytest.raises(RejectInstanceError):
             spool.store(header(), part10(b"a"))
-    assert spool.store(header(), part10(b"a")) is False
+    assert spool.store(header(), part10(b"a")) is Arrival.REPEATED
     assert files(spool) == ["open/1.2.3/1.2.3.1.dcm"]
 
 
@@ -167,6 +167,18 @@ def test_the_reserve_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         spool.store(header("1.2.3.2"), b"x" * 501)
     assert rejected.value.status == 0xA700
     assert spool.free_bytes() == 1_000
+
+
+def test_with_space_again_instances_are_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    free = [499, 10_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10_000, 0, free[0]))
+    spool = Spool.open(tmp_path, min_free_bytes=500)
+    for _ in range(2):
+        with pytest.raises(RejectInstanceError, match="reserve"):
+            spool.store(header(), part10(b"a"))
+    free.reverse()
+    assert spool.store(header(), part10(b"a")) is Arrival.NEW
 
 
 def test_a_killed_receivers_part_file_is_removed_and_nothing_else(spool: Spool) -> None:

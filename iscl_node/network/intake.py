@@ -1,0 +1,150 @@
+"""How much of the peers' data sets is in memory: counted with every PDU, refused beyond the limits.
+
+pynetdicom 3.0.4 collects a message in memory whatever its size, and queues as many messages as a peer sends without
+waiting for a response. What is beyond the limits of data sets is read and thrown away, so that the sender hears
+0xA700 for this one and can go on; a peer that breaks the protocol loses its connection.
+"""
+
+import threading
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import structlog
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu_primitives import P_DATA
+
+from iscl_node.domain import ReceptionLimits
+from iscl_node.network.admission import Refusal, Refused, shut
+
+_LONGEST_COMMAND_SET = 16_384
+"""Bytes. The longest of a C-STORE (PS3.7 Table 9.3-1) is below 500."""
+
+_MOST_REQUESTS_WAITING = 8
+"""Without an asynchronous operations window, which is not accepted here, there should be none (PS3.7 D.3.3.3)."""
+
+_IS_COMMAND = 0x01
+"""Bit of the message control header (PS3.8 E.2)."""
+
+_INVALID_PDU = "Evt19"
+"""Of the upper layer's state machine (PS3.8 Table 9-6)."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Discarded(BytesIO):
+    """Stands for a data set that is too much to keep; ``reason`` is for its sender."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def write(self, data: Any, /) -> int:
+        """Throw it away."""
+        return len(data)
+
+
+class Intake:
+    """The data sets that are being received.
+
+    Parameters
+    ----------
+    limits : ReceptionLimits
+        Bytes of one and of all.
+    refused : callable
+        Told the reason and the host when a connection is dropped.
+    """
+
+    def __init__(self, limits: ReceptionLimits, refused: Refused) -> None:
+        self._limits = limits
+        self._refused = refused
+        self._lock = threading.Lock()
+        self._bytes: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
+
+    def on_pdu(self, event: Event) -> None:
+        """Weigh a PDU before it is added to its message; for pynetdicom's EVT_PDU_RECV."""
+        if not isinstance(event.pdu, P_DATA_TF):
+            return
+        association = event.assoc
+        fragments = [item.presentation_data_value or b"" for item in event.pdu.presentation_data_value_items]
+        commands = sum(len(fragment) - 1 for fragment in fragments if fragment[:1] and fragment[0] & _IS_COMMAND)
+        broken = self._broken_rule(association, fragments, commands)
+        if broken is not None:
+            event.pdu.presentation_data_value_items.clear()  # what pynetdicom does next
+            self._drop(association, broken)
+            return
+        data = sum(len(fragment) - 1 for fragment in fragments) - commands
+        if data:
+            self._weigh(association, data)
+
+    def on_connection(self, event: Event) -> None:
+        """Have a message that cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN.
+
+        pynetdicom 3.0.4 lets the thread that reads die of it.
+        """
+        association = event.assoc
+        receive = association.dimse.receive_primitive
+
+        def receive_or_abort(primitive: P_DATA) -> None:
+            try:
+                receive(primitive)
+            except Exception:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
+                _log.warning("connection dropped", host=_host(association), reason=Refusal.NO_MESSAGE)
+                self._refused(Refusal.NO_MESSAGE, _host(association))
+                association.dul.event_queue.put(_INVALID_PDU)
+
+        association.dimse.receive_primitive = receive_or_abort  # type: ignore[method-assign]  # no other way in
+
+    def done(self, association: Association, size: int) -> None:
+        """Note that a data set of ``size`` bytes is answered and no longer in memory."""
+        with self._lock:
+            self._bytes[association] = max(0, self._bytes.get(association, 0) - size)
+
+    @staticmethod
+    def _broken_rule(association: Association, fragments: Sequence[bytes], commands: int) -> str | None:
+        message = association.dimse.message
+        waiting = 0 if message is None else message.encoded_command_set.tell()
+        if not all(fragments):
+            return Refusal.NO_CONTROL_HEADER
+        if waiting + commands > _LONGEST_COMMAND_SET:
+            return Refusal.COMMAND_TOO_LONG
+        if association.dimse.msg_queue.qsize() > _MOST_REQUESTS_WAITING:
+            return Refusal.NOT_WAITING
+        return None
+
+    def _weigh(self, association: Association, size: int) -> None:
+        message = association.dimse.message
+        if message is None or message.data_set is None:  # the command is in the same PDU
+            self._take(association, size)
+            return
+        so_far = message.data_set
+        if isinstance(so_far, Discarded):
+            return
+        total = self._take(association, size)
+        if so_far.tell() + size > self._limits.instance_bytes:
+            message.data_set = Discarded("larger than scp.max_instance_bytes")
+        elif total > self._limits.receiving_bytes:
+            message.data_set = Discarded("scp.max_receiving_bytes are being received")
+        else:
+            return
+        self.done(association, so_far.tell() + size)
+
+    def _take(self, association: Association, size: int) -> int:
+        """Count bytes, and return how many all living associations have."""
+        with self._lock:
+            self._bytes[association] = self._bytes.get(association, 0) + size
+            return sum(count for each, count in self._bytes.items() if each.is_alive())
+
+    def _drop(self, association: Association, reason: str) -> None:
+        _log.warning("connection dropped", host=_host(association), reason=reason)
+        self._refused(reason, _host(association))
+        transport = association.dul.socket
+        if transport is not None and transport.socket is not None:
+            shut(transport.socket)
+
+
+def _host(association: Association) -> str:
+    return str(association.requestor.address)
