@@ -12,7 +12,6 @@ from typing import Any, Final
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
 
 from iscl_node.dicom import provenance
 from iscl_node.dicom.inherited import inherited
@@ -50,12 +49,11 @@ STUDY: Final = frozenset(
         "InstitutionName",
         "InstitutionAddress",
         "InstitutionalDepartmentName",
-        "BodyPartExamined",
-        "Laterality",
-        "PatientPosition",
     )
 )
-"""General Study (PS3.3 C.7.2.1), the visit (C.7.2.2), and what goes with them of series, place and SOP Common."""
+"""General Study (PS3.3 C.7.2.1), the visit (C.7.2.2), and what goes with them of place and SOP Common."""
+OF_IMAGES: Final = frozenset(map(tag_for_keyword, ("BodyPartExamined", "Laterality", "PatientPosition")))
+"""What image series tell of the body (PS3.3 C.7.3.1), and documents do not."""
 
 NUMBERS_PER_SERIES: Final = 100
 NUMBERS_PER_KIND: Final = 24
@@ -148,7 +146,6 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
     made.ContributingEquipmentSequence = Sequence(
         [*(source.get("ContributingEquipmentSequence") or ()), provenance.contributing_equipment(derivation, written)]
     )
-    made.RelatedSeriesSequence = Sequence([provenance.related_series(source)])
     _keep_patient_and_study(made, source)
     return as_file(made, derivation.node_version)
 
@@ -160,12 +157,9 @@ def _series_number(source: Dataset, kind: Kind, derivation: Derivation) -> int:
 
 def _keep_patient_and_study(made: Dataset, source: Dataset) -> None:
     kept = inherited(source)
+    is_image = "Rows" in made
     for tag in list(kept.keys()):
-        if _is_of_patient_or_study(tag):
+        if tag.group in PATIENT_GROUPS or tag in STUDY or (is_image and tag in OF_IMAGES):
             made[tag] = kept.get_item(tag)
     is_implicit, is_little_endian = kept.original_encoding
     made.set_original_encoding(is_implicit, is_little_endian, kept.original_character_set)
-
-
-def _is_of_patient_or_study(tag: BaseTag) -> bool:
-    return tag.group in PATIENT_GROUPS or tag in STUDY

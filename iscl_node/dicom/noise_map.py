@@ -208,3 +208,4 @@ def _name_sources(made: Dataset, views: Items[Dataset]) -> None:
     series.ReferencedInstanceSequence = Sequence(instances.values())
     made.SourceImageSequence = Sequence(instances.values())
     made.ReferencedSeriesSequence = Sequence([series])
+    made.RelatedSeriesSequence = Sequence([provenance.related_series(views[0])])
