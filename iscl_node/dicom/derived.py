@@ -4,17 +4,21 @@ What is not named here is kept byte for byte: patient, study, frame of reference
 window. The equipment stays the scanner's (PS3.3 C.7.5.1); the node tells of itself as a contributor.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from io import BytesIO
 from typing import Final
 
+import numpy as np
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset
 
 from iscl_node.dicom import provenance
+from iscl_node.dicom.enhanced import StoredFrames, stored_frames, tell_by_frame
+from iscl_node.dicom.frames import is_multiframe
 from iscl_node.dicom.inherited import inherited
 from iscl_node.dicom.uids import INSTANCE, SERIES, derivation_number, derived_uid, device_uid
-from iscl_node.dicom.volume import Slice, padding_mask, stored_values, to_stored
+from iscl_node.dicom.volume import Slice, Stored, padding_mask, stored_values, to_stored
 from iscl_node.dicom.writing import (
     append_item,
     as_file,
@@ -35,15 +39,17 @@ FIRST_NUMBER: Final = 51
 OWN_NUMBERS: Final = NUMBERS_PER_SERIES - FIRST_NUMBER
 
 
-def derive(source: Dataset, hu: Slice, derivation: Derivation, series_started: datetime, now: datetime) -> FileDataset:
-    """Build the derived instance of one slice, after the attribute table of the project's DICOM specification.
+def derive(
+    source: Dataset, hu: Slice | Iterable[Slice], derivation: Derivation, series_started: datetime, now: datetime
+) -> FileDataset:
+    """Build the derived instance of one instance, after the attribute table of the project's DICOM specification.
 
     Parameters
     ----------
     source : Dataset
         The source instance with its pixels, native or compressed; it is not changed.
-    hu : float32 array, shape (H, W)
-        The processed slice in Hounsfield units.
+    hu : float32 array, shape (H, W), or iterable of these
+        The processed slice in Hounsfield units, or the slices of all ``frames.frames``; of a CT Image there is one.
     derivation : Derivation
         How it was processed.
     series_started : datetime
@@ -62,7 +68,7 @@ def derive(source: Dataset, hu: Slice, derivation: Derivation, series_started: d
     QuarantineSeriesError
         As ``volume.stored_values`` and ``volume.to_stored``.
     """
-    stored = to_stored(hu, source, stored_values(source), padding_mask(source))
+    stored = _stored(source, hu)
     derived = inherited(source)
     _set_identity(derived, source, derivation)
     written = as_written(now, source)
@@ -70,8 +76,18 @@ def derive(source: Dataset, hu: Slice, derivation: Derivation, series_started: d
     set_times(derived, written, "InstanceCreation", "Content")
     _set_provenance(derived, source, derivation, written)
     keep_loss_history(derived, source)
+    if is_multiframe(source):
+        tell_by_frame(derived, source)
     set_pixels(derived, stored)
     return as_file(derived, derivation.node_version)
+
+
+def _stored(source: Dataset, hu: Slice | Iterable[Slice]) -> Stored | StoredFrames:
+    slices = (hu,) if isinstance(hu, np.ndarray) and hu.ndim == 2 else hu
+    if is_multiframe(source):
+        return stored_frames(source, slices)
+    (only,) = slices
+    return to_stored(only, source, stored_values(source), padding_mask(source))
 
 
 def encode(dataset: Dataset) -> bytes:

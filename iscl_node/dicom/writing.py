@@ -1,8 +1,10 @@
 """What every instance that the node writes has in common, whatever was done to its pixels."""
 
 from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -19,7 +21,6 @@ from pydicom.uid import (
 
 from iscl_node.dicom import provenance
 from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, implementation_version_name
-from iscl_node.dicom.volume import Stored
 
 LOSSY_SYNTAXES: Final = frozenset(
     {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K}
@@ -93,10 +94,10 @@ def keep_loss_history(dataset: Dataset, source: Dataset) -> None:
         dataset.LossyImageCompression = "01"
 
 
-def set_pixels(dataset: Dataset, stored: Stored) -> None:
+def set_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> None:
     """Set Pixel Data, native and with 16 bits, and the smallest and largest value where the data set has them."""
     is_signed = int(dataset.PixelRepresentation) == 1
-    dataset.add_new("PixelData", "OW", stored.astype("<i2" if is_signed else "<u2").tobytes())
+    dataset.add_new("PixelData", "OW", stored.astype("<i2" if is_signed else "<u2", copy=False).tobytes())
     extremes = (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max()))
     for keyword, value in extremes:
         if keyword in dataset:
