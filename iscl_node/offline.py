@@ -10,6 +10,7 @@ from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
+from iscl_node.dicom.frames import is_multiframe
 from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
@@ -107,6 +108,8 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
     now = datetime.now().astimezone()
 
     def copies(instances: Sequence[Instance]) -> Iterator[Instance]:
+        if any(map(is_multiframe, instances)):
+            raise QuarantineSeriesError("a low dose is simulated of CT Image Storage only, not of Enhanced CT")
         slices = (Slice(str(i.SOPInstanceUID), to_hu(i), projectable_spacing_mm(i)) for i in instances)
         for instance, low in zip(instances, low_dose_series(slices, dose, seed, scanner, workers), strict=True):
             yield simulated(instance, low, simulation, now)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from factories import ROOT
+from factories import ROOT, part10
+from multiframe import enhanced_ct, legacy_ct
+from pydicom.dataset import Dataset
 from small_bundle import write_bundle
 
 from iscl_node.dicom.folder import SkippedFile
@@ -128,3 +130,33 @@ def test_wrong_folders_are_named(write_series: WriteSeries, tmp_path: Path) -> N
         list(simulation(tmp_path / "empty", tmp_path / "out"))
     with pytest.raises(ConfigurationError, match="would be read as input"):
         list(simulation(source, source / "out"))
+
+
+@pytest.mark.parametrize("make", [enhanced_ct, legacy_ct])
+@pytest.mark.parametrize("strengths", [(1.0,), (0.5, 1.0)])
+def test_multiframe_ct_becomes_multiframe_ct(
+    make: Callable[[], Dataset], strengths: tuple[float, ...], tmp_path: Path, denoising: Denoising
+) -> None:
+    source, folder, target = make(), tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "multiframe.dcm").write_bytes(part10(source))
+
+    outcomes = list(denoise_folder(folder, target, replace(denoising, strengths=strengths)))
+
+    assert outcomes[-1] == FinishedSeries(len(strengths))
+    derived = [pydicom.dcmread(path) for path in target.rglob("*.dcm")]
+    assert len({each.SeriesInstanceUID for each in derived}) == len(strengths)
+    for each in derived:
+        assert each.SOPClassUID == source.SOPClassUID
+        np.testing.assert_array_equal(each.pixel_array, source.pixel_array)
+
+
+def test_enhanced_ct_is_not_simulated(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "enhanced.dcm").write_bytes(part10(enhanced_ct()))
+
+    (refused,) = simulation(folder, tmp_path / "out")
+
+    assert isinstance(refused, RefusedSeries)
+    assert "CT Image Storage only" in refused.reason

@@ -15,7 +15,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from iscl_node.domain import CT_IMAGE_STORAGE, InstanceHeader
+from iscl_node.domain import CT_STORAGE, InstanceHeader
 from iscl_node.errors import RejectInstanceError
 
 CANNOT_UNDERSTAND = 0xC000
@@ -139,15 +139,15 @@ def _is_uid(value: object) -> bool:
 
 
 def _check_modality(data_set: Dataset) -> None:
-    """PS3.3 C.8.2.1 and A.3: the Modality of a CT Image is CT."""
-    if data_set.SOPClassUID == CT_IMAGE_STORAGE and data_set.get("Modality") != "CT":
-        raise _does_not_match("the SOP Class is CT Image Storage but Modality is not CT")
+    """PS3.3 C.8.2.1 and C.8.15.1: the Modality of a CT Image, in one frame or many, is CT."""
+    if data_set.SOPClassUID in CT_STORAGE and data_set.get("Modality") != "CT":
+        raise _does_not_match(f"the SOP Class is {UID(data_set.SOPClassUID).name} but Modality is not CT")
 
 
 def _check_pixel_data(file_meta: Dataset, data_set: Dataset) -> None:
     """PS3.5 8.1 and A.4: native Pixel Data has exactly the length its attributes ask for; other is encapsulated."""
     if "PixelData" not in data_set:
-        if data_set.SOPClassUID == CT_IMAGE_STORAGE:
+        if data_set.SOPClassUID in CT_STORAGE:
             raise _does_not_match("Pixel Data is missing")
         return
     element = data_set.get_item("PixelData")

@@ -7,14 +7,24 @@ from typing import Final
 import numpy as np
 from pydicom.dataset import Dataset
 
+from iscl_node.dicom.frames import frames, is_multiframe
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.volume import BITS_ALLOCATED
-from iscl_node.domain import CT_IMAGE_STORAGE
+from iscl_node.domain import CT_STORAGE
 from iscl_node.errors import QuarantineSeriesError
 
 HOUNSFIELD_TYPES: Final = frozenset({"", "HU", "US", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "HOUNDSFIELD UNIT"})
 """Rescale Types read as Hounsfield units, in capitals: the defined term HU, US (unspecified), none at all, which means
 HU (PS3.3 C.8.2.1), and words found in the field, the misspelt one on GE. Others are maps, for example of Z_EFF."""
+
+HOUNSFIELD_CODES: Final = frozenset({"[hnsf'U]", "HU"})
+"""Measurement units of a Real World Value Mapping: UCUM's code, and one found in the field."""
+
+CALCULATED: Final = frozenset(
+    {"ADDITION", "DIVISION", "MTT", "MULTIPLICATION", "QUANTITY", "RCBF", "RCBV", "STD_DEVIATION", "SUBTRACTION"}
+    | {"T_TEST", "TTP", "Z_SCORE"}
+)
+"""Derived Pixel Contrasts (value 4 of Image or Frame Type, PS3.3 C.8.16.1.4) that are no attenuation any more."""
 
 SPACING_TOLERANCE_MM: Final = 0.01
 """Distances between slices that differ by less are equal; positions are often written with two decimals."""
@@ -103,30 +113,49 @@ def _is_in_hounsfield_units(dataset: Dataset) -> bool:
     return rescale_type in HOUNSFIELD_TYPES
 
 
+def _is_mapped_to_hounsfield_units(dataset: Dataset) -> bool:
+    """Of several mappings (PS3.3 C.7.6.16.2.11) one to Hounsfield units is enough; most images have none."""
+    mappings = dataset.get("RealWorldValueMappingSequence") or ()
+    codes = [code for mapped in mappings for code in mapped.get("MeasurementUnitsCodeSequence") or ()]
+    return not codes or any(code.get("CodeValue") in HOUNSFIELD_CODES for code in codes)
+
+
+def _image_type(dataset: Dataset) -> Sequence[str]:
+    image_type = dataset.get("ImageType") or ()
+    return (image_type,) if isinstance(image_type, str) else image_type
+
+
 REQUIREMENTS: Final[tuple[tuple[str, Callable[[Dataset], bool]], ...]] = (
-    ("is not CT Image Storage", lambda ds: ds.get("SOPClassUID") == CT_IMAGE_STORAGE),
+    ("is not of a CT storage class", lambda ds: ds.get("SOPClassUID") in CT_STORAGE),
     ("was made by this node already", lambda ds: not is_own_output(ds)),
     ("is a localizer", lambda ds: not _is_localizer(ds)),
     ("is not MONOCHROME2", lambda ds: ds.get("PhotometricInterpretation") == "MONOCHROME2"),
     ("has several samples per pixel", lambda ds: _number(ds, "SamplesPerPixel") == 1),
     ("has several frames", lambda ds: (_number(ds, "NumberOfFrames") or 1) == 1),
+    ("is a part of a concatenation: send the image in one piece", lambda ds: "ConcatenationUID" not in ds),
+    ("is in color", lambda ds: ds.get("PixelPresentation", "MONOCHROME") == "MONOCHROME"),
     ("has not 16 bits allocated", lambda ds: _number(ds, "BitsAllocated") == BITS_ALLOCATED),
     ("has an unusual Bits Stored or High Bit", _has_usable_bits),
     ("has no Pixel Representation", lambda ds: _number(ds, "PixelRepresentation") in (0, 1)),
     ("has no Rescale Slope and Intercept", _has_rescale),
     ("is not in Hounsfield units by its Rescale Type", _is_in_hounsfield_units),
+    ("is not in Hounsfield units by its Real World Value Mapping", _is_mapped_to_hounsfield_units),
+    ("is a calculated map by its Image Type", lambda ds: CALCULATED.isdisjoint(_image_type(ds)[3:])),
 )
-"""What every instance must fulfil (PS3.3 C.8.2.1 and C.7.6.3), and how it reads when one does not."""
+"""What every instance, and every frame of one, must fulfil (PS3.3 C.8.2.1, C.8.15 and C.7.6.3), and how it reads when
+one does not."""
 
 SHARED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 """Attributes that have one value throughout a series."""
 
 
 def _check_each(instances: Sequence[Dataset]) -> None:
+    views = [view for instance in instances for view in frames(instance)]
+    noun = "frames" if any(map(is_multiframe, instances)) else "instances"
     for fault, is_fulfilled in REQUIREMENTS:
-        count = sum(not is_fulfilled(instance) for instance in instances)
+        count = sum(not is_fulfilled(view) for view in views)
         if count:
-            raise QuarantineSeriesError(f"{count} of {len(instances)} instances: it {fault}")
+            raise QuarantineSeriesError(f"{count} of {len(views)} {noun}: it {fault}")
 
 
 def _check_together(instances: Sequence[Dataset]) -> None:

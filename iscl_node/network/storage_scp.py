@@ -18,7 +18,7 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from iscl_node.domain import CT_IMAGE_STORAGE, Peer, ReceivedInstance, ReceptionLimits
+from iscl_node.domain import CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Admission, Refusal
@@ -36,7 +36,7 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
 )
-"""Transfer syntaxes accepted for CT Image Storage, those whose pixels can be decoded here; written as received."""
+"""Transfer syntaxes accepted for CT, those whose pixels can be decoded here; written as received."""
 
 _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
@@ -67,7 +67,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StorageScp:
-    """A Storage SCP for CT Image Storage, and a Verification SCP.
+    """A Storage SCP for CT in one frame or many (:data:`domain.CT_STORAGE`), and a Verification SCP.
 
     Parameters
     ----------
@@ -299,7 +299,8 @@ def _entity(ae_title: str, limits: ReceptionLimits) -> AE:
     entity.dimse_timeout = _DIMSE_SECONDS
     entity.network_timeout = limits.idle_seconds
     entity.add_supported_context(Verification)
-    entity.add_supported_context(CT_IMAGE_STORAGE, list(TRANSFER_SYNTAXES))
+    for sop_class in CT_STORAGE:
+        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return entity
 
 

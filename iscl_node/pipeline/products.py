@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
+from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance
+from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import judge
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
@@ -69,11 +70,14 @@ class Products:
         QuarantineSeriesError
             If the pixels cannot be read or a result is not plausible.
         """
-        frames_hu = [to_hu(view) for view in (source,)]
-        noise_hu = [removable_noise(self.denoiser, hu) for hu in frames_hu]
+        noisy = ((hu, removable_noise(self.denoiser, hu)) for hu in map(to_hu, frames(source)))
+        # Frames are held, with 8 bytes for each pixel, only when they are needed more than once.
+        pairs = noisy if len(self.derivations) == 1 else tuple(noisy)
         for derivation in self.derivations:
-            derived_hu = []
-            for source_hu, removable_hu in zip(frames_hu, noise_hu, strict=True):
-                derived_hu.append(blend(source_hu, removable_hu, derivation.strength, self.denoiser.window_hu))
-                judge(source_hu, derived_hu[-1], self.max_hu_drift)
-            yield derive(source, derived_hu[0], derivation, started, datetime.now().astimezone())
+            derived_hu = (self._judged(source_hu, noise_hu, derivation) for source_hu, noise_hu in pairs)
+            yield derive(source, derived_hu, derivation, started, datetime.now().astimezone())
+
+    def _judged(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
+        derived_hu = blend(source_hu, noise_hu, derivation.strength, self.denoiser.window_hu)
+        judge(source_hu, derived_hu, self.max_hu_drift)
+        return derived_hu

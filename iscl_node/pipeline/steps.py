@@ -13,6 +13,7 @@ from pathlib import Path
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.frames import frames
 from iscl_node.dicom.rules import choose_rule
 from iscl_node.dicom.series import select_series
 from iscl_node.domain import Batch, Peer, Rule
@@ -77,7 +78,7 @@ class SeriesSteps:
             If the instances cannot be processed or no rule matches them.
         """
         instances = select_series([read_instance(path) for path in self._spool.instances(batch)])
-        rule = choose_rule(self._rules.values(), instances[0])
+        rule = choose_rule(self._rules.values(), frames(instances[0])[0])
         if rule is None:
             raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
         files = [Path(str(instance.filename)).name for instance in instances]

@@ -8,6 +8,7 @@ import pytest
 from factories import CT_IMAGE, ROOT, ct_dataset, file_meta_of, part10
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multiframe import enhanced_ct
 from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -63,6 +64,24 @@ def test_reads_other_encodings(syntax: str) -> None:
              little_endian=syntax != ExplicitVRBigEndian)  # fmt: skip
     assert read_header(stream.getvalue()).transfer_syntax_uid == syntax
     assert status_of(stream.getvalue()[:-1]) in (0xC000, 0xA900)
+
+
+def test_multiframe_pixels_have_the_length_of_all_frames() -> None:
+    dataset = enhanced_ct(3)
+    assert read_header(part10(dataset)).sop_class_uid == dataset.SOPClassUID
+    dataset.NumberOfFrames = 2
+    assert status_of(part10(dataset)) == 0xA900
+
+
+@pytest.mark.parametrize("overrides", [{"Modality": "MR"}, {"PixelData": None}])
+def test_multiframe_that_is_no_ct_is_refused(overrides: dict[str, str | None]) -> None:
+    dataset = enhanced_ct(1)
+    for keyword, value in overrides.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    assert status_of(part10(dataset)) == 0xA900
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,10 +1,13 @@
 """Which series may be processed, and in which order its slices lie."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from factories import ct_dataset, ct_series
+from factories import ROOT, ct_dataset, ct_series
+from multiframe import enhanced_ct, legacy_ct
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from iscl_node.dicom.series import select_series, series_facts
@@ -17,11 +20,20 @@ def own_equipment() -> list[Dataset]:
     return [item]
 
 
+def mapped_to(unit: str) -> Dataset:
+    item, code = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = unit, "UCUM", "unit"
+    item.MeasurementUnitsCodeSequence = [code]
+    return item
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "CT Image Storage"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, "CT storage class"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "SUBTRACTION"]}, "calculated map"),
+        ({"RealWorldValueMappingSequence": [mapped_to("ug/mL")]}, "Real World Value"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME2"),
         ({"SamplesPerPixel": 3}, "samples"),
         ({"BitsAllocated": 8}, "16 bits"),
@@ -55,6 +67,8 @@ def test_ineligible_series_is_quarantined(overrides: dict[str, Any], message: st
         {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]},
         {"ImagePositionPatient": [0, 0, 0]},
         {"GantryDetectorTilt": 18.5},
+        {"ImageType": "ORIGINAL"},
+        {"RealWorldValueMappingSequence": [mapped_to("1"), mapped_to("[hnsf'U]")]},
         {"WindowCenter": None},
     ],
 )
@@ -134,3 +148,32 @@ def test_real_head_series(shared_ct: list) -> None:
     assert facts.instance_count == 28
     assert facts.gantry_tilt_degrees == pytest.approx(18.5)
     assert facts.has_unequal_spacing
+
+
+def frame_types(*flavors: str) -> list[dict[str, Any]]:
+    return [{"CTImageFrameTypeSequence": {"FrameType": ["ORIGINAL", "PRIMARY", each, "NONE"]}} for each in flavors]
+
+
+@pytest.mark.parametrize(
+    ("multiframe", "message"),
+    [
+        (lambda: enhanced_ct(3, per_frame=frame_types("VOLUME", "LOCALIZER", "VOLUME")), "1 of 3 frames: .*localizer"),
+        (lambda: enhanced_ct(2, shared={"PixelValueTransformationSequence": {}}), "2 of 2 frames: .*Rescale"),
+        (lambda: enhanced_ct(2, ConcatenationUID=f"{ROOT}.9"), "concatenation"),
+        (lambda: enhanced_ct(2, shared={"CTImageFrameTypeSequence": {"PixelPresentation": "COLOR"}}), "color"),
+        (lambda: enhanced_ct(2, NumberOfFrames=3), "3 frames, but functional groups for 2"),
+        (
+            lambda: dcmread(str(get_testdata_file("eCT_Supplemental.dcm", download=False))),
+            "2 of 2 frames: it is in color",
+        ),
+    ],
+)
+def test_ineligible_frames_are_quarantined(multiframe: Callable[[], Dataset], message: str) -> None:
+    with pytest.raises(QuarantineSeriesError, match=message):
+        select_series([multiframe()])
+
+
+@pytest.mark.parametrize("multiframe", [enhanced_ct, legacy_ct])
+def test_multiframe_ct_is_eligible(multiframe: Callable[[], Dataset]) -> None:
+    (only,) = select_series([multiframe()])
+    assert only.NumberOfFrames == 3

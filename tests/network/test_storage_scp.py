@@ -17,7 +17,7 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from scripted_peers import dcmtk, storescu, wait_until
 
-from iscl_node.domain import CT_IMAGE_STORAGE, Peer, ReceivedInstance
+from iscl_node.domain import CT_IMAGE_STORAGE, CT_STORAGE, Peer, ReceivedInstance
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
 from iscl_node.network.storage_scp import StorageScp
@@ -135,6 +135,13 @@ def test_echoscu_is_answered(start: Start) -> None:
     port = start(Receiver()).port
     command = [dcmtk("echoscu"), "-aet", "SCANNER", "-aec", "ISCL_NODE", "127.0.0.1", str(port)]
     assert subprocess.run(command, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("sop_class", CT_STORAGE)
+def test_every_ct_storage_class_is_accepted(start: Start, sop_class: str) -> None:
+    association = associate(start(Receiver()), sop_class=sop_class)
+    assert [context.abstract_syntax for context in association.accepted_contexts] == [sop_class]
+    association.release()
 
 
 def test_mr_image_storage_is_refused(start: Start) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from factories import part10
+from multiframe import enhanced_ct
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
@@ -83,6 +85,26 @@ def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[...,
     steps.derive(batch, rule, series_uids, files[0])
     with pytest.raises(QuarantineSeriesError, match="3 source instances, but 1 derived ones"):
         steps.send(batch, "pacs", series_uids[0], len(files))
+
+
+def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: Path) -> None:
+    stream = part10(enhanced_ct())
+    spool.store(read_header(stream), stream)
+    (series_uid,) = (folder.name for folder in (spool.root / "open").iterdir())
+    batch = spool.close(series_uid, datetime.now(UTC))
+    denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
+    rules = [
+        Rule(kernel, {"ConvolutionKernel": kernel}, "abdomen", (1.0,), " ISCL", ("pacs",))
+        for kernel in ("B70f", "B30f")
+    ]
+    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, 5.0, "0")
+
+    rule, (derived_uid,), (file,) = steps.check(batch)
+    steps.derive(batch, rule, [derived_uid], file)
+
+    assert rule == "B30f"
+    (derived,) = (pydicom.dcmread(path) for path in spool.derived(batch, derived_uid))
+    assert derived.NumberOfFrames == 3
 
 
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
