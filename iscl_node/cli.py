@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,7 +205,7 @@ class _Terminal:
 
 @app.command()
 def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Show what is in the spool: open, waiting, delivered, in quarantine and why."""
+    """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, and why."""
     from iscl_node.domain import SeriesState
     from iscl_node.store.spool import Spool
 
@@ -218,23 +219,28 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             {"series": each.batch.series_instance_uid, "batch": each.batch.key, "reason": each.reason}
             for each in spool.quarantined()
         ]
+        ignored = Counter(each.reason for each in spool.ignored())
     if as_json:
-        print(json.dumps({"batches": counts, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
+        print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
         return
     table = Table("state", "batches", title="Spool")
     for state, count in counts.items():
         table.add_row(state, str(count))
     _out.print(table)
+    for reason, count in ignored.items():
+        _out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
     for each in quarantined:
         _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
 
 
 @app.command()
 def requeue(
-    series_uid: Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID in quarantine.")],
+    series_uid: Annotated[
+        str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID, in quarantine or ignored.")
+    ],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Give a series in quarantine another try; the running node takes it up by itself."""
+    """Give a series in quarantine, or an ignored one, another try; the running node takes it up by itself."""
     from datetime import UTC, datetime
 
     from iscl_node.store.spool import Spool
@@ -243,7 +249,7 @@ def requeue(
         settings = load_settings(config)
         batches = Spool(settings.spool_dir, settings.spool.min_free_bytes).requeue(series_uid, datetime.now(UTC))
         if not batches:
-            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine")
+            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine or ignored")
     _out.print(f"{len(batches)} batch(es) requeued", highlight=False)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
@@ -86,14 +87,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Rule:
-    """Which series are denoised, how, and where the derived series goes."""
+    """Which series are denoised, how, and where the derived series go.
+
+    ``when`` is a table of conditions as ``dicom.conditions`` tells. A rule with ``ignore``, the reason, leaves its
+    series alone instead.
+    """
 
     name: str
-    when: Mapping[str, str]
+    when: Mapping[str, Any]
     profile: str
     strengths: tuple[float, ...]
     suffix: str
     send_to: tuple[str, ...]
+    ignore: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,13 +144,15 @@ class SeriesState(StrEnum):
     """Waiting for, or in, the workflow."""
     DONE = "done"
     """The derived series is at every destination; kept until the retention time ends."""
+    IGNORED = "ignored"
+    """Not to be processed, by a rule or because the node made it; the folder holds the reason, kept as long as DONE."""
     QUARANTINE = "quarantine"
     """A person decides; the folder holds the reason."""
 
 
 @dataclass(frozen=True)
-class QuarantinedBatch:
-    """A batch that waits for a person, and why."""
+class SetAsideBatch:
+    """A batch that is not processed, in quarantine or ignored, and why."""
 
     batch: Batch
     reason: str

@@ -5,6 +5,7 @@
     IsclNodeError
     ├── ConfigurationError      the process does not start (exit code 2)
     ├── RejectInstanceError     the sender gets a failure status and keeps its copy
+    ├── IgnoreSeriesError       the series is left alone, and nobody need look
     ├── QuarantineSeriesError   the series waits in quarantine until a person decides
     └── RetryLaterError         the same step again, after a back-off
 
@@ -41,6 +42,10 @@ class RejectInstanceError(IsclNodeError):
 
 class QuarantineSeriesError(IsclNodeError):
     """The series cannot be processed or its result cannot be trusted; nothing of it is sent."""
+
+
+class IgnoreSeriesError(IsclNodeError):
+    """The series is not to be processed, as the settings say or because the node made it."""
 
 
 class RetryLaterError(IsclNodeError):

@@ -48,7 +48,7 @@ def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
     ------
     ConfigurationError
     """
-    profiles = sorted({rule.profile for rule in settings.rules})
+    profiles = sorted({rule.profile for rule in settings.rules if not rule.ignore})
     bundle = settings.bundle
     return {profile: load_bundle(bundle.path, profile, bundle.device, bundle.digest) for profile in profiles}
 

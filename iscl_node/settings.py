@@ -142,8 +142,10 @@ class RuleSettings(_Section):
     """Which series are denoised, how, and where the result goes; the first rule that matches wins."""
 
     name: str = Field(min_length=1)
-    when: dict[str, str] = {}
-    """DICOM keyword and value; all must match."""
+    when: dict[str, Any] = {}
+    """Conditions on attributes; docs/rules.md tells the form, and ``dicom.rules`` checks it."""
+    ignore: str = ""
+    """A reason: the series is left alone."""
     profile: str = "abdomen"
     strength: Strengths = (1.0,)
     """One number or several; each gives a derived series of its own."""
@@ -151,7 +153,15 @@ class RuleSettings(_Section):
         " ISCL"
     )
     """ASCII without backslash: it must fit any Specific Character Set."""
-    send_to: tuple[str, ...] = Field(min_length=1)
+    send_to: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_end(self) -> "RuleSettings":
+        if self.ignore and self.model_fields_set - {"name", "when", "ignore"}:
+            raise ValueError(f"rule {self.name!r} ignores, so it may only have name, when and ignore")
+        if not self.ignore and not self.send_to:
+            raise ValueError(f"rule {self.name!r} needs send_to with at least one peer, or ignore with a reason")
+        return self
 
 
 class Settings(BaseSettings):
@@ -192,6 +202,8 @@ class Settings(BaseSettings):
         names = [peer.name for peer in self.peers]
         if len(set(names)) != len(names):
             raise ValueError("two peers have the same name")
+        if len({rule.name for rule in self.rules}) != len(self.rules):
+            raise ValueError("two rules have the same name")
         receivers = {peer.name for peer in self.peers if "receive" in peer.may}
         for rule in self.rules:
             for name in rule.send_to:
@@ -207,7 +219,9 @@ class Settings(BaseSettings):
 
     def known_rules(self) -> tuple[domain.Rule, ...]:
         """The rules as the other rooms know them."""
-        return tuple(domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to) for r in self.rules)
+        return tuple(
+            domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to, r.ignore) for r in self.rules
+        )
 
 
 def load_settings(path: Path) -> Settings:

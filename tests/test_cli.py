@@ -113,7 +113,8 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     result = run("status", "--config", config, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {
-        "batches": {"open": 0, "closed": 0, "done": 0, "quarantine": 1},
+        "batches": {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1},
+        "ignored": {},
         "quarantine": [
             {
                 "series": quarantined.series_instance_uid,
@@ -127,6 +128,29 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
 def test_status_tells_why_a_series_is_in_quarantine(config: Path, quarantined: Batch) -> None:
     result = run("status", "--config", config)
     assert f"{quarantined.series_instance_uid} {quarantined.key}: no rule matches; see [[rules]]" in result.stdout
+
+
+def test_status_tells_why_batches_were_ignored(config: Path, quarantined: Batch, spool: Spool) -> None:
+    (batch,) = spool.requeue(quarantined.series_instance_uid, datetime.now(UTC))
+    spool.ignore(batch, "rule 'small': [too few]")
+    assert "ignored 1 batch(es): rule 'small': [too few]" in run("status", "--config", config).stdout
+    report = json.loads(run("status", "--config", config, "--json").stdout)
+    assert report["ignored"] == {"rule 'small': [too few]": 1}
+    assert run("requeue", batch.series_instance_uid, "--config", config).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_every_fault_of_a_rule_is_told_at_start(config: Path, command: str) -> None:
+    when = "when = { KVP = { min = 140, max = 80 }, Modalty = 'CT', StudyID = { matches = '(' } }\n"
+    config.write_text(config.read_text() + when)
+    result = run(command, "--config", config)
+    assert result.exit_code == 2
+    for fault in (
+        "when.KVP has min 140 above max 80",
+        "when.Modalty is an unknown",
+        "when.StudyID.matches is no regular",
+    ):
+        assert f"rule 'CT': {fault}" in result.stderr
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["no-folder", "another-folder"])

@@ -67,6 +67,13 @@ def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
     assert rule.send_to == ("pacs",)
 
 
+def test_a_rule_may_have_several_strengths_or_ignore(load: Load) -> None:
+    text = '[[rules]]\nname = "small"\nwhen = { Rows = { max = 64 } }\nignore = "too small"\n'
+    small, ct = load(PEER + text + RULE + "strength = [0.5, 1]").known_rules()
+    assert (small.ignore, small.when, small.send_to) == ("too small", {"Rows": {"max": 64}}, ())
+    assert (ct.ignore, ct.strengths) == ("", (0.5, 1.0))
+
+
 def test_all_faults_are_told_at_once(load: Load) -> None:
     text = '[scp]\nport = 0\nae_title = "much too long an AE title"\n[bundle]\ndevice = "tpu"\n[delivery]\nretries = 3'
     with pytest.raises(ConfigurationError, match=r"4 fault\(s\)") as caught:
@@ -84,6 +91,11 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER.replace("receive", "store") + RULE, "may 'receive'"),
         (PEER + PEER, "same name"),
         (PEER + RULE + "strength = 1.5", r"rules\.0\.strength"),
+        (PEER + RULE + "strength = [0.5, -1]", r"rules\.0\.strength"),
+        (PEER + RULE + "strength = []", r"rules\.0\.strength"),
+        (PEER + RULE + 'ignore = "a localizer"', "rule 'CT' ignores, so it may only have"),
+        (PEER + '[[rules]]\nname = "CT"', "rule 'CT' needs send_to .* or ignore with a reason"),
+        (PEER + RULE + RULE, "two rules have the same name"),
         (PEER.replace("ORTHANC", "A\\\\B"), r"peers\.0\.ae_title"),
         ("database_url = 'mysql://host/node'", "database_url"),
         ("[bundle]\ndigest = 'abc'", r"bundle\.digest"),

@@ -1,41 +1,57 @@
-"""Which rule of the settings applies to a series: attribute keywords compared with the values they must have."""
+"""What the settings say about a series: the first rule whose conditions hold decides."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
-from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from iscl_node.dicom.condition_tables import FaultyTableError, read_conditions
+from iscl_node.dicom.conditions import Finding, Values
 from iscl_node.dicom.derived import OWN_NUMBERS
+from iscl_node.dicom.frames import frames
+from iscl_node.dicom.provenance import is_own_output
+from iscl_node.dicom.series import numbers, select_series
 from iscl_node.dicom.uids import strength_number
 from iscl_node.domain import Rule
-from iscl_node.errors import ConfigurationError
+from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 
-WITHOUT_TEXT_FORM: Final = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW"})
-"""Value representations (PS3.5 6.2) that no text in a rule can be compared with."""
+COUNT: Final = "NumberOfSeriesRelatedInstances"
+"""The attribute of queries (PS3.4 C.6.1.1.3) that stands in a rule for the instances the node has of the series."""
+
+
+@dataclass(frozen=True)
+class RuleFinding:
+    """What became of a rule's conditions for a series."""
+
+    rule: Rule
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A series that is to be processed: by which rule, and its instances in the order of their positions."""
+
+    rule: Rule
+    instances: tuple[Dataset, ...]
 
 
 def check_rule(rule: Rule) -> None:
-    """Refuse a rule that could never match because it names no comparable attribute.
+    """Refuse a rule that cannot be meant like this.
 
     Raises
     ------
     ConfigurationError
-        For a keyword that is not in the data dictionary (PS3.6) or whose values have no text form, or as
-        :func:`check_strengths`.
+        With every fault of its conditions, each with its key, or as :func:`check_strengths`.
     """
-    for keyword in rule.when:
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise ConfigurationError(f"rule {rule.name!r}: unknown attribute keyword {keyword!r}{_hint(keyword)}")
-        if dictionary_VR(tag) in WITHOUT_TEXT_FORM:
-            raise ConfigurationError(f"rule {rule.name!r}: {keyword} cannot be compared with a text")
     try:
+        read_conditions(rule.when)
         check_strengths(rule.strengths)
+    except FaultyTableError as error:
+        faults = [f"rule {rule.name!r}: {fault}" for fault in error.faults]
+        raise ConfigurationError("\n".join(faults)) from error
     except ConfigurationError as error:
         raise ConfigurationError(f"rule {rule.name!r}: {error}") from error
 
@@ -55,34 +71,66 @@ def check_strengths(strengths: Sequence[float]) -> None:
             )
 
 
-def matches(when: Mapping[str, str], dataset: Dataset) -> bool:
-    """Tell whether every attribute named has the value asked for; of several values any one will do.
+def decide(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: int) -> Decision:
+    """Decide what happens to a series.
 
-    Numbers are compared as such, so that ``"120"`` matches a KVP written as ``120.0``; all else as text, case included.
+    Parameters
+    ----------
+    rules : iterable of Rule
+        In the order of the settings.
+    instances : sequence of Dataset
+        The instances of one series that are to be processed together, in any order.
+    instance_count : int
+        How many instances of the series there are, with those that came earlier.
+
+    Raises
+    ------
+    IgnoreSeriesError
+        If this node made all instances, or the rule says so.
+    QuarantineSeriesError
+        If no rule's conditions hold, or the instances cannot be processed.
     """
-    return all(
-        any(_is_equal(value, expected) for value in _values(dataset, keyword)) for keyword, expected in when.items()
-    )
+    if instances and all(map(is_own_output, instances)):
+        raise IgnoreSeriesError("made by this node already")
+    rule = next((each.rule for each in findings(rules, instances, instance_count) if each.finding.holds), None)
+    if rule is not None and rule.ignore:
+        raise IgnoreSeriesError(f"rule {rule.name!r}: {rule.ignore}")
+    ordered = select_series(instances)
+    if rule is None:
+        raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
+    return Decision(rule, ordered)
 
 
-def choose_rule(rules: Iterable[Rule], dataset: Dataset) -> Rule | None:
-    """Return the first rule that matches, in the order of the settings, or None."""
-    return next((rule for rule in rules if matches(rule.when, dataset)), None)
+def findings(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: int) -> Iterator[RuleFinding]:
+    """Judge the rules in their order, up to the first whose conditions hold.
+
+    Where an attribute differs from instance to instance, the one with the lowest Instance Number counts, and of several
+    frames the first.
+    """
+    if not instances:
+        return
+    values = _values(frames(_representative(instances))[0], instance_count)
+    for rule in rules:
+        judged = RuleFinding(rule, read_conditions(rule.when).finding(values))
+        yield judged
+        if judged.finding.holds:
+            return
 
 
-def _values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
-    value = dataset.get(keyword)
-    values = value if isinstance(value, MultiValue) else (value,)
-    return tuple(each for each in values if each is not None)
+def _representative(instances: Sequence[Dataset]) -> Dataset:
+    """The instance with the lowest Instance Number, and of several the one with the lowest UID."""
+    return min(instances, key=lambda each: ((numbers(each, "InstanceNumber", 1) or [0.0])[0], str(each.SOPInstanceUID)))
 
 
-def _is_equal(value: Any, expected: str) -> bool:
-    if isinstance(value, int | float):
-        with suppress(ValueError):
-            return float(value) == float(expected)
-    return str(value).strip() == expected
+def _values(dataset: Dataset, instance_count: int) -> Values:
+    def values(keyword: str) -> tuple[Any, ...]:
+        if keyword == COUNT:
+            return (instance_count,)
+        try:
+            value = dataset.get(keyword)
+        except (TypeError, ValueError, OverflowError):  # not what its VR demands: as good as none
+            return ()
+        found = value if isinstance(value, MultiValue) else (value,)
+        return tuple(each for each in found if each is not None and str(each).strip())
 
-
-def _hint(keyword: str) -> str:
-    close = get_close_matches(keyword, keyword_dict, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    return values

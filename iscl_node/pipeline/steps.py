@@ -13,9 +13,7 @@ from pathlib import Path
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, read_instance
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.rules import choose_rule
-from iscl_node.dicom.series import select_series
+from iscl_node.dicom.rules import decide
 from iscl_node.domain import Batch, Peer, Rule
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.products import Products, derivations
@@ -74,15 +72,13 @@ class SeriesSteps:
 
         Raises
         ------
-        QuarantineSeriesError
-            If the instances cannot be processed or no rule matches them.
+        IgnoreSeriesError, QuarantineSeriesError
+            As :func:`iscl_node.dicom.rules.decide`.
         """
-        instances = select_series([read_instance(path) for path in self._spool.instances(batch)])
-        rule = choose_rule(self._rules.values(), frames(instances[0])[0])
-        if rule is None:
-            raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
-        files = [Path(str(instance.filename)).name for instance in instances]
-        return rule.name, self._products(rule).series_uids(batch.series_instance_uid), files
+        instances = [read_instance(path) for path in self._spool.instances(batch)]
+        decision = decide(self._rules.values(), instances, self._spool.instance_count(batch.series_instance_uid))
+        series_uids = self._products(decision.rule).series_uids(batch.series_instance_uid)
+        return decision.rule.name, series_uids, [Path(str(each.filename)).name for each in decision.instances]
 
     def derive(self, batch: Batch, rule_name: str, series_uids: Sequence[str], file_name: str) -> None:
         """Make the derived instances of one source instance and put them into the outbox.
@@ -132,6 +128,17 @@ class SeriesSteps:
         """
         with _disk_refusals_retried():
             self._spool.release(batch)
+
+    def ignore(self, batch: Batch, reason: str) -> None:
+        """Leave the batch alone, with a reason.
+
+        Raises
+        ------
+        RetryLaterError
+            If the disk refuses it now.
+        """
+        with _disk_refusals_retried():
+            self._spool.ignore(batch, reason)
 
     def quarantine(self, batch: Batch, reason: str) -> None:
         """Set the batch aside with a reason.

@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
-from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
@@ -24,7 +24,10 @@ _log = structlog.get_logger(__name__)
 APPLICATION = "iscl-node"
 QUEUE = "batches"
 STEP_ORDER_VERSION = "2"
-"""DBOS resumes only workflows of its own version: change it when the order of the steps changes."""
+"""DBOS resumes only workflows of its own version: change it when the order of the steps changes.
+
+It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
+as far as they are made, are found in the outbox. The earlier workflow stays in the database and never runs again."""
 
 Result = TypeVar("Result")
 
@@ -70,7 +73,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             If the workflow database refuses it, for example because its disk is full.
         """
         try:
-            with SetWorkflowID(batch.workflow_id):
+            with SetWorkflowID(f"{batch.workflow_id}/{STEP_ORDER_VERSION}"):
                 DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
         except SQLAlchemyError as error:
             raise RetryLaterError(f"the workflow database takes no batch: {type(error).__name__}") from error
@@ -82,6 +85,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         try:
             self._process(batch)
             outcome = "done"
+        except IgnoreSeriesError as error:
+            outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
@@ -98,6 +103,11 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         for peer, series_uid in product(self._steps.destinations(rule), series_uids):
             self._step("send", self._steps.send, batch, peer, series_uid, len(files))
         self._step("release", self._steps.release, batch)
+
+    def _ignore(self, batch: Batch, reason: str) -> str:
+        _log.info("batch.ignored", batch=batch.key, reason=reason)
+        self._step("ignore", self._steps.ignore, batch, reason)
+        return "ignored"
 
     def _quarantine(self, batch: Batch, reason: str) -> str:
         _log.warning("batch.quarantined", batch=batch.key, reason=reason)

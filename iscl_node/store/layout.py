@@ -6,6 +6,7 @@
     open/<series>/<sop>.dcm                       instances still arrive
     closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
+    ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
 """

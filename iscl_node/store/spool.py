@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from iscl_node.domain import Arrival, Batch, InstanceHeader, QuarantinedBatch, SeriesState
+from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
 from iscl_node.store.durable import (
     make_folder,
@@ -132,6 +132,11 @@ class Spool:
         folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
         return next((files for folder in folders if (files := sorted(folder.glob("*.dcm")))), [])
 
+    def instance_count(self, series_uid: str) -> int:
+        """How many instances of a series are here, in batches of any state."""
+        folders = (self._layout.series(state, series_uid) for state in _BATCH_STATES)
+        return sum(1 for folder in folders for _ in folder.glob("*/*.dcm"))
+
     def first_closed(self, batch: Batch) -> datetime:
         """When the oldest batch of the batch's series that is not in quarantine was closed.
 
@@ -207,13 +212,27 @@ class Spool:
         FileNotFoundError
             The batch is neither closed nor in quarantine.
         """
+        self._set_aside(batch, SeriesState.QUARANTINE, reason)
+
+    def ignore(self, batch: Batch, reason: str) -> None:
+        """Leave a batch unprocessed, with the reason; it is purged as a delivered one. May be repeated after a crash.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch is neither closed nor ignored.
+        """
+        self._set_aside(batch, SeriesState.IGNORED, reason)
+
+    def _set_aside(self, batch: Batch, state: SeriesState, reason: str) -> None:
         folder = self._layout.batch(SeriesState.CLOSED, batch)
-        # Before the move, so that a folder in quarantine has its reason from the first instant. On a full disk the
-        # move matters more than the reason; after a crash the folder may have moved already.
+        # Before the move, so that a folder that is set aside has its reason from the first instant. On a full disk the
+        # move matters more than the reason; after a crash the folder may have moved already. What is written also
+        # sets the time of the folder, from which the retention time counts.
         with contextlib.suppress(OSError):
             write_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
             sync_folder(folder)
-        self._leave_closed(batch, SeriesState.QUARANTINE)
+        self._leave_closed(batch, state)
 
     def _leave_closed(self, batch: Batch, state: SeriesState) -> None:
         """Move a closed batch; done already is done. The outbox goes last, so a closed batch keeps its own."""
@@ -226,13 +245,13 @@ class Spool:
         remove_if_empty(outbox.parent)
 
     def purge_done(self, older_than_seconds: float, now: float) -> int:
-        """Delete the batches that were released longer ago than this, and say how many.
+        """Delete the batches that were released or ignored longer ago than this, and say how many.
 
         ``now`` is in seconds since the epoch. A batch vanishes in one step, never slice by slice.
         """
         purged = 0
-        for batch in self._batches(SeriesState.DONE):
-            folder = self._layout.batch(SeriesState.DONE, batch)
+        ended = [self._layout.batch(state, each) for state in _PURGED_STATES for each in self._batches(state)]
+        for folder in ended:
             if now - folder.stat().st_mtime < older_than_seconds:
                 continue
             doomed = self._layout.receiving / f"{uuid.uuid4().hex}.purged"
@@ -243,19 +262,19 @@ class Spool:
         return purged
 
     def requeue(self, series_uid: str, now: datetime, include_conflicts: bool = False) -> list[Batch]:
-        """Give the quarantined batches of a series back to the workflow, each under a new key.
+        """Give the batches of a series that are set aside back to the workflow, each under a new key.
 
         Parameters
         ----------
         series_uid : str
-            A Series Instance UID; with one that is not in quarantine nothing happens.
+            A Series Instance UID; with one that is not set aside nothing happens.
         now : datetime
             Names the new batches.
         include_conflicts : bool
             Whether data sets that arrived under a taken SOP Instance UID go too.
         """
         requeued = []
-        for quarantined in self.quarantined():
+        for quarantined in [*self.quarantined(), *self.ignored()]:
             old = quarantined.batch
             if old.series_instance_uid != series_uid:
                 continue
@@ -272,11 +291,17 @@ class Spool:
 
     # Looking
 
-    def quarantined(self) -> list[QuarantinedBatch]:
+    def quarantined(self) -> list[SetAsideBatch]:
         """The batches that wait for a person, sorted."""
-        batches = sorted(self._batches(SeriesState.QUARANTINE))
-        folders = [(batch, self._layout.batch(SeriesState.QUARANTINE, batch)) for batch in batches]
-        return [QuarantinedBatch(batch, _reason(folder), folder) for batch, folder in folders]
+        return self._batches_set_aside(SeriesState.QUARANTINE)
+
+    def ignored(self) -> list[SetAsideBatch]:
+        """The batches that are left alone, sorted."""
+        return self._batches_set_aside(SeriesState.IGNORED)
+
+    def _batches_set_aside(self, state: SeriesState) -> list[SetAsideBatch]:
+        folders = [(batch, self._layout.batch(state, batch)) for batch in sorted(self._batches(state))]
+        return [SetAsideBatch(batch, _reason(folder), folder) for batch, folder in folders]
 
     def counts(self) -> dict[SeriesState, int]:
         """How many open series, and how many batches in each other state."""
@@ -299,7 +324,8 @@ class Spool:
             yield Batch(folder.parent.name, folder.name)
 
 
-_BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.QUARANTINE)
+_BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
+_PURGED_STATES = (SeriesState.DONE, SeriesState.IGNORED)
 
 
 def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:

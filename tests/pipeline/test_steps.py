@@ -12,7 +12,7 @@ from multiframe import enhanced_ct
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Batch, Peer, Rule
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.store.spool import Spool
 
@@ -31,8 +31,10 @@ def batch(spool: Spool, write_series: Callable[..., Path]) -> Batch:
 def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]:
     denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
 
-    def make(strengths: tuple[float, ...] = (1.0,), modality: str = "CT", sent: list[str] | None = None) -> SeriesSteps:
-        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",))
+    def make(
+        strengths: tuple[float, ...] = (1.0,), modality: str = "CT", sent: list[str] | None = None, ignore: str = ""
+    ) -> SeriesSteps:
+        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore)
         log = [] if sent is None else sent
         return SeriesSteps(
             spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), 5.0, "0"
@@ -105,6 +107,14 @@ def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: 
     assert rule == "B30f"
     (derived,) = (pydicom.dcmread(path) for path in spool.derived(batch, derived_uid))
     assert derived.NumberOfFrames == 3
+
+
+def test_a_rule_may_ignore_its_series(spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    steps = steps_for(ignore="not worth it")
+    with pytest.raises(IgnoreSeriesError, match="rule 'all': not worth it") as caught:
+        steps.check(batch)
+    steps.ignore(batch, str(caught.value))
+    assert [each.reason for each in spool.ignored()] == ["rule 'all': not worth it"]
 
 
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:

@@ -238,6 +238,29 @@ def test_purge_counts_from_the_release(spool: Spool, batch: Batch) -> None:
     assert spool.purge_done(100, released + 101) == 0
 
 
+def test_an_ignored_batch_keeps_its_reason_until_it_is_purged_or_requeued(spool: Spool, batch: Batch) -> None:
+    for _ in range(2):  # the second as after a crash
+        spool.ignore(batch, "too few slices")
+    assert [(each.batch, each.reason) for each in spool.ignored()] == [(batch, "too few slices")]
+    assert (spool.quarantined(), spool.closed_batches()) == ([], [])
+    ignored = (spool.root / "ignored" / SERIES / batch.key).stat().st_mtime
+    assert spool.purge_done(100, ignored + 99) == 0
+    (requeued,) = spool.requeue(SERIES, NOW + timedelta(days=1))
+    spool.ignore(requeued, "again")
+    assert spool.purge_done(100, ignored + 10_000) == 1
+    assert files(spool) == []
+
+
+def test_instances_of_a_series_are_counted_in_all_batches(spool: Spool, batch: Batch) -> None:
+    assert spool.instance_count(SERIES) == 2
+    spool.release(batch)
+    spool.store(header("1.2.3.9"), part10(b"a"))
+    assert spool.instance_count(SERIES) == 2
+    spool.close(SERIES, NOW)
+    assert spool.instance_count(SERIES) == 3
+    assert spool.instance_count("9.9") == 0
+
+
 def test_purge_touches_delivered_batches_only(spool: Spool, batch: Batch) -> None:
     quarantined_series_of(spool, "1.2.5")
     spool.store(header(series="1.2.6"), part10(b"a"))
@@ -296,6 +319,7 @@ def test_counts(spool: Spool) -> None:
         SeriesState.OPEN: 1,
         SeriesState.CLOSED: 2,
         SeriesState.DONE: 1,
+        SeriesState.IGNORED: 0,
         SeriesState.QUARANTINE: 1,
     }
 

@@ -1,0 +1,135 @@
+"""The order of the steps in the real engine: the ends of a batch, and a batch that was begun in an earlier order."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from iscl_node.domain import Batch
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.pipeline import workflow
+from iscl_node.pipeline.shutdown import NodeStopping, Shutdown
+from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+
+BATCH = Batch("1.2.3", "20260301T120000.000000Z")
+PATIENCE_SECONDS = 60
+WHOLE_WAY = [
+    "check",
+    "derive all ['2.25.1', '2.25.2'] 1.dcm",
+    *("send pacs 2.25.1 1", "send pacs 2.25.2 1", "send vault 2.25.1 1", "send vault 2.25.2 1"),
+    "release",
+]
+
+
+class ScriptedSteps:
+    """Steps that note that they were called; the check does first what it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.before_check: Callable[[], None] = lambda: None
+
+    def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
+        self.calls.append("check")
+        self.before_check()
+        return "all", ["2.25.1", "2.25.2"], ["1.dcm"]
+
+    def destinations(self, _rule_name: str) -> tuple[str, ...]:
+        return ("pacs", "vault")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda _batch, *arguments: self.calls.append(" ".join([name, *map(str, arguments)]))
+
+    def raising(self, error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        self.before_check = fail
+
+    def wait_for(self, calls: list[str]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.calls != calls:
+            assert time.monotonic() < deadline, self.calls
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def series_workflow() -> SeriesWorkflow:
+    """The one of this process: the engine knows it by its name."""
+    return SeriesWorkflow(ScriptedSteps(), Shutdown(), Metrics(CollectorRegistry()), 0.01, 0.01)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def steps(series_workflow: SeriesWorkflow, monkeypatch: pytest.MonkeyPatch) -> ScriptedSteps:
+    scripted = ScriptedSteps()
+    monkeypatch.setattr(series_workflow, "_steps", scripted)
+    return scripted
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    yield lambda: launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    stop_engine(PATIENCE_SECONDS)
+
+
+def test_every_derived_series_goes_to_every_destination(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
+) -> None:
+    launch()
+    for _ in range(2):  # the second has no effect
+        series_workflow.enqueue(BATCH)
+    steps.wait_for(WHOLE_WAY)
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (IgnoreSeriesError("a localizer"), "ignore a localizer"),
+        (QuarantineSeriesError("no rule matches"), "quarantine no rule matches"),
+        (KeyError("unforeseen"), "quarantine unforeseen fault: KeyError: 'unforeseen'"),
+    ],
+)
+def test_a_batch_that_is_not_processed_has_its_end(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], error: Exception, end: str
+) -> None:
+    steps.raising(error)
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(["check", end])
+
+
+def test_what_asks_for_a_later_try_is_tried_again(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
+) -> None:
+    def once() -> None:
+        steps.before_check = lambda: None
+        raise RetryLaterError("not now")
+
+    steps.before_check = once
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(["check", *WHOLE_WAY])
+
+
+def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps.raising(NodeStopping())
+    monkeypatch.setattr(workflow, "STEP_ORDER_VERSION", "earlier")
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(["check"])
+    stop_engine(PATIENCE_SECONDS)
+
+    monkeypatch.undo()
+    monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
+    launch()
+    series_workflow.enqueue(BATCH)
+    again.wait_for(WHOLE_WAY)
+    time.sleep(1)  # two polls of the queue: the earlier workflow does not wake up
+    assert again.calls == WHOLE_WAY
