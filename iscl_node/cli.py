@@ -22,6 +22,7 @@ from rich.status import Status
 from rich.table import Table
 
 from iscl_node import __version__
+from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, Settings, load_settings
 
@@ -107,6 +108,10 @@ def denoise(
     ] = [1.0],  # noqa: B006 - typer's way to a default of several values
     suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " ISCL",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    transfer_syntax: Annotated[
+        OutputSyntax,
+        typer.Option(help="Explicit VR Little Endian, or compressed as the source where that is lossless."),
+    ] = "explicit",
 ) -> None:
     """Denoise the CT series of a folder."""
     from iscl_node.offline import Denoising, denoise_folder
@@ -114,7 +119,8 @@ def denoise(
     with _reported():
         if not 1 <= len(suffix) <= LONGEST_SUFFIX:
             raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
-        _write_all(denoise_folder(source, target, Denoising(bundle, profile, tuple(strength), suffix, device)))
+        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax)
+        _write_all(denoise_folder(source, target, denoising))
 
 
 @app.command()

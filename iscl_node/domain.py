@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
@@ -14,6 +14,9 @@ MULTIFRAME_CT_STORAGE = (ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT
 """SOP Classes of CT with many frames in one instance (PS3.3 A.38 and A.70)."""
 CT_STORAGE = (CT_IMAGE_STORAGE, *MULTIFRAME_CT_STORAGE)
 """SOP Classes that are processed."""
+
+OutputSyntax = Literal["explicit", "source"]
+"""How derived instances are encoded: in Explicit VR Little Endian, or losslessly compressed as their source."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Rule:
     suffix: str
     send_to: tuple[str, ...]
     ignore: str = ""
+    transfer_syntax: OutputSyntax = "explicit"
 
 
 @dataclass(frozen=True)

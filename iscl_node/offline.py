@@ -15,6 +15,7 @@ from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
+from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.settings import QualitySettings
@@ -59,6 +60,7 @@ class Denoising:
     strengths: tuple[float, ...]
     suffix: str
     device: str
+    transfer_syntax: OutputSyntax = "explicit"
 
 
 def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
@@ -73,7 +75,7 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     check_strengths(denoising.strengths)
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
     made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__)
-    products = Products(denoiser, made, QualitySettings().max_hu_drift)
+    products = Products(denoiser, made, QualitySettings().max_hu_drift, denoising.transfer_syntax)
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance]) -> Iterator[Instance]:

@@ -154,6 +154,8 @@ class RuleSettings(_Section):
     )
     """ASCII without backslash: it must fit any Specific Character Set."""
     send_to: tuple[str, ...] = ()
+    transfer_syntax: domain.OutputSyntax = "explicit"
+    """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
 
     @model_validator(mode="after")
     def _check_end(self) -> "RuleSettings":
@@ -220,7 +222,8 @@ class Settings(BaseSettings):
     def known_rules(self) -> tuple[domain.Rule, ...]:
         """The rules as the other rooms know them."""
         return tuple(
-            domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to, r.ignore) for r in self.rules
+            domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to, r.ignore, r.transfer_syntax)
+            for r in self.rules
         )
 
 

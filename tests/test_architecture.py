@@ -25,6 +25,7 @@ CATCHES_EVERYTHING = {
     "iscl_node/network/intake.py": "foreign bytes that are no DIMSE message; each becomes an A-ABORT",
     "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
+    "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",
 }
 PRINTS = {"iscl_node/cli.py"}
 

@@ -10,6 +10,7 @@ import pytest
 from factories import ROOT, part10
 from multiframe import enhanced_ct, legacy_ct
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from small_bundle import write_bundle
 
 from iscl_node.dicom.folder import SkippedFile
@@ -43,6 +44,23 @@ def test_an_identity_gives_the_same_pixels_under_a_new_identity(
         assert after.SOPInstanceUID != before.SOPInstanceUID
         assert after.SeriesDescription == "THORAX ISCL"
         assert Path(str(after.filename)).parent.name == after.SeriesInstanceUID
+
+
+@pytest.mark.parametrize(("asked", "written"), [("explicit", ExplicitVRLittleEndian), ("source", RLELossless)])
+def test_a_compressed_series_is_read_and_written_as_asked(
+    write_series: WriteSeries, tmp_path: Path, denoising: Denoising, asked: str, written: str
+) -> None:
+    source, target = write_series(1), tmp_path / "out"
+    (before,) = by_position(source)
+    expected = before.pixel_array
+    before.compress(RLELossless, generate_instance_uid=False)
+    before.save_as(str(before.filename))
+
+    list(denoise_folder(source, target, replace(denoising, transfer_syntax=asked)))
+
+    (after,) = by_position(target)
+    assert after.file_meta.TransferSyntaxUID == written
+    np.testing.assert_array_equal(after.pixel_array, expected)
 
 
 def test_the_same_work_gives_the_same_names(write_series: WriteSeries, tmp_path: Path, denoising: Denoising) -> None:

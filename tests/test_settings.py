@@ -65,6 +65,14 @@ def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
     assert (peer.name, peer.may_store, peer.may_receive) == ("pacs", False, True)
     assert (rule.when, rule.strengths, rule.profile, rule.suffix) == ({"Modality": "CT"}, (0.5,), "abdomen", " ISCL")
     assert rule.send_to == ("pacs",)
+    assert rule.transfer_syntax == "explicit"
+
+
+def test_derived_instances_may_be_compressed_as_their_source(load: Load) -> None:
+    (rule,) = load(PEER + RULE + 'transfer_syntax = "source"').known_rules()
+    assert rule.transfer_syntax == "source"
+    with pytest.raises(ConfigurationError, match="'explicit' or 'source'"):
+        load(PEER + RULE + 'transfer_syntax = "jpeg"')
 
 
 def test_a_rule_may_have_several_strengths_or_ignore(load: Load) -> None:

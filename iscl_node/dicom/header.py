@@ -5,6 +5,7 @@ end, without decoding a pixel, and every doubt ends in a refusal while the sende
 """
 
 import re
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 
@@ -28,6 +29,9 @@ IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstance
 
 FILE_META_TWINS = (("MediaStorageSOPClassUID", "SOPClassUID"), ("MediaStorageSOPInstanceUID", "SOPInstanceUID"))
 """File meta attributes that repeat one of the data set (PS3.10 Table 7.1-1)."""
+
+INFLATED_MAX_BYTES = 64 << 20
+"""A few kilobytes can inflate to gigabytes. This is eight times the largest CT image, of 2048 x 2048 pixels."""
 
 # Leading zeros of a component are against PS3.5 9.1 but common in the field, and harmless to us.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -105,15 +109,29 @@ def _parse(part10: bytes) -> tuple[Dataset, Dataset]:
     # File meta information is always explicit VR little endian (PS3.10 7.1).
     file_meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
     syntax = UID(file_meta.TransferSyntaxUID)
+    length = len(part10)
     if syntax == DeflatedExplicitVRLittleEndian:
-        # A few kilobytes can inflate to gigabytes; no CT modality sends this syntax.
-        raise _cannot_understand("the deflated transfer syntax is not accepted")
+        inflated = _inflated(part10[stream.tell() :])
+        stream, length = _WholeStream(inflated + _SENTINEL), len(inflated)
     data_set = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_sentinel)
-    if stream.tell() != len(part10):
-        raise _cannot_understand(f"the data set is broken at byte {stream.tell()} of {len(part10)}")
+    if stream.tell() != length:
+        raise _cannot_understand(f"the data set is broken at byte {stream.tell()} of {length}")
     if data_set.original_encoding != (syntax.is_implicit_VR, syntax.is_little_endian):
         raise _cannot_understand(f"the data set is not encoded as its transfer syntax {syntax} says")
     return file_meta, data_set
+
+
+def _inflated(deflated: bytes) -> bytes:
+    """Inflate a data set (PS3.5 A.5), which must be whole: a null byte may follow, to make the length even."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(deflated, INFLATED_MAX_BYTES)
+    if not inflater.eof and len(inflated) >= INFLATED_MAX_BYTES:
+        raise _cannot_understand(f"the deflated data set has more than {INFLATED_MAX_BYTES} bytes")
+    if not inflater.eof:
+        raise _TruncatedError
+    if inflater.unused_data not in (b"", b"\0"):
+        raise _cannot_understand("something follows the deflated data set")
+    return inflated
 
 
 def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:

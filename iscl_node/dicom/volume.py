@@ -7,6 +7,8 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 
+from iscl_node.dicom.codec import PixelForm
+from iscl_node.dicom.decoding import decoded
 from iscl_node.errors import QuarantineSeriesError
 
 Slice = npt.NDArray[np.float32]
@@ -43,6 +45,12 @@ def stored_values(dataset: Dataset) -> Stored:
             f"pixel values from {raw.min()} to {raw.max()} do not fit the {dataset.BitsStored} Bits Stored"
         )
     return raw
+
+
+def pixel_form(dataset: Dataset, transfer_syntax_uid: str | None = None) -> PixelForm:
+    """Return what a codec must know of an image's pixels, in its own transfer syntax or in another one."""
+    syntax = transfer_syntax_uid or dataset.file_meta.TransferSyntaxUID
+    return PixelForm(str(syntax), int(dataset.Rows), int(dataset.Columns), int(dataset.BitsStored), _is_signed(dataset))
 
 
 def stored_range(dataset: Dataset) -> tuple[int, int]:
@@ -126,6 +134,8 @@ def to_stored(hu: Slice, dataset: Dataset, source_stored: Stored, padding: Mask)
 
 
 def _decoded(dataset: Dataset) -> Stored:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return decoded(pixel_form(dataset), dataset.PixelData)
     try:
         # Left to itself pydicom silently wraps values that do not fit, which turns a padding of -3024 into bone.
         return pixel_array(dataset, correct_unused_bits=False).astype(np.int32)

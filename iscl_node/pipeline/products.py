@@ -10,9 +10,10 @@ from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import judge
+from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import Derivation, ModelIdentity
+from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax
 
 
 def derivations(
@@ -41,11 +42,14 @@ class Products:
         They differ in their strength and suffix.
     max_hu_drift : float
         Limit of the judge, HU.
+    transfer_syntax : str
+        How the derived instances are encoded, see ``transcoding.as_asked``.
     """
 
     denoiser: Denoiser
     derivations: tuple[Derivation, ...]
     max_hu_drift: float
+    transfer_syntax: OutputSyntax = "explicit"
 
     def series_uids(self, source_series_uid: str) -> list[str]:
         """The Series Instance UID of each derived series, in the order of the derivations."""
@@ -75,7 +79,8 @@ class Products:
         pairs = noisy if len(self.derivations) == 1 else tuple(noisy)
         for derivation in self.derivations:
             derived_hu = (self._judged(source_hu, noise_hu, derivation) for source_hu, noise_hu in pairs)
-            yield derive(source, derived_hu, derivation, started, datetime.now().astimezone())
+            derived = derive(source, derived_hu, derivation, started, datetime.now().astimezone())
+            yield as_asked(derived, source, self.transfer_syntax)
 
     def _judged(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
         derived_hu = blend(source_hu, noise_hu, derivation.strength, self.denoiser.window_hu)

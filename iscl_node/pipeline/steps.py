@@ -159,7 +159,7 @@ class SeriesSteps:
     def _products(self, rule: Rule) -> Products:
         denoiser = self._denoisers[rule.profile]
         made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version)
-        return Products(denoiser, made, self._max_hu_drift)
+        return Products(denoiser, made, self._max_hu_drift, rule.transfer_syntax)
 
     def _source(self, batch: Batch, file_name: str) -> Instance:
         for path in self._spool.instances(batch):

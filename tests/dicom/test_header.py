@@ -1,6 +1,8 @@
 """Whatever bytes come, a header is read or the instance is refused with a status of PS3.4 Table B.2-1."""
 
 import time
+import tracemalloc
+import zlib
 from contextlib import suppress
 from io import BytesIO
 
@@ -15,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
+from iscl_node.dicom import header
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import InstanceHeader
 from iscl_node.errors import RejectInstanceError
@@ -123,10 +126,36 @@ def test_garbage_is_refused(stream: bytes) -> None:
     assert status_of(stream) == 0xC000
 
 
-def test_deflated_is_refused() -> None:
-    dataset = ct_dataset()
+def deflated(**overrides: object) -> bytes:
+    dataset = ct_dataset(**overrides)
     dataset.file_meta = file_meta_of(dataset, DeflatedExplicitVRLittleEndian)
-    assert status_of(part10(dataset)) == 0xC000
+    return part10(dataset)
+
+
+def test_deflated_is_read() -> None:
+    known = read_header(deflated())
+    assert known.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    assert known.sop_instance_uid == f"{ROOT}.3.1"
+
+
+def test_truncated_or_prolonged_deflated_is_refused() -> None:
+    stream = deflated()
+    for cut in (2, 3, 100, len(stream) // 2):
+        assert status_of(stream[:-cut]) == 0xC000
+    assert status_of(stream + b"more") == 0xC000
+
+
+def test_deflate_bomb_is_refused_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "INFLATED_MAX_BYTES", 1 << 20)
+    start = deflated()
+    meta = start[: start.index(b"1.2.840.10008.1.2.1.99") + 22]
+    zeros = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    bomb = meta + zeros.compress(bytes(64 << 20)) + zeros.flush()
+    tracemalloc.start()
+    assert status_of(bomb) == 0xC000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
