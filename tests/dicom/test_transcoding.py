@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from compression import DCMTK, by_dcmtk, compressed
 from factories import ct_dataset, file_meta_of, soft_tissue
+from multiframe import enhanced_ct
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -110,3 +111,14 @@ def test_compressed_result_conforms(tmp_path: Path, complaints: Callable[[bytes]
     derived = ct_dataset()
     more = complaints(encode(as_asked(derived, with_syntax(JPEGLSLossless), "source"))) - complaints(encode(derived))
     assert not more
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless])
+def test_frames_are_compressed_one_by_one_and_come_back(syntax: str, tmp_path: Path) -> None:
+    derived = enhanced_ct(3)
+    ours = as_asked(derived, with_syntax(syntax), "source")
+    path = tmp_path / "compressed.dcm"
+    path.write_bytes(encode(ours))
+    assert dcmread(path).file_meta.TransferSyntaxUID == syntax
+    assert (dcmread(path).pixel_array == derived.pixel_array).all()
+    assert native(path).PixelData == derived.PixelData
