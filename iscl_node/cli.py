@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -276,10 +277,20 @@ def echo(
 
 
 @app.command()
-def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+def check(
+    config: Config = DEFAULT_CONFIG,
+    as_json: Json = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE_OR_DIR", help="Tell instead what the node would do with these files, and why."),
+    ] = None,
+) -> None:
     """Check the settings, the bundle and, by C-ECHO, every peer that we send to."""
     with _reported():
         settings = load_settings(config)
+        if explain is not None:
+            _explain(settings, explain, as_json)
+            return
         report = _checked(settings)
     if as_json:
         print(json.dumps(report, indent=2))  # noqa: T201 - for machines
@@ -288,6 +299,27 @@ def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             _out.print(f"{name}: {result}", highlight=False, markup=False, soft_wrap=True)
     if any(result.startswith("FAILED") for result in report.values()):
         raise typer.Exit(_FAILED)
+
+
+def _explain(settings: Settings, path: Path, as_json: bool) -> None:
+    from iscl_node.denoise.bundle_digest import bundle_identity
+    from iscl_node.dicom.rules import check_rule
+    from iscl_node.pipeline.explanation import explain, told
+
+    rules = settings.known_rules()
+    for rule in rules:
+        check_rule(rule)
+    model = bundle_identity(settings.bundle.path, settings.bundle.digest)
+    explained, skipped = explain(path, rules, model, __version__)
+    if as_json:
+        refused = [{"path": str(each.path), "reason": each.reason} for each in skipped]
+        print(json.dumps({"series": list(map(asdict, explained)), "refused_files": refused}, indent=2))  # noqa: T201
+        return
+    for each in explained:
+        for line in told(each):
+            _out.print(line, highlight=False, markup=False, soft_wrap=True)
+    for file in skipped:
+        _out.print(f"{file.path}: refused: {file.reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _checked(settings: Settings) -> dict[str, str]:

@@ -187,6 +187,25 @@ def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: 
     assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
 
 
+def test_check_explains_what_would_be_done(config: Path, write_series: Callable[..., Path]) -> None:
+    folder = write_series(2)
+    (folder / "notes.txt").write_text("no DICOM")
+    result = run("check", "--config", config, "--explain", folder)
+    assert result.exit_code == 0, result.output
+    for line in ("  derived: rule 'CT' holds", "    yes every series", "notes.txt: refused: not a DICOM file"):
+        assert line in result.stdout
+    report = json.loads(run("check", "--config", config, "--explain", folder, "--json").stdout)
+    (series,) = report["series"]
+    assert series["outcome"] == "derived"
+    assert series["made"][0]["series"]["description"] == "THORAX ISCL"
+    assert series["rules"][0]["finding"]["holds"] is True
+    assert [Path(each["path"]).name for each in report["refused_files"]] == ["notes.txt"]
+
+
+def test_nothing_to_explain_is_exit_code_2(config: Path, tmp_path: Path) -> None:
+    assert run("check", "--config", config, "--explain", tmp_path / "nowhere").exit_code == 2
+
+
 def test_echo_of_a_peer_that_is_down_is_exit_code_1() -> None:
     result = run("echo", "127.0.0.1", "1")
     assert result.exit_code == 1

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import json
 import math
 import pickle
 import sys
@@ -12,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 import torch
 from torch import nn
 
-from iscl_node.denoise.bundle_digest import bundle_digest
+from iscl_node.denoise.bundle_digest import bundle_identity, read_json
 from iscl_node.denoise.denoiser import Slice, WindowHU
 from iscl_node.domain import ModelIdentity
 from iscl_node.errors import ConfigurationError
-
-_log = structlog.get_logger(__name__)
 
 _DEFAULT_PROFILE = "abdomen"
 
@@ -70,38 +66,17 @@ def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "
     device : str
         'auto', 'cpu' or 'cuda'.
     trusted_digest : str
-        Its :func:`bundle_digest`; empty accepts any, and says so in the log.
+        As :func:`bundle_identity` takes it.
 
     Raises
     ------
     ConfigurationError
         If the bundle is incomplete, not the trusted one, or does not hold this profile.
     """
-    digest = _checked_digest(bundle, trusted_digest)
-    metadata = _read_json(bundle / "configs" / "metadata.json")
-    network = _build(bundle, digest, _read_json(bundle / "configs" / "inference.json") | {"profile": profile})
+    model = bundle_identity(bundle, trusted_digest)
+    network = _build(bundle, model.digest, read_json(bundle / "configs" / "inference.json") | {"profile": profile})
     _load_weights(network, bundle / "models" / ("model.pt" if profile == _DEFAULT_PROFILE else f"{profile}.pt"))
-    model = ModelIdentity(str(metadata.get("name", bundle.name)), str(metadata.get("version", "")), digest)
     return BundleDenoiser(network, _device(device), model, _window_hu(network))
-
-
-def _checked_digest(bundle: Path, trusted: str) -> str:
-    if not (bundle / "configs" / "inference.json").is_file():
-        raise ConfigurationError(f"{bundle} is no bundle: configs/inference.json is missing")
-    digest = bundle_digest(bundle)
-    if not trusted:
-        _log.warning("bundle.digest_not_pinned", digest=digest, setting="[bundle] digest")
-    elif digest != trusted:
-        raise ConfigurationError(f"the bundle in {bundle} has digest {digest}, the settings trust {trusted}")
-    return digest
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    return content
 
 
 def _build(bundle: Path, digest: str, config: Mapping[str, Any]) -> nn.Module:

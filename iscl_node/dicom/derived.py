@@ -5,6 +5,7 @@ window. The equipment stays the scanner's (PS3.3 C.7.5.1); the node tells of its
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from typing import Final
@@ -88,6 +89,21 @@ def _stored(source: Dataset, hu: Slice | Iterable[Slice]) -> Stored | StoredFram
         return stored_frames(source, slices)
     (only,) = slices
     return to_stored(only, source, stored_values(source), padding_mask(source))
+
+
+@dataclass(frozen=True)
+class DerivedSeries:
+    """What names a derived series."""
+
+    series_instance_uid: str
+    number: int
+    description: str
+
+
+def derived_series(source: Dataset, derivation: Derivation) -> DerivedSeries:
+    """Return what will name the derived series, from any instance of the source."""
+    uid = derived_uid(source.SeriesInstanceUID, derivation, SERIES)
+    return DerivedSeries(str(uid), _series_number(source, derivation), series_description(source, derivation.suffix))
 
 
 def encode(dataset: Dataset) -> bytes:

@@ -44,10 +44,10 @@ def read_instance(path: Path) -> FileDataset:
 
 
 def read_folder(path: Path) -> FolderContent:
-    """Read every instance in a folder and the folders below it, in the order of the paths."""
+    """Read every instance in a folder and the folders below it, in the order of the paths, or a single file."""
     series: dict[str, list[FileDataset]] = {}
     skipped: list[SkippedFile] = []
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+    for file in sorted(each for each in [path, *path.rglob("*")] if each.is_file()):
         try:
             series_uid = _series_uid(file)
         except RejectInstanceError as refusal:

@@ -109,7 +109,8 @@ def findings(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count
     """
     if not instances:
         return
-    values = _values(frames(_representative(instances))[0], instance_count)
+    representative = _representative(instances)
+    values = _values((frames(representative)[0], representative), instance_count)
     for rule in rules:
         judged = RuleFinding(rule, read_conditions(rule.when).finding(values))
         yield judged
@@ -122,15 +123,21 @@ def _representative(instances: Sequence[Dataset]) -> Dataset:
     return min(instances, key=lambda each: ((numbers(each, "InstanceNumber", 1) or [0.0])[0], str(each.SOPInstanceUID)))
 
 
-def _values(dataset: Dataset, instance_count: int) -> Values:
+def _values(datasets: Iterable[Dataset], instance_count: int) -> Values:
+    """The values of the first data set that has some."""
+
     def values(keyword: str) -> tuple[Any, ...]:
         if keyword == COUNT:
             return (instance_count,)
-        try:
-            value = dataset.get(keyword)
-        except (TypeError, ValueError, OverflowError):  # not what its VR demands: as good as none
-            return ()
-        found = value if isinstance(value, MultiValue) else (value,)
-        return tuple(each for each in found if each is not None and str(each).strip())
+        return next(filter(None, (_values_in(each, keyword) for each in datasets)), ())
 
     return values
+
+
+def _values_in(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
+    try:
+        value = dataset.get(keyword)
+    except (TypeError, ValueError, OverflowError):  # not what its VR demands: as good as none
+        return ()
+    found = value if isinstance(value, MultiValue) else (value,)
+    return tuple(each for each in found if each is not None and str(each).strip())

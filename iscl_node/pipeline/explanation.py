@@ -1,0 +1,106 @@
+"""What the node would do with files, and why; nothing is computed, stored or sent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iscl_node.dicom.conditions import Finding
+from iscl_node.dicom.derived import DerivedSeries, derived_series
+from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
+from iscl_node.dicom.rules import RuleFinding, decide, findings
+from iscl_node.domain import CT_STORAGE, ModelIdentity, Rule
+from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
+from iscl_node.pipeline.products import derivations
+
+
+@dataclass(frozen=True)
+class MadeSeries:
+    """A derived series that would be made."""
+
+    series: DerivedSeries
+    profile: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class SeriesExplanation:
+    """What would become of a series.
+
+    ``outcome`` is what would happen: ``derived``, ``ignored``, ``quarantine``, or ``refused`` while it is received;
+    ``rules`` were judged in their order, up to the one that decided.
+    """
+
+    series_instance_uid: str
+    instances: int
+    outcome: str
+    reason: str
+    rules: tuple[RuleFinding, ...] = ()
+    send_to: tuple[str, ...] = ()
+    made: tuple[MadeSeries, ...] = ()
+
+
+def explain(
+    path: Path, rules: Sequence[Rule], model: ModelIdentity, node_version: str
+) -> tuple[list[SeriesExplanation], tuple[SkippedFile, ...]]:
+    """Tell what the node would do with each series in a file or a folder.
+
+    Returns
+    -------
+    tuple of list of SeriesExplanation and tuple of SkippedFile
+        The series, and the files that would be refused while they are received.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no file.
+    """
+    content = read_folder(path)
+    if not content.series and not content.skipped:
+        raise ConfigurationError(f"{path} holds no files")
+    explained = [_explained(uid, each, rules, model, node_version) for uid, each in content.series.items()]
+    return explained, content.skipped
+
+
+def _explained(
+    uid: str, instances: Sequence[Instance], rules: Sequence[Rule], model: ModelIdentity, node_version: str
+) -> SeriesExplanation:
+    count = len(instances)
+    strangers = {str(each.SOPClassUID.name) for each in instances if each.SOPClassUID not in CT_STORAGE}
+    if strangers:
+        reason = f"the node does not receive {', '.join(sorted(strangers))}"
+        return SeriesExplanation(uid, count, "refused", reason)
+    judged: tuple[RuleFinding, ...] = ()
+    try:
+        judged = tuple(findings(rules, instances, count))
+        decision = decide(rules, instances, count)
+    except IgnoreSeriesError as error:
+        return SeriesExplanation(uid, count, "ignored", str(error), judged)
+    except QuarantineSeriesError as error:
+        return SeriesExplanation(uid, count, "quarantine", str(error), judged)
+    rule = decision.rule
+    made = tuple(
+        MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength)
+        for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version)
+    )
+    return SeriesExplanation(uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made)
+
+
+def told(explanation: SeriesExplanation) -> Iterator[str]:
+    """Tell an explanation in lines of text."""
+    count = explanation.instances
+    yield f"series {explanation.series_instance_uid}, {count} instance{'s' if count > 1 else ''}"
+    yield f"  {explanation.outcome}: {explanation.reason}"
+    for judged in explanation.rules:
+        yield f"  rule {judged.rule.name!r} {'holds' if judged.finding.holds else 'does not hold'}"
+        yield from _told(judged.finding, "    ")
+    for made in explanation.made:
+        series = made.series
+        yield f'  makes series {series.number} "{series.description}" for {", ".join(explanation.send_to)}'
+        yield f"    profile {made.profile}, strength {made.strength:g}, {series.series_instance_uid}"
+
+
+def _told(finding: Finding, indent: str) -> Iterator[str]:
+    found = "" if finding.parts or finding.text == "every series" else f" (found {finding.found or 'nothing'})"
+    yield f"{indent}{'yes' if finding.holds else 'no '} {finding.text}{found}"
+    for part in finding.parts:
+        yield from _told(part, f"{indent}  ")

@@ -1,0 +1,122 @@
+"""What the node would do, told before it does it; the same as it then does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from factories import ROOT
+
+from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.denoise.bundle_digest import bundle_identity
+from iscl_node.domain import Rule
+from iscl_node.errors import ConfigurationError
+from iscl_node.offline import Denoising, denoise_folder
+from iscl_node.pipeline.explanation import SeriesExplanation, explain, told
+
+WriteSeries = Callable[..., Path]
+
+
+def rule(name: str, ignore: str = "", strengths: tuple[float, ...] = (1.0,), **when: Any) -> Rule:
+    return Rule(name, when, "abdomen", strengths, " ISCL", () if ignore else ("pacs", "vault"), ignore)
+
+
+@pytest.fixture
+def explained(identity_bundle: Path) -> Callable[..., SeriesExplanation]:
+    def explain_one(path: Path, *rules: Rule) -> SeriesExplanation:
+        (one,), skipped = explain(path, rules, bundle_identity(identity_bundle), "0.1.0")
+        assert skipped == ()
+        return one
+
+    return explain_one
+
+
+def test_what_is_told_is_what_is_made(
+    write_series: WriteSeries, explained: Callable[..., SeriesExplanation], identity_bundle: Path, tmp_path: Path
+) -> None:
+    source, strengths = write_series(2), (0.5, 1.0)
+    told_series = [each.series for each in explained(source, rule("all", strengths=strengths)).made]
+    list(denoise_folder(source, tmp_path / "out", Denoising(identity_bundle, "abdomen", strengths, " ISCL", "cpu")))
+
+    made = {
+        (str(each.SeriesInstanceUID), int(each.SeriesNumber), str(each.SeriesDescription))
+        for each in map(pydicom.dcmread, (tmp_path / "out").rglob("*.dcm"))
+    }
+    assert {(each.series_instance_uid, each.number, each.description) for each in told_series} == made
+    assert len(made) == 2
+
+
+def test_a_derived_series_is_told_with_the_rules_before_it(
+    write_series: WriteSeries, explained: Callable[..., SeriesExplanation]
+) -> None:
+    small = rule("small", ignore="too few", NumberOfSeriesRelatedInstances={"max": 1})
+    ct = rule("ct", Modality="CT", any=[{"KVP": 80}, {"KVP": {"min": 100}}])
+    one = explained(write_series(2), small, ct, rule("never asked"))
+
+    assert list(told(one))[:10] == [
+        f"series {ROOT}.2, 2 instances",
+        "  derived: rule 'ct' holds",
+        "  rule 'small' does not hold",
+        "    no  NumberOfSeriesRelatedInstances is at most 1 (found 2)",
+        "  rule 'ct' holds",
+        "    yes all of",
+        '      yes Modality is "CT" (found CT)',
+        "      yes any of",
+        "        no  KVP is 80 (found 120.0)",
+        "        yes KVP is at least 100 (found 120.0)",
+    ]
+    made, settings = list(told(one))[10:]
+    assert made.endswith('"THORAX ISCL" for pacs, vault')
+    assert settings.startswith("    profile abdomen, strength 1, 2.25.")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rules", "outcome", "reason"),
+    [
+        ({}, [rule("off", ignore="switched off")], "ignored", "rule 'off': switched off"),
+        ({}, [rule("mr", Modality="MR")], "quarantine", "no rule matches this series; add one under [[rules]]"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, [rule("all")], "quarantine", "it is a localizer"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, [rule("all")], "refused", "does not receive MR Image Storage"),
+    ],
+)
+def test_what_is_not_derived_is_told_with_its_reason(
+    write_series: WriteSeries,
+    explained: Callable[..., SeriesExplanation],
+    overrides: dict[str, Any],
+    rules: list[Rule],
+    outcome: str,
+    reason: str,
+) -> None:
+    one = explained(write_series(1, **overrides), *rules)
+    assert (one.outcome, one.made, one.send_to) == (outcome, (), ())
+    assert reason in one.reason
+
+
+def test_own_output_is_told(
+    write_series: WriteSeries, explained: Callable[..., SeriesExplanation], identity_bundle: Path, tmp_path: Path
+) -> None:
+    denoising = Denoising(identity_bundle, "abdomen", (1.0,), " ISCL", "cpu")
+    list(denoise_folder(write_series(1), tmp_path / "out", denoising))
+    assert explained(tmp_path / "out", rule("all")).reason == "made by this node already"
+
+
+def test_one_file_and_what_is_none(write_series: WriteSeries, tmp_path: Path, identity_bundle: Path) -> None:
+    model = bundle_identity(identity_bundle)
+    folder = write_series(2)
+    (file, _) = sorted(folder.iterdir())
+    (one,), _ = explain(file, [rule("all")], model, "0")
+    assert one.instances == 1
+    (folder / "notes.txt").write_text("no DICOM")
+    _, (skipped,) = explain(folder, [rule("all")], model, "0")
+    assert skipped.reason == "not a DICOM file"
+    with pytest.raises(ConfigurationError, match="holds no files"):
+        explain(tmp_path / "nowhere", [rule("all")], model, "0")
+
+
+def test_the_identity_of_a_bundle_needs_no_weights(identity_bundle: Path) -> None:
+    model = load_bundle(identity_bundle, "abdomen", "cpu").model
+    assert bundle_identity(identity_bundle) == model
+    assert bundle_identity(identity_bundle, model.digest) == model
+    with pytest.raises(ConfigurationError, match="the settings trust"):
+        bundle_identity(identity_bundle, "0" * 64)
