@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rule
+from iscl_node.dicom.transcoding import native
 from iscl_node.domain import Peer
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
@@ -136,7 +137,7 @@ class Node:
         _log.info("node.stopped")
 
     def _send(self, peer: Peer, files: Sequence[Path]) -> None:
-        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics)
+        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native)
 
     def _show_models(self, denoisers: Mapping[str, BundleDenoiser]) -> None:
         for denoiser in denoisers.values():

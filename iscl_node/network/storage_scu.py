@@ -1,13 +1,14 @@
 """Storage SCU: sends derived instances to a peer and judges its answers (PS3.4 B)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -36,11 +37,18 @@ class _Outgoing:
     transfer_syntax_uid: UID
 
 
-def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics) -> None:
+Native = Callable[[Path], Dataset]
+"""Reads a compressed file and returns its data set decoded, in Explicit VR Little Endian."""
+
+
+def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics, native: Native | None = None) -> None:
     """Send files over one association; on return the peer has answered for each that it is stored.
 
     Sending stops at the first instance the peer does not store. All files are sent again on a retry: the SOP Instance
     UIDs are the same, so the peer takes what it has as a repetition.
+
+    Each instance goes as its file is encoded if the peer accepts that, otherwise native, which every peer takes (PS3.5
+    10.1); for a compressed one that needs ``native``.
 
     Parameters
     ----------
@@ -52,6 +60,8 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics)
         DICOM files (PS3.10); none is a success.
     metrics : Metrics
         Counts each answer.
+    native : callable, optional
+        Decodes what the peer does not accept compressed. Without it compressed instances go as they are or not at all.
 
     Raises
     ------
@@ -64,10 +74,11 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics)
     if not outgoing:
         return
     try:
-        with established(peer, our_ae_title, _contexts(outgoing)) as association:
-            _require_accepted(peer, association, outgoing)
+        with established(peer, our_ae_title, _contexts(outgoing, native is not None)) as association:
+            accepted = _Accepted(association, native)
+            accepted.require(peer, outgoing)
             for number, instance in enumerate(outgoing, start=1):
-                status = _send_one(association, instance, number)
+                status = _send_one(association, instance.path, number, accepted.decoder_for(instance))
                 metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
                 _require_stored(peer, status, number, len(outgoing))
     except NothingAcceptedError as error:
@@ -82,37 +93,53 @@ def _identify(path: Path) -> _Outgoing:
         raise QuarantineSeriesError(f"a file to send cannot be read ({type(error).__name__})") from error
 
 
-def _contexts(outgoing: Sequence[_Outgoing]) -> list[PresentationContext]:
-    """One context per SOP class and transfer syntax.
-
-    Uncompressed instances are also offered in the default transfer syntax, which every peer has (PS3.5 10.1).
-    """
+def _contexts(outgoing: Sequence[_Outgoing], is_decodable: bool) -> list[PresentationContext]:
+    """One context per SOP class and transfer syntax: of the files, and of what they can be turned into."""
     pairs = {(instance.sop_class_uid, instance.transfer_syntax_uid) for instance in outgoing}
-    pairs |= {(sop_class, ImplicitVRLittleEndian) for sop_class, syntax in pairs if _is_convertible(syntax)}
+    pairs |= {(sop_class, other) for sop_class, syntax in pairs for other in _alternatives(syntax, is_decodable)}
     return [build_context(sop_class, syntax) for sop_class, syntax in sorted(pairs)]
 
 
-def _is_convertible(syntax: UID) -> bool:
-    """Whether pynetdicom can encode a data set of this syntax in Implicit VR Little Endian."""
-    return not syntax.is_compressed and syntax.is_little_endian
+def _alternatives(syntax: UID, is_decodable: bool) -> tuple[UID, ...]:
+    """What an instance of this syntax can be sent in instead; pynetdicom itself encodes little endian in either VR."""
+    if syntax.is_encapsulated:
+        return (ExplicitVRLittleEndian, ImplicitVRLittleEndian) if is_decodable else ()
+    return (ImplicitVRLittleEndian,) if syntax.is_little_endian and not syntax.is_compressed else ()
 
 
-def _require_accepted(peer: Peer, association: Association, outgoing: Sequence[_Outgoing]) -> None:
-    """Check before the first instance that the peer takes all of them, so that it does not get half a series."""
-    accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
-    for instance in outgoing:
-        sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
-        converted = _is_convertible(syntax) and (sop_class, ImplicitVRLittleEndian) in accepted
-        if (sop_class, syntax) not in accepted and not converted:
-            raise QuarantineSeriesError(f"peer {peer.name} does not accept {sop_class.name} in {syntax.name}")
+class _Accepted:
+    """What a peer takes, and so how each instance goes to it."""
+
+    def __init__(self, association: Association, native: Native | None) -> None:
+        self._pairs = {
+            (context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts
+        }
+        self._native = native
+
+    def require(self, peer: Peer, outgoing: Sequence[_Outgoing]) -> None:
+        """Check before the first instance that the peer takes all of them, so that it does not get half a series."""
+        for instance in outgoing:
+            sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+            if not self._takes(sop_class, syntax, *_alternatives(syntax, self._native is not None)):
+                raise QuarantineSeriesError(f"peer {peer.name} does not accept {sop_class.name} in {syntax.name}")
+
+    def decoder_for(self, instance: _Outgoing) -> Native | None:
+        """What must decode the instance before it is sent; None where it goes as it is."""
+        syntax = instance.transfer_syntax_uid
+        is_sent_as_it_is = not syntax.is_encapsulated or self._takes(instance.sop_class_uid, syntax)
+        return None if is_sent_as_it_is else self._native
+
+    def _takes(self, sop_class: UID, *syntaxes: UID) -> bool:
+        return any((sop_class, syntax) in self._pairs for syntax in syntaxes)
 
 
-def _send_one(association: Association, instance: _Outgoing, number: int) -> int | None:
+def _send_one(association: Association, path: Path, number: int, native: Native | None) -> int | None:
     """Send one instance and return the peer's status; None if it did not answer."""
     if not association.is_established:
         return None
     try:
-        response = association.send_c_store(instance.path, msg_id=number % 65_536)
+        instance = path if native is None else native(path)
+        response = association.send_c_store(instance, msg_id=number % 65_536)
     except RuntimeError:  # the association ended since the line above
         return None
     except (OSError, ValueError, AttributeError, InvalidDicomError) as error:

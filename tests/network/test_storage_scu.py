@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from scripted_peers import HANG_UP, ScriptedStorageScp, running, verification_only, wait_until
 
 from iscl_node.domain import Peer
@@ -147,6 +147,61 @@ def test_a_peer_with_only_the_default_transfer_syntax_gets_that(make_ct_files: M
     assert arrived.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
     assert arrived.PixelData == source.PixelData
     assert arrived.to_json() == source.to_json()
+
+
+@pytest.fixture
+def compressed_file(tmp_path: Path, ct_file: Path) -> Path:
+    dataset = pydicom.dcmread(ct_file)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "rle.dcm")
+    return tmp_path / "rle.dcm"
+
+
+def decoded(path: Path) -> pydicom.Dataset:
+    dataset = pydicom.dcmread(path)
+    dataset.decompress(generate_instance_uid=False)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("accepted", "sent_in"),
+    [
+        ([ExplicitVRLittleEndian, RLELossless], RLELossless),
+        ([RLELossless], RLELossless),
+        ([ExplicitVRLittleEndian, ImplicitVRLittleEndian], ExplicitVRLittleEndian),
+        ([ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+    ],
+)
+def test_a_compressed_instance_goes_as_the_peer_accepts_it(
+    accepted: list[UID], sent_in: UID, compressed_file: Path, ct_file: Path, metrics: Metrics
+) -> None:
+    scp = ScriptedStorageScp([])
+    with running(scp, syntaxes=accepted) as peer:
+        send(peer, "ISCL_NODE", [compressed_file], metrics, decoded)
+    arrived = pydicom.dcmread(io.BytesIO(scp.received[0]))
+    assert arrived.file_meta.TransferSyntaxUID == sent_in
+    assert (arrived.pixel_array == pydicom.dcmread(ct_file).pixel_array).all()
+    assert arrived.SOPInstanceUID == pydicom.dcmread(ct_file).SOPInstanceUID
+
+
+def test_each_instance_goes_in_its_own_syntax(
+    make_ct_files: MakeFiles, compressed_file: Path, metrics: Metrics
+) -> None:
+    scp = ScriptedStorageScp([])
+    with running(scp, syntaxes=[ExplicitVRLittleEndian, RLELossless]) as peer:
+        send(peer, "ISCL_NODE", [*make_ct_files(1), compressed_file], metrics, decoded)
+    syntaxes = [pydicom.dcmread(io.BytesIO(each)).file_meta.TransferSyntaxUID for each in scp.received]
+    assert syntaxes == [ExplicitVRLittleEndian, RLELossless]
+
+
+def test_a_compressed_instance_that_nobody_decodes_needs_a_person(compressed_file: Path, metrics: Metrics) -> None:
+    scp = ScriptedStorageScp([])
+    with (
+        running(scp, syntaxes=[ExplicitVRLittleEndian]) as peer,
+        pytest.raises(QuarantineSeriesError, match="does not accept CT Image Storage"),
+    ):
+        send(peer, "ISCL_NODE", [compressed_file], metrics)
+    assert scp.received == []
 
 
 def test_a_file_that_is_no_dicom_needs_a_person(tmp_path: Path, metrics: Metrics) -> None:
