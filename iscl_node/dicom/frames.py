@@ -136,11 +136,12 @@ def _number_of_frames(source: Dataset) -> int:
 def _views(source: Dataset, per_frame: Sequence[Dataset]) -> Iterator[FrameView]:
     tags = [tag for tag in source.keys() if tag not in _NOT_OF_A_FRAME]  # noqa: SIM118 - iterating gives elements
     whole: Elements = {tag: source.get_item(tag) for tag in tags}
-    shared = (source.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
+    shared = [_flattened(each) for each in source.get("SharedFunctionalGroupsSequence") or ()]
     is_implicit, is_little_endian = source.original_encoding
     for index, groups in enumerate(per_frame):
-        elements = _flattened(whole, shared, groups)
-        view = FrameView(elements, index + 1, partial(_pixels_of, source, index, len(per_frame)))
+        view = FrameView(
+            _over(whole, [*shared, _flattened(groups)]), index + 1, partial(_pixels_of, source, index, len(per_frame))
+        )
         view.set_original_encoding(is_implicit, is_little_endian, source.original_character_set)
         if hasattr(source, "file_meta"):
             view.file_meta = source.file_meta
@@ -148,17 +149,23 @@ def _views(source: Dataset, per_frame: Sequence[Dataset]) -> Iterator[FrameView]
         yield view
 
 
-def _flattened(whole: Elements, shared: Dataset, groups: Dataset) -> Elements:
-    """Lay functional groups over the attributes of the whole image; those of the frame win over the shared ones."""
-    named: Elements = {}
-    unassigned: Elements = {}
-    for group in (shared, groups):
-        for keyword in FLATTENED:
-            named |= _elements_of(group, keyword)
-        for keyword in UNASSIGNED:
-            unassigned |= _elements_of(group, keyword)
-        named |= {Tag(keyword): group[keyword] for keyword in KEPT_AS_SEQUENCES if keyword in group}
-    return {**unassigned, **whole, **named}
+def _flattened(groups: Dataset) -> tuple[Elements, Elements]:
+    """Return the attributes of an item of functional groups: those of known groups, and the unassigned ones."""
+    named: Elements = {Tag(keyword): groups[keyword] for keyword in KEPT_AS_SEQUENCES if keyword in groups}
+    for keyword in FLATTENED:
+        named |= _elements_of(groups, keyword)
+    return named, {tag: each for keyword in UNASSIGNED for tag, each in _elements_of(groups, keyword).items()}
+
+
+def _over(whole: Elements, groups: Sequence[tuple[Elements, Elements]]) -> Elements:
+    """Lay functional groups, the frame's own last, over the attributes of the whole image."""
+    elements: Elements = {}
+    for _, unassigned in groups:
+        elements |= unassigned
+    elements |= whole
+    for named, _ in groups:
+        elements |= named
+    return elements
 
 
 def _elements_of(group: Dataset, keyword: str) -> Elements:

@@ -17,8 +17,9 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
-from pynetdicom.sop_class import CTImageStorage
 from pynetdicom.transport import ThreadedAssociationServer
+
+from iscl_node.domain import CT_STORAGE
 
 
 class RecordingArchive:
@@ -36,7 +37,8 @@ class RecordingArchive:
     def start(self) -> None:
         """Listen."""
         entity = AE(ae_title="ARCHIVE")
-        entity.add_supported_context(CTImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        for sop_class in CT_STORAGE:
+            entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         handlers = [(evt.EVT_C_STORE, self._on_c_store)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
@@ -77,7 +79,9 @@ class RecordingArchive:
         for copies in list(self._received.values()):
             for copy in dict.fromkeys(copies):
                 derived = pydicom.dcmread(BytesIO(copy))
-                origin = str(derived.SourceImageSequence[0].ReferencedSOPInstanceUID)
+                first = derived.get("PerFrameFunctionalGroupsSequence", [derived])[0]
+                (image,) = first.get("DerivationImageSequence", [first])[-1].SourceImageSequence
+                origin = str(image.ReferencedSOPInstanceUID)
                 if origin in found:
                     found[origin].append(derived)
         return found

@@ -21,7 +21,7 @@ def storescu(node: Node, files: Sequence[Path], calling: str = SENDER) -> "subpr
     return subprocess.Popen(
         [
             required_tool("storescu"),
-            *("--verbose", "--aetitle", calling, "--call", AE_TITLE),
+            *("--verbose", "--required", "--aetitle", calling, "--call", AE_TITLE),
             *("127.0.0.1", str(node.port)),
             *map(str, files),
         ],
