@@ -139,6 +139,23 @@ class Arrival(StrEnum):
     """Another data set was there under the same SOP Instance UID: both are kept, this one in quarantine."""
 
 
+@dataclass(frozen=True)
+class QualityLimits:
+    """What the judge lets pass; ``settings.QualitySettings`` has the defaults, docs/quality.md where they come from.
+
+    ``max_hu_drift`` and ``max_local_shift_hu`` are in HU, ``max_noise_hu`` too; all others are ratios.
+    """
+
+    max_hu_drift: float
+    max_local_shift_hu: float
+    max_local_shift_per_noise: float
+    max_structure_removed: float
+    max_noise_removed: float
+    max_noise_left: float
+    max_noise_hu: float
+    min_noise_correlation: float
+
+
 class SeriesState(StrEnum):
     """Where the instances of a series are; every received instance is in exactly one of these."""
 

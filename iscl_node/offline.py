@@ -75,7 +75,7 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     check_strengths(denoising.strengths)
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
     made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__)
-    products = Products(denoiser, made, QualitySettings().max_hu_drift, denoising.transfer_syntax)
+    products = Products(denoiser, made, QualitySettings().limits(), denoising.transfer_syntax)
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance]) -> Iterator[Instance]:

@@ -81,9 +81,7 @@ class Node:
         peers = {peer.name: peer for peer in settings.known_peers()}
         denoisers = load_denoisers(settings)
         self._show_models(denoisers)
-        steps = SeriesSteps(
-            self._spool, rules, peers, denoisers, self._send, settings.quality.max_hu_drift, __version__
-        )
+        steps = SeriesSteps(self._spool, rules, peers, denoisers, self._send, settings.quality.limits(), __version__)
         delivery = settings.delivery
         workflow = SeriesWorkflow(
             steps, self._shutdown, self._metrics, delivery.first_retry_seconds, delivery.last_retry_seconds

@@ -121,10 +121,28 @@ class DeliverySettings(_Section):
 
 
 class QualitySettings(_Section):
-    """What the result must hold to before anything is sent."""
+    """What the result must hold to before anything is sent; docs/quality.md tells where the defaults come from."""
 
-    max_hu_drift: float = Field(default=5, gt=0)
-    """Largest change of the mean HU of the body in one slice."""
+    max_hu_drift: float = Field(default=4, gt=0)
+    """Largest change of the mean HU of lung, fat, soft tissue or bone in one slice."""
+    max_local_shift_hu: float = Field(default=6, gt=0)
+    """Largest change of the mean of a region of about 1 cm² in a slice without noise ..."""
+    max_local_shift_per_noise: float = Field(default=0.3, ge=0)
+    """... and by how much more for each HU of noise, whose mean over such a region is not zero either."""
+    max_structure_removed: float = Field(default=0.15, gt=0)
+    """Largest part of the edges' contrast that may go with the noise."""
+    max_noise_removed: float = Field(default=1.1, gt=0)
+    """What is removed in uniform tissue, at strength 1, to the noise that was there: more cannot be noise."""
+    max_noise_left: float = Field(default=1.1, gt=0)
+    """Noise after to noise before."""
+    max_noise_hu: float = Field(default=150, gt=0)
+    """More noise than this in the series (median of its slices) is beyond what the model was made for."""
+    min_noise_correlation: float = Field(default=0.1, ge=-1, le=1)
+    """Noise whose neighbouring pixels are less alike comes from a sharper kernel than the model was made for."""
+
+    def limits(self) -> domain.QualityLimits:
+        """The limits as the other rooms know them."""
+        return domain.QualityLimits(**self.model_dump())
 
 
 class PeerSettings(_Section):

@@ -13,7 +13,7 @@ from iscl_node.dicom.quality import judge
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax
+from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits
 
 
 def derivations(
@@ -40,15 +40,15 @@ class Products:
         Of the derivations' model and profile.
     derivations : tuple of Derivation
         They differ in their strength and suffix.
-    max_hu_drift : float
-        Limit of the judge, HU.
+    limits : QualityLimits
+        Of the judge.
     transfer_syntax : str
         How the derived instances are encoded, see ``transcoding.as_asked``.
     """
 
     denoiser: Denoiser
     derivations: tuple[Derivation, ...]
-    max_hu_drift: float
+    limits: QualityLimits
     transfer_syntax: OutputSyntax = "explicit"
 
     def series_uids(self, source_series_uid: str) -> list[str]:
@@ -84,5 +84,5 @@ class Products:
 
     def _judged(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
         derived_hu = blend(source_hu, noise_hu, derivation.strength, self.denoiser.window_hu)
-        judge(source_hu, derived_hu, self.max_hu_drift)
+        judge(source_hu, derived_hu, self.limits, derivation.strength)
         return derived_hu

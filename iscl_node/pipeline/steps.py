@@ -14,7 +14,7 @@ from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import Batch, Peer, Rule
+from iscl_node.domain import Batch, Peer, QualityLimits, Rule
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.spool import Spool
@@ -38,8 +38,8 @@ class SeriesSteps:
         By profile.
     send : callable
         See :data:`Send`.
-    max_hu_drift : float
-        Limit of the judge, HU.
+    limits : QualityLimits
+        Of the judge.
     node_version : str
         For the derived objects.
     """
@@ -51,7 +51,7 @@ class SeriesSteps:
         peers: Mapping[str, Peer],
         denoisers: Mapping[str, Denoiser],
         send: Send,
-        max_hu_drift: float,
+        limits: QualityLimits,
         node_version: str,
     ) -> None:
         self._spool = spool
@@ -59,7 +59,7 @@ class SeriesSteps:
         self._peers = peers
         self._denoisers = denoisers
         self._send = send
-        self._max_hu_drift = max_hu_drift
+        self._limits = limits
         self._node_version = node_version
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
@@ -159,7 +159,7 @@ class SeriesSteps:
     def _products(self, rule: Rule) -> Products:
         denoiser = self._denoisers[rule.profile]
         made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version)
-        return Products(denoiser, made, self._max_hu_drift, rule.transfer_syntax)
+        return Products(denoiser, made, self._limits, rule.transfer_syntax)
 
     def _source(self, batch: Batch, file_name: str) -> Instance:
         for path in self._spool.instances(batch):

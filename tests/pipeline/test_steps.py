@@ -14,8 +14,10 @@ from iscl_node.dicom.header import read_header
 from iscl_node.domain import Batch, Peer, Rule
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.settings import QualitySettings
 from iscl_node.store.spool import Spool
 
+LIMITS = QualitySettings().limits()
 PACS = Peer("pacs", "PACS", "127.0.0.1", 104)
 
 
@@ -37,7 +39,7 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore)
         log = [] if sent is None else sent
         return SeriesSteps(
-            spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), 5.0, "0"
+            spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), LIMITS, "0"
         )
 
     return make
