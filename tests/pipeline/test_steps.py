@@ -101,7 +101,7 @@ def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: 
         Rule(kernel, {"ConvolutionKernel": kernel}, "abdomen", (1.0,), " ISCL", ("pacs",))
         for kernel in ("B70f", "B30f")
     ]
-    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, 5.0, "0")
+    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, LIMITS, "0")
 
     rule, (derived_uid,), (file,) = steps.check(batch)
     steps.derive(batch, rule, [derived_uid], file)
