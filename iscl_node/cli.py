@@ -42,6 +42,8 @@ _err = Console(stderr=True)
 
 _WRONG = 2
 _FAILED = 1
+_FEW_DAYS = 30
+"""A certificate that ends sooner is warned of."""
 
 Config = Annotated[Path, typer.Option("--config", help="Settings file (TOML).", envvar="ISCL_NODE_CONFIG")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -333,10 +335,30 @@ def _checked(settings: Settings) -> dict[str, str]:
     for profile, denoiser in load_denoisers(settings).items():
         model = denoiser.model
         report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"
+    report |= _checked_tls(settings)
     for peer in settings.known_peers():
+        if peer.user is not None and peer.tls is None and settings.scp.tls is None:
+            report[f"user of peer {peer.name}"] = "WARNING: without TLS the password can be read on the network"
         if peer.may_receive:
             try:
                 report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
             except IsclNodeError as error:
                 report[f"peer {peer.name}"] = f"FAILED: {error}"
+    return report
+
+
+def _checked_tls(settings: Settings) -> dict[str, str]:
+    from datetime import UTC, datetime
+
+    from iscl_node.network.tls import days_left
+
+    report = {}
+    for use, tls in settings.tls_uses().items():
+        try:
+            days = days_left(tls, datetime.now(UTC))
+        except ConfigurationError as error:
+            report[f"TLS, {use}"] = f"FAILED: {error}"
+            continue
+        level = "FAILED: " if days < 0 else "WARNING: " if days < _FEW_DAYS else ""
+        report[f"TLS, {use}"] = f"{level}{tls.certificate} and {tls.ca}: {days} days left"
     return report

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,27 @@ class ReceivedInstance:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Who we are, and whom we trust, in TLS with mutual authentication (PS3.15 B.12); PEM files."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    server_name: str = ""
+    """The name a server's certificate must have; empty for the host that is called."""
+    verify_name: bool = True
+    """False where the certificate has no usable name: any of the CA's is taken then."""
+
+
+@dataclass(frozen=True)
+class UserIdentity:
+    """User name and password of an association (PS3.7 D.3.3.7)."""
+
+    name: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Peer:
     """An application entity we know, and what it may do."""
 
@@ -49,6 +71,14 @@ class Peer:
     port: int
     may_store: bool = True
     may_receive: bool = True
+    may_echo: bool = False
+    """Without ``may_store``: it may verify us by C-ECHO, and nothing else."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where it may call us from, beside its host."""
+    tls: Tls | None = None
+    """How it is called; None for no TLS."""
+    user: UserIdentity | None = None
+    """What it must present to us, and we to it."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Labels never carry patient data or UIDs: AE titles, status codes, step names and peer names only.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -22,21 +23,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        self.received_instances = counter(
-            "iscl_node_received_instances_total",
-            "C-STORE requests answered, by calling AE title and status (hexadecimal)",
-            ["calling_ae_title", "status"],
-        )
-        self.refused_connections = counter(
-            "iscl_node_refused_connections_total", "Connections and associations not taken, by reason", ["reason"]
-        )
-        self.arrivals = counter(
-            "iscl_node_arrivals_total", "Instances accepted, by what they are: new, repeated or conflict", ["arrival"]
-        )
-        self.received_bytes = counter("iscl_node_received_bytes_total", "Bytes of the instances accepted")
-        self.last_received_timestamp_seconds = gauge(
-            "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
-        )
+        self._register_reception(counter, gauge)
         self.sent_instances = counter(
             "iscl_node_sent_instances_total",
             "Derived instances offered to a destination, by peer and status (hexadecimal)",
@@ -56,4 +43,26 @@ class Metrics:
             "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"
         )
         self.spool_free_bytes = gauge("iscl_node_spool_free_bytes", "Free space of the spool's file system")
+        self.certificate_expiry = gauge(
+            "iscl_node_certificate_expiry_timestamp_seconds",
+            "When a TLS certificate ends, by use; 0 if it cannot be read",
+            ["use"],
+        )
         self.model_info = gauge("iscl_node_model_info", "1; the model in use", ["name", "version", "digest"])
+
+    def _register_reception(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.received_instances = counter(
+            "iscl_node_received_instances_total",
+            "C-STORE requests answered, by calling AE title and status (hexadecimal)",
+            ["calling_ae_title", "status"],
+        )
+        self.refused_connections = counter(
+            "iscl_node_refused_connections_total", "Connections and associations not taken, by reason", ["reason"]
+        )
+        self.arrivals = counter(
+            "iscl_node_arrivals_total", "Instances accepted, by what they are: new, repeated or conflict", ["arrival"]
+        )
+        self.received_bytes = counter("iscl_node_received_bytes_total", "Bytes of the instances accepted")
+        self.last_received_timestamp_seconds = gauge(
+            "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
+        )

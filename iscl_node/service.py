@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
 from iscl_node.network import storage_scu
 from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.reception import reception
@@ -97,7 +99,9 @@ class Node:
             receive=reception(self._spool, self._metrics),
             metrics=self._metrics,
             limits=settings.scp.limits(),
+            tls=settings.scp.known_tls(),
         )
+        self._show_certificates()
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness)
         self._web = uvicorn.Server(uvicorn.Config(app, host=http.host, port=http.port, log_level="warning"))
@@ -141,6 +145,10 @@ class Node:
         for denoiser in denoisers.values():
             model = denoiser.model
             self._metrics.model_info.labels(model.name, model.version, model.digest).set(1)
+
+    def _show_certificates(self) -> None:
+        for use, tls in self._settings.tls_uses().items():
+            self._metrics.certificate_expiry.labels(use).set_function(partial(expiry_timestamp, tls))
 
     def _readiness(self) -> Mapping[str, bool]:
         return {

@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -40,6 +49,17 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class TlsSettings(_Section):
+    """DICOM over TLS with mutual authentication; PEM files."""
+
+    certificate: Path
+    """Ours, with the intermediate certificates if there are any."""
+    key: Path
+    """Of our certificate, without a passphrase."""
+    ca: Path
+    """Whoever has a certificate of these authorities is trusted."""
+
+
 class ScpSettings(_Section):
     """The Storage SCP that the PACS sends to."""
 
@@ -49,6 +69,8 @@ class ScpSettings(_Section):
     quiet_seconds: float = Field(default=10, gt=0)
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
+    tls: TlsSettings | None = None
+    """With it the port takes TLS only."""
     max_associations: int = Field(default=_LIMITS.associations, ge=1)
     """More are rejected, as transient: the sender tries again."""
     max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1)
@@ -72,6 +94,10 @@ class ScpSettings(_Section):
         if self.max_instance_bytes > self.max_receiving_bytes:
             raise ValueError("max_instance_bytes is more than max_receiving_bytes")
         return self
+
+    def known_tls(self) -> domain.Tls | None:
+        """The files of TLS as the network knows them."""
+        return None if self.tls is None else domain.Tls(self.tls.certificate, self.tls.key, self.tls.ca)
 
     def limits(self) -> domain.ReceptionLimits:
         """The limits as the network knows them."""
@@ -145,15 +171,48 @@ class QualitySettings(_Section):
         return domain.QualityLimits(**self.model_dump())
 
 
+class PeerTlsSettings(_Section):
+    """How a peer is called with TLS; what is not set is that of [scp.tls]."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    server_name: str = ""
+    """The name its certificate must have; by default its host."""
+    verify_name: bool = True
+    """False where its certificate has no usable name: any certificate of the CA is taken then."""
+
+
+class UserSettings(_Section):
+    """User name and password, for associations in both directions."""
+
+    name: str = Field(min_length=1)
+    password_file: Path
+    """Its first line is the password."""
+
+
 class PeerSettings(_Section):
     """An application entity we know."""
 
     name: str = Field(min_length=1)
     ae_title: AETitle
-    host: str
-    port: Port
-    may: tuple[Literal["store", "receive"], ...]
-    """store: it may send to us; receive: we may send to it."""
+    host: str = ""
+    """Name or address; where we send to, and where it may call us from."""
+    networks: tuple[IPvAnyNetwork, ...] = ()
+    """Where it may call us from beside its host: 10.1.0.0/16."""
+    port: Port = 104
+    may: tuple[Literal["store", "receive", "echo"], ...]
+    """store: it may send to us (and verify us by C-ECHO); receive: we may send to it; echo: it may verify us."""
+    tls: PeerTlsSettings | None = None
+    user: UserSettings | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> "PeerSettings":
+        if "receive" in self.may and not self.host:
+            raise ValueError(f"peer {self.name!r} may 'receive' and has no host")
+        if not self.host and not self.networks:
+            raise ValueError(f"peer {self.name!r} has neither host nor networks, so it could never call us")
+        return self
 
 
 class RuleSettings(_Section):
@@ -224,6 +283,8 @@ class Settings(BaseSettings):
             raise ValueError("two peers have the same name")
         if len({rule.name for rule in self.rules}) != len(self.rules):
             raise ValueError("two rules have the same name")
+        for peer in self.peers:
+            self._tls_of(peer)
         receivers = {peer.name for peer in self.peers if "receive" in peer.may}
         for rule in self.rules:
             for name in rule.send_to:
@@ -232,10 +293,44 @@ class Settings(BaseSettings):
         return self
 
     def known_peers(self) -> tuple[domain.Peer, ...]:
-        """The peers as the other rooms know them."""
-        return tuple(
-            domain.Peer(p.name, p.ae_title, p.host, p.port, "store" in p.may, "receive" in p.may) for p in self.peers
+        """The peers as the other rooms know them.
+
+        Raises
+        ------
+        ConfigurationError
+            A password cannot be read.
+        """
+        return tuple(self._known_peer(peer) for peer in self.peers)
+
+    def _known_peer(self, peer: PeerSettings) -> domain.Peer:
+        return domain.Peer(
+            peer.name,
+            peer.ae_title,
+            peer.host,
+            peer.port,
+            may_store="store" in peer.may,
+            may_receive="receive" in peer.may,
+            may_echo="echo" in peer.may,
+            networks=peer.networks,
+            tls=self._tls_of(peer),
+            user=None if peer.user is None else _known_user(peer.user),
         )
+
+    def _tls_of(self, peer: PeerSettings) -> domain.Tls | None:
+        if peer.tls is None:
+            return None
+        files: dict[str, Any] = {
+            name: getattr(peer.tls, name) or getattr(self.scp.tls, name, None) for name in TlsSettings.model_fields
+        }
+        if None in files.values():
+            raise ValueError(f"peer {peer.name!r}: tls needs certificate, key and ca, here or in [scp.tls]")
+        return domain.Tls(**files, server_name=peer.tls.server_name, verify_name=peer.tls.verify_name)
+
+    def tls_uses(self) -> dict[str, domain.Tls]:
+        """Every use of TLS, by a name for people: ``scp`` and the names of peers."""
+        ours = self.scp.known_tls()
+        peers = {f"peer {peer.name}": tls for peer in self.peers if (tls := self._tls_of(peer)) is not None}
+        return peers if ours is None else {"scp": ours, **peers}
 
     def known_rules(self) -> tuple[domain.Rule, ...]:
         """The rules as the other rooms know them."""
@@ -243,6 +338,16 @@ class Settings(BaseSettings):
             domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to, r.ignore, r.transfer_syntax)
             for r in self.rules
         )
+
+
+def _known_user(user: UserSettings) -> domain.UserIdentity:
+    try:
+        lines = user.password_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"password_file {user.password_file} of user {user.name!r} cannot be read") from error
+    if not lines or not lines[0]:
+        raise ConfigurationError(f"password_file {user.password_file} of user {user.name!r} has no password")
+    return domain.UserIdentity(user.name, lines[0])
 
 
 def load_settings(path: Path) -> Settings:

@@ -1,12 +1,14 @@
 """The commands: what they print, and their exit codes."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import structlog
+from certificates import Authority
 from click.testing import Result
 from factories import ct_dataset, part10
 from typer.testing import CliRunner
@@ -204,6 +206,34 @@ def test_check_explains_what_would_be_done(config: Path, write_series: Callable[
 
 def test_nothing_to_explain_is_exit_code_2(config: Path, tmp_path: Path) -> None:
     assert run("check", "--config", config, "--explain", tmp_path / "nowhere").exit_code == 2
+
+
+@pytest.mark.parametrize(("days", "level"), [(40.5, ""), (20.5, "WARNING: "), (-1.5, "FAILED: ")])
+def test_check_tells_when_a_certificate_ends(config: Path, tmp_path: Path, days: float, level: str) -> None:
+    tls = Authority(tmp_path).issue("node", days)
+    files = f"certificate = '{tls.certificate}'\nkey = '{tls.key}'\nca = '{tls.ca}'\n"
+    config.write_text(config.read_text() + f"[scp.tls]\n{files}")
+    report = json.loads(run("check", "--config", config, "--json").stdout)
+    assert report["TLS, scp"].startswith(f"{level}{tls.certificate}")
+    assert report["TLS, scp"].endswith(f" {math.floor(days)} days left")
+
+
+def test_check_names_a_key_of_another_certificate(config: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls, other = authority.issue("node"), authority.issue("other")
+    files = f"certificate = '{tls.certificate}'\nkey = '{other.key}'\nca = '{tls.ca}'\n"
+    config.write_text(config.read_text() + f"[scp.tls]\n{files}")
+    result = run("check", "--config", config, "--json")
+    assert result.exit_code == 1
+    assert "key values mismatch" in json.loads(result.stdout)["TLS, scp"]
+
+
+def test_check_warns_of_a_password_without_tls(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    user = f"host = '127.0.0.1'\nuser = {{ name = 'iscl', password_file = '{tmp_path / 'password'}' }}"
+    config.write_text(config.read_text().replace("host = '127.0.0.1'", user))
+    report = json.loads(run("check", "--config", config, "--json").stdout)
+    assert report["user of peer pacs"].startswith("WARNING")
 
 
 def test_echo_of_a_peer_that_is_down_is_exit_code_1() -> None:

@@ -1,11 +1,12 @@
 """The settings: one file and the environment, all faults at once."""
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from iscl_node.domain import ReceptionLimits
+from iscl_node.domain import ReceptionLimits, Tls, UserIdentity
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -39,6 +40,35 @@ def test_an_empty_file_gives_the_documented_defaults(load: Load) -> None:
 def test_the_database_follows_the_spool(load: Load) -> None:
     assert load('spool_dir = "/data/spool"').database_url == "sqlite:////data/spool/workflows.sqlite"
     assert load('database_url = "postgresql://user@host/node"').database_url == "postgresql://user@host/node"
+
+
+def test_a_peers_tls_is_that_of_the_node_where_it_is_not_set(load: Load) -> None:
+    node = "[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\n"
+    settings = load(node + PEER + "tls = { ca = 'other.pem', server_name = 'pacs.example' }")
+    ours = Tls(Path("node.pem"), Path("node.key"), Path("ca.pem"))
+    theirs = Tls(Path("node.pem"), Path("node.key"), Path("other.pem"), "pacs.example")
+    assert settings.known_peers()[0].tls == theirs
+    assert settings.tls_uses() == {"scp": ours, "peer pacs": theirs}
+    assert load(PEER).tls_uses() == {}
+
+
+def test_a_peers_networks_and_services(load: Load) -> None:
+    peer = PEER.replace('"receive"', '"echo"')
+    (known,) = load(peer + 'networks = ["10.1.0.0/16", "2001:db8::/32"]').known_peers()
+    assert known.networks == (ip_network("10.1.0.0/16"), ip_network("2001:db8::/32"))
+    assert (known.may_store, known.may_receive, known.may_echo) == (False, False, True)
+
+
+def test_a_peers_password_is_the_first_line_of_its_file(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = load(PEER + f"user = {{ name = 'iscl', password_file = '{file}' }}")
+    with pytest.raises(ConfigurationError, match=r"password_file .* cannot be read"):
+        settings.known_peers()
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match="has no password"):
+        settings.known_peers()
+    file.write_text("secret word\n")
+    assert settings.known_peers()[0].user == UserIdentity("iscl", "secret word")
 
 
 def test_the_limits_of_reception_are_those_of_the_settings(load: Load) -> None:
@@ -111,6 +141,11 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("[scp]\nmax_instance_bytes = 4_000_000_000", "more than max_receiving_bytes"),
         ("[scp]\nmax_half_open = 1", r"scp\.max_half_open"),
         ("scp = 3", "scp"),
+        (PEER.replace('"127.0.0.1"', '""'), "may 'receive' and has no host"),
+        (PEER.replace('"127.0.0.1"', '""').replace("receive", "store"), "neither host nor networks"),
+        (PEER + 'networks = ["10.1.0.0/33"]', r"peers\.0\.networks\.0"),
+        (PEER + "tls = {}", "needs certificate, key and ca"),
+        ("[scp.tls]\ncertificate = 'node.pem'", r"scp\.tls\.key"),
         ("[scp\nport = 1", "iscl-node.toml"),
     ],
 )

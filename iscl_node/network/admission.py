@@ -39,6 +39,9 @@ class Refusal:
     NOT_WAITING = "requests without waiting for responses"
     CALLING_AE_TITLE = "calling AE title"
     CALLED_AE_TITLE = "called AE title"
+    HOST = "host of the calling AE title"
+    SERVICE = "service"
+    USER = "user identity"
 
 
 Refused = Callable[[str, str], None]

@@ -10,7 +10,9 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from iscl_node.domain import Peer
-from iscl_node.errors import RetryLaterError
+from iscl_node.errors import ConfigurationError, RetryLaterError
+from iscl_node.network.authorization import user_identity
+from iscl_node.network.tls import ClientContext, client_context
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
 _CONNECTION_SECONDS = 10
@@ -46,8 +48,14 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
     RetryLaterError
         There is no association: no connection, no answer in time, rejected or aborted. The message says which.
     """
-    association = _request(peer, our_ae_title, contexts)
+    try:
+        context = None if peer.tls is None else client_context(peer.tls)
+    except ConfigurationError as error:
+        raise RetryLaterError(f"{_name(peer)}: {error}") from error
+    association = _request(peer, our_ae_title, contexts, context)
     if not association.is_established:
+        if context is not None and context.fault is not None:
+            raise RetryLaterError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
         raise _failure(peer, our_ae_title, association)
     _keep_responses_from_reactor(association)
     try:
@@ -57,7 +65,9 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
             association.release()
 
 
-def _request(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext]) -> Association:
+def _request(
+    peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext], context: ClientContext | None
+) -> Association:
     entity = AE(ae_title=our_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
     entity.acse_timeout = _ACSE_SECONDS
@@ -70,6 +80,8 @@ def _request(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationConte
             contexts=list(contexts),
             ae_title=peer.ae_title,
             max_pdu=MAXIMUM_PDU_LENGTH,
+            ext_neg=None if peer.user is None else [user_identity(peer.user)],
+            tls_args=None if context is None or peer.tls is None else (context, peer.tls.server_name or peer.host),
             evt_handlers=[(evt.EVT_CONN_OPEN, prepare_connection)],
         )
     except OSError as error:
@@ -90,10 +102,17 @@ def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLa
             f"{_name(peer)} does not accept {', '.join(wanted)} in any transfer syntax we offer"
         )
     if answer is None:
+        hint = "" if peer.tls is None else ", and does it trust our certificate"
         return RetryLaterError(
-            f"{_name(peer)}: no connection or no answer; is it running, and are host and port right?"
+            f"{_name(peer)}: no connection or no answer; is it running, and are host and port right{hint}?"
         )
     return RetryLaterError(f"{_name(peer)} ended the association before it was established")
+
+
+def _tls_reason(fault: OSError) -> str:
+    """In OpenSSL's words, without the place in its sources."""
+    words = getattr(fault, "verify_message", None) or getattr(fault, "reason", None) or fault.strerror
+    return str(words or "no answer in time").replace("_", " ").lower()
 
 
 def _is_stranger(answer: A_ASSOCIATE) -> bool:

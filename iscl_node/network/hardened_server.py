@@ -15,6 +15,7 @@ from pynetdicom import AE
 from pynetdicom.transport import ThreadedAssociationServer
 
 from iscl_node.network.admission import Admission, Refusal, Refused
+from iscl_node.network.tls import ServerTls
 
 _POLL_SECONDS = 0.2
 """How often connections that are late are looked for."""
@@ -33,25 +34,34 @@ class HardenedServer(ThreadedAssociationServer):
         Told of TLS handshakes that fail.
     request_seconds : float
         How long one step of a TLS handshake may take; all of it is up to ``admission``.
+    tls : ServerTls or None
+        None for no TLS. pynetdicom's own ``ssl_context`` is not used.
     """
 
     request_queue_size = 128
     daemon_threads = True
 
     def __init__(
-        self, *arguments: Any, admission: Admission, refused: Refused, request_seconds: float, **keywords: Any
+        self,
+        *arguments: Any,
+        admission: Admission,
+        refused: Refused,
+        request_seconds: float,
+        tls: ServerTls | None = None,
+        **keywords: Any,
     ) -> None:
         self._admission = admission
         self._refused = refused
         self._request_seconds = request_seconds
+        self._tls = tls
         super().__init__(*arguments, **keywords)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; its TLS handshake waits for a thread of its own."""
         connection, address = self.socket.accept()  # type: ignore[union-attr]  # a server that runs has one
         connection.settimeout(self._request_seconds)
-        if self.ssl_context is not None:
-            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        if self._tls is not None:
+            connection = self._tls.context().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -103,7 +113,7 @@ def start_server(entity: AE, address: tuple[str, int], **keywords: Any) -> Harde
     address : tuple of str and int
         Host and port.
     **keywords
-        Those of `HardenedServer`, ``evt_handlers`` and ``ssl_context``.
+        Those of `HardenedServer`, and ``evt_handlers``.
 
     Raises
     ------

@@ -4,7 +4,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -15,15 +14,17 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from iscl_node.domain import CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits
+from iscl_node.domain import CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits, Tls
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Admission, Refusal
+from iscl_node.network.authorization import Authorization, Rejection
 from iscl_node.network.hardened_server import HardenedServer, start_server
 from iscl_node.network.intake import Discarded, Intake
+from iscl_node.network.tls import ServerTls
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
 TRANSFER_SYNTAXES = (
@@ -47,8 +48,6 @@ _PROCESSING_FAILURE = 0x0110
 _OUT_OF_RESOURCES = 0xA700
 _CANNOT_UNDERSTAND = 0xC000
 
-_CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
-_CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21); result 2 is transient, worth another try."""
 
@@ -82,15 +81,17 @@ class StorageScp:
     port : int
         The port to listen on; 0 for any free one, then see `port`.
     peers : sequence of Peer
-        Those with ``may_store`` may open an association.
+        What they may is up to `Authorization`.
     accept_unknown_peers : bool
-        Whether everyone else may, too.
+        Whether everyone else may store, too.
     receive : callable
         Makes an instance durable, or raises `RejectInstanceError`. Called from one thread per association.
     metrics : Metrics
         Counts the answers and the refusals.
     limits : ReceptionLimits
         What all peers together, and one of them, may take.
+    tls : Tls or None
+        None for no TLS.
     """
 
     def __init__(
@@ -104,14 +105,15 @@ class StorageScp:
         receive: Callable[[ReceivedInstance], None],
         metrics: Metrics,
         limits: ReceptionLimits = ReceptionLimits(),  # noqa: B008 - frozen
+        tls: Tls | None = None,
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
-        self._known = frozenset(peer.ae_title for peer in peers if peer.may_store)
-        self._accept_unknown_peers = accept_unknown_peers
+        self._authorization = Authorization(ae_title, peers, accept_unknown_peers)
         self._receive = receive
         self._metrics = metrics
         self._limits = limits
+        self._tls = tls
         self._admission = Admission(limits, self._count_refusal)
         self._intake = Intake(limits, self._count_refusal)
         self._in_hand = _RequestsInHand()
@@ -128,9 +130,10 @@ class StorageScp:
         Raises
         ------
         ConfigurationError
-            The address cannot be listened on.
+            The address cannot be listened on, or a file of the TLS settings cannot be used.
         """
         host, port = self._address
+        tls = None if self._tls is None else ServerTls(self._tls)
         try:
             self._server = start_server(
                 _entity(self._ae_title, self._limits),
@@ -138,12 +141,13 @@ class StorageScp:
                 admission=self._admission,
                 refused=self._count_refusal,
                 request_seconds=self._limits.request_seconds,
+                tls=tls,
                 evt_handlers=self._handlers(),
             )
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error.strerror}; see scp.host and scp.port in the settings"
             raise ConfigurationError(message) from error
-        _log.info("storage SCP listens", ae_title=self._ae_title, host=host, port=self.port)
+        _log.info("storage SCP listens", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Stop listening, let the C-STORE requests in hand be answered, then end the associations.
@@ -185,32 +189,36 @@ class StorageScp:
         if not isinstance(request, A_ASSOCIATE):
             return
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        refusal = self._refusal(event.assoc, calling, called)
-        if refusal is None:
+        association, host = event.assoc, _address(event.assoc)
+        user = association.requestor.user_identity
+        rejection = self._authorization.rejection(calling, called, host, user) or self._exceeded(association)
+        if rejection is None:
+            self._prepare_acceptance(association, calling, user)
             return
         _log.warning(
             "association rejected",
             calling_ae_title=calling,
             called_ae_title=called,
-            host=_address(event.assoc),
-            reason=refusal.reason,
-            setting_that_accepts=refusal.setting,
+            host=host,
+            reason=rejection.reason,
+            setting_that_accepts=rejection.setting,
         )
-        self._count_refusal(refusal.reason, _address(event.assoc))
-        event.assoc.acse.send_reject(*refusal.answer)
-        event.assoc.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
+        self._count_refusal(rejection.reason, host)
+        association.acse.send_reject(*rejection.answer)
+        association.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
 
-    def _refusal(self, association: Association, calling: str, called: str) -> "_Rejection | None":
-        if called != self._ae_title:
-            setting = f'ae_title = "{called}" under [scp], or the sender is wrong'
-            return _Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)
-        if not self._accept_unknown_peers and calling not in self._known:
-            setting = _peer_entry(calling, _address(association))
-            return _Rejection(_CALLING_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLING_AE_TITLE, setting)
+    def _prepare_acceptance(self, association: Association, calling: str, user: UserIdentityNegotiation | None) -> None:
+        acceptor = association.acceptor
+        acceptor.supported_contexts = self._authorization.offered(
+            acceptor.supported_contexts, calling, _address(association)
+        )
+        confirmation = self._authorization.confirmation(calling, user)
+        if confirmation is not None:
+            acceptor.add_negotiation_item(confirmation)
+
+    def _exceeded(self, association: Association) -> Rejection | None:
         exceeded = self._admission.admit(association)
-        if exceeded is None:
-            return None
-        return _Rejection(_LOCAL_LIMIT_EXCEEDED, exceeded, _LIMIT_SETTINGS[exceeded])
+        return Rejection(_LOCAL_LIMIT_EXCEEDED, exceeded, _LIMIT_SETTINGS[exceeded]) if exceeded else None
 
     def _on_c_store(self, event: Event) -> Dataset:
         calling = _calling_ae_title(event.assoc)
@@ -219,7 +227,7 @@ class StorageScp:
         else:
             status, comment = _OUT_OF_RESOURCES, "the node is stopping"
         self._intake.done(event.assoc, _size(event))
-        label = calling if calling in self._known else "unknown"
+        label = calling if self._authorization.knows(calling) else "unknown"
         self._metrics.received_instances.labels(calling_ae_title=label, status=f"{status:04X}").inc()
         return _response(status, comment)
 
@@ -243,15 +251,6 @@ class StorageScp:
     def _on_pdu_sent(self, event: Event) -> None:
         if isinstance(event.pdu, P_DATA_TF):
             self._in_hand.answered(event.assoc)
-
-
-@dataclass(frozen=True)
-class _Rejection:
-    """What a requestor hears, what is counted, and which setting decides it."""
-
-    answer: tuple[int, int, int]
-    reason: str
-    setting: str
 
 
 class _RequestsInHand:
@@ -344,13 +343,6 @@ def _calling_ae_title(association: Association) -> str:
 
 def _address(association: Association) -> str:
     return str(association.requestor.address)
-
-
-def _peer_entry(ae_title: str, host: str) -> str:
-    """The settings entry that would let a stranger in; the port is for sending back, which it need not allow."""
-    return (
-        f'[[peers]] name = "{ae_title.lower()}", ae_title = "{ae_title}", host = "{host}", port = 104, may = ["store"]'
-    )
 
 
 def _end(association: Association) -> None:

@@ -1,0 +1,170 @@
+"""Who may open an association, and for what: AE titles, hosts, user identity. What is not allowed is denied."""
+
+import hmac
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+
+from iscl_node.domain import Peer, UserIdentity
+from iscl_node.network.admission import Refusal
+
+_NO_REASON_GIVEN = (1, 2, 1)
+"""What PS3.7 D.3.3.7 asks for where the user is not accepted."""
+_CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
+_CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+
+_USER_NAME_AND_PASSWORD = 2
+"""User-Identity-Type (PS3.7 Table D.3-14)."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why an association is rejected.
+
+    ``answer`` is result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21), ``reason`` one of `Refusal`, and
+    ``setting`` what would let it in.
+    """
+
+    answer: tuple[int, int, int]
+    reason: str
+    setting: str
+
+
+class Authorization:
+    """The peers, and what each may do.
+
+    Parameters
+    ----------
+    ae_title : str
+        Ours; associations that call another one are rejected.
+    peers : sequence of Peer
+        Those we know. A peer's AE title is held to its entry also where unknown peers are accepted.
+    accept_unknown_peers : bool
+        Whether those with another AE title may store.
+    """
+
+    def __init__(self, ae_title: str, peers: Sequence[Peer], accept_unknown_peers: bool) -> None:
+        self._ae_title = ae_title
+        self._peers = tuple(peers)
+        self._accept_unknown_peers = accept_unknown_peers
+
+    def knows(self, ae_title: str) -> bool:
+        """Whether it is the AE title of a peer that may store."""
+        return any(peer.ae_title == ae_title and peer.may_store for peer in self._peers)
+
+    def rejection(self, calling: str, called: str, host: str, user: UserIdentityNegotiation | None) -> Rejection | None:
+        """Why this association may not be opened; None if it may.
+
+        Parameters
+        ----------
+        calling, called : str
+            AE titles.
+        host : str
+            The address the connection comes from.
+        user : UserIdentityNegotiation or None
+            Who asks, as the requestor says.
+        """
+        if called != self._ae_title:
+            setting = f"ae_title = {_quoted(called)} under [scp], or the sender is wrong"
+            return Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)
+        entries = [peer for peer in self._peers if peer.ae_title == calling]
+        if not entries:
+            return None if self._accept_unknown_peers else _unknown(calling, host)
+        allowed = [peer for peer in entries if peer.may_store or peer.may_echo]
+        if not allowed:
+            return _rejected(Refusal.SERVICE, f'may = ["store"] in {_entry(entries[0])}')
+        here = [peer for peer in allowed if _comes_from(peer, host)]
+        if not here:
+            return _rejected(Refusal.HOST, f"networks = [{_quoted(_network(host))}] in {_entry(allowed[0])}")
+        if any(peer.user is None or _presents(user, peer.user) for peer in here):
+            return None
+        setting = f"none; user name or password are not those of {_entry(here[0])}"
+        return Rejection(_NO_REASON_GIVEN, Refusal.USER, setting)
+
+    def offered(self, contexts: Sequence[PresentationContext], calling: str, host: str) -> list[PresentationContext]:
+        """Those presentation contexts that a caller who is not rejected may use."""
+        entries = [peer for peer in self._peers if peer.ae_title == calling]
+        if not entries or any(peer.may_store and _comes_from(peer, host) for peer in entries):
+            return list(contexts)
+        return [context for context in contexts if context.abstract_syntax == Verification]
+
+    def confirmation(self, calling: str, user: UserIdentityNegotiation | None) -> UserIdentityNegotiation | None:
+        """The positive response to a user that was verified, where it is asked for (PS3.7 D.3.3.7.2)."""
+        if user is None or not user.positive_response_requested:
+            return None
+        known = [peer.user for peer in self._peers if peer.ae_title == calling and peer.user is not None]
+        if not any(_presents(user, each) for each in known):
+            return None
+        response = UserIdentityNegotiation()
+        response.server_response = b""
+        return response
+
+
+def user_identity(user: UserIdentity) -> UserIdentityNegotiation:
+    """What we present as a requestor (PS3.7 D.3.3.7.1)."""
+    item = UserIdentityNegotiation()
+    item.user_identity_type = _USER_NAME_AND_PASSWORD
+    item.primary_field = user.name.encode()
+    item.secondary_field = user.password.encode()
+    return item
+
+
+def _unknown(calling: str, host: str) -> Rejection:
+    name, title, address = (_quoted(each) for each in (calling.lower(), calling, host))
+    return _rejected(
+        Refusal.CALLING_AE_TITLE, f'[[peers]] name = {name}, ae_title = {title}, host = {address}, may = ["store"]'
+    )
+
+
+def _rejected(reason: str, setting: str) -> Rejection:
+    return Rejection(_CALLING_AE_TITLE_NOT_RECOGNIZED, reason, setting)
+
+
+def _entry(peer: Peer) -> str:
+    return f"the [[peers]] entry {_quoted(peer.name)} (ae_title = {_quoted(peer.ae_title)})"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string; JSON's are."""
+    return json.dumps(text)
+
+
+def _network(host: str) -> str:
+    address = _address(host)
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _comes_from(peer: Peer, host: str) -> bool:
+    address = _address(host)
+    return any(address in network for network in peer.networks) or address in _addresses(peer.host)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address:
+    address = ip_address(host.partition("%")[0])  # a link-local address may come with its zone
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _addresses(host: str) -> set[IPv4Address | IPv6Address]:
+    """The addresses of a host, looked up each time: names move. Empty if there is no such host now."""
+    if not host:
+        return set()
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {_address(str(entry[4][0])) for entry in found}
+
+
+def _presents(presented: UserIdentityNegotiation | None, wanted: UserIdentity) -> bool:
+    if presented is None or presented.user_identity_type != _USER_NAME_AND_PASSWORD:
+        return False
+    name, password = presented.primary_field or b"", presented.secondary_field or b""
+    right_name = hmac.compare_digest(name, wanted.name.encode())
+    return hmac.compare_digest(password, wanted.password.encode()) and right_name
