@@ -26,6 +26,13 @@ CALCULATED: Final = frozenset(
 )
 """Derived Pixel Contrasts (value 4 of Image or Frame Type, PS3.3 C.8.16.1.4) that are no attenuation any more."""
 
+MATERIAL_MAPS: Final = frozenset(
+    {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_MODIFIED", "MAT_VALUE_BASED"}
+    | {"EFF_ATOMIC_NUM", "ELECTRON_DENSITY"}
+)
+"""What multi-energy CT computes of its spectra (value 4 of Image Type, PS3.3 C.8.2.1.1.1): other quantities, or values
+in HU with other noise than the model knows. VMI, a virtual monoenergetic image in HU, is a CT image like others."""
+
 SPACING_TOLERANCE_MM: Final = 0.01
 """Distances between slices that differ by less are equal; positions are often written with two decimals."""
 
@@ -120,6 +127,11 @@ def _is_mapped_to_hounsfield_units(dataset: Dataset) -> bool:
     return not codes or any(code.get("CodeValue") in HOUNSFIELD_CODES for code in codes)
 
 
+def _tells_what_it_shows(dataset: Dataset) -> bool:
+    """PS3.3 C.8.2.1.1.1: value 4 of Image Type shall be there when the acquisition is multi-energy."""
+    return dataset.get("MultienergyCTAcquisition") != "YES" or len(_image_type(dataset)) > 3
+
+
 def _image_type(dataset: Dataset) -> Sequence[str]:
     image_type = dataset.get("ImageType") or ()
     return (image_type,) if isinstance(image_type, str) else image_type
@@ -140,6 +152,11 @@ REQUIREMENTS: Final[tuple[tuple[str, Callable[[Dataset], bool]], ...]] = (
     ("has no Rescale Slope and Intercept", _has_rescale),
     ("is not in Hounsfield units by its Rescale Type", _is_in_hounsfield_units),
     ("is not in Hounsfield units by its Real World Value Mapping", _is_mapped_to_hounsfield_units),
+    (
+        "is a material map of multi-energy CT",
+        lambda ds: MATERIAL_MAPS.isdisjoint(_image_type(ds)[3:]),
+    ),
+    ("is of multi-energy CT, but value 4 of its Image Type does not tell what it shows", _tells_what_it_shows),
     ("is a calculated map by its Image Type", lambda ds: CALCULATED.isdisjoint(_image_type(ds)[3:])),
 )
 """What every instance, and every frame of one, must fulfil (PS3.3 C.8.2.1, C.8.15 and C.7.6.3), and how it reads when

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from compression import DCMTK, by_dcmtk, compressed
-from factories import ct_dataset, file_meta_of, part10
+from factories import ct_dataset, ct_series, file_meta_of, part10
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -161,6 +161,41 @@ def test_some_cells(syntax: str, form: Form, derivation: Derivation, tmp_path: P
 @pytest.mark.parametrize("size", LARGE_SIZES)
 def test_large_sizes(size: tuple[int, int], derivation: Derivation, tmp_path: Path) -> None:
     check(Form(True, 16, RESCALES[0], size, 0.0, True), JPEGLSLossless, derivation, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"PatientPosition": "HFDL"},
+        {"PatientPosition": "FFDR", "ImageOrientationPatient": [0, -1, 0, 1, 0, 0]},
+        {"PatientPosition": "FFS", "ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]},
+        {"PatientPosition": "HFP", "ImageOrientationPatient": [-1, 0, 0, 0, -1, 0]},
+        {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]},  # coronal
+        {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},  # sagittal
+        {"ImageOrientationPatient": [0.9, 0.43588989, 0, 0, 0, -1], "PixelSpacing": [1.25, 0.7]},  # oblique
+        {"ImagePositionPatient": None, "ImageOrientationPatient": None},
+    ],
+    ids=str,
+)
+def test_geometry_is_kept(geometry: dict[str, Any], derivation: Derivation) -> None:
+    dataset = ct_dataset(SliceLocation="-12.5", SpacingBetweenSlices="3", TableHeight="150", **geometry)
+    (received,) = select_series([dcmread(BytesIO(part10(dataset)))])
+    derived = derive(received, to_hu(received), derivation, datetime(2024, 1, 1), datetime(2024, 1, 1))
+    file = dcmread(BytesIO(encode(derived)))
+    np.testing.assert_array_equal(file.pixel_array, dataset.pixel_array)
+    kept = ("PatientPosition", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceLocation")
+    for keyword in (*kept, "SliceThickness", "SpacingBetweenSlices", "TableHeight", "FrameOfReferenceUID"):
+        assert file.get(keyword) == dataset.get(keyword)
+
+
+def test_each_slice_keeps_its_own_rescale(derivation: Derivation) -> None:
+    series = ct_series(3)
+    for number, instance in enumerate(series):
+        instance.RescaleSlope, instance.RescaleIntercept = 1 + number / 2, -1024 - 100 * number
+    for received in select_series(series):
+        derived = derive(received, to_hu(received), derivation, datetime(2024, 1, 1), datetime(2024, 1, 1))
+        assert (derived.RescaleSlope, derived.RescaleIntercept) == (received.RescaleSlope, received.RescaleIntercept)
+        np.testing.assert_array_equal(derived.pixel_array, received.pixel_array)
 
 
 def test_lossy_jpeg_extended_is_what_dcmtk_decodes(derivation: Derivation, tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def mapped_to(unit: str) -> Dataset:
         ({"RescaleType": "Z_EFF"}, "Hounsfield"),
         ({"RescaleType": "MGML"}, "Hounsfield"),
         ({"RescaleType": "HU_MOD"}, "Hounsfield"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MAT_SPECIFIC"]}, "material map of multi-energy CT"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_REMOVED"]}, "material map of multi-energy CT"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "material map of multi-energy CT"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON_DENSITY"]}, "material map of multi-energy CT"),
+        ({"MultienergyCTAcquisition": "YES"}, "does not tell what it shows"),
         ({"ContributingEquipmentSequence": own_equipment()}, "this node"),
         ({"SeriesInstanceUID": None}, "SeriesInstanceUID"),
     ],
@@ -70,6 +75,9 @@ def test_ineligible_series_is_quarantined(overrides: dict[str, Any], message: st
         {"ImageType": "ORIGINAL"},
         {"RealWorldValueMappingSequence": [mapped_to("1"), mapped_to("[hnsf'U]")]},
         {"WindowCenter": None},
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"], "MultienergyCTAcquisition": "YES"},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"]},
+        {"PatientPosition": "FFDL"},
     ],
 )
 def test_eligible_series_passes(overrides: dict[str, Any]) -> None:
@@ -116,6 +124,15 @@ def test_order_of_sagittal_slices_is_along_their_normal() -> None:
     for instance, x in zip(series, (5.0, -5.0, 0.0), strict=True):
         instance.ImagePositionPatient = [x, 0, 0]
     assert [instance.ImagePositionPatient[0] for instance in select_series(series)] == [5, 0, -5]
+
+
+def test_several_acquisitions_in_one_series_are_in_the_order_of_their_positions() -> None:
+    arterial, venous = ct_series(3), ct_series(3)
+    for instance in venous:
+        instance.AcquisitionNumber, instance.InstanceNumber = 2, instance.InstanceNumber + 3
+        instance.SOPInstanceUID += ".1"
+    ordered = select_series([*venous, *arterial])
+    assert [instance.InstanceNumber for instance in ordered] == [1, 4, 2, 5, 3, 6]
 
 
 @pytest.mark.parametrize("missing", [None, ""])
