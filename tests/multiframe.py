@@ -192,12 +192,16 @@ def enhanced_ct(
 
 def legacy_ct(count: int = 3, **overrides: Any) -> FileDataset:
     """Return a conversion by highdicom of a synthetic series of CT Images, read back from its bytes."""
-    series = ct_series(count, **overrides)
-    converted = LegacyConvertedEnhancedCTImage(
+    return converted(ct_series(count, **overrides))
+
+
+def converted(series: Sequence[Dataset]) -> FileDataset:
+    """Return a conversion by highdicom of CT Images, read back from its bytes."""
+    made = LegacyConvertedEnhancedCTImage(
         series,
         series_instance_uid=f"{ROOT}.32",
         series_number=7,
         sop_instance_uid=f"{ROOT}.33",
         instance_number=1,
     )
-    return dcmread(BytesIO(part10(converted)))
+    return dcmread(BytesIO(part10(made)))

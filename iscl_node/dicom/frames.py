@@ -119,7 +119,7 @@ def frames(source: Dataset) -> tuple[Dataset, ...]:
     """
     if not is_multiframe(source):
         return (source,)
-    per_frame = tuple(source.get("PerFrameFunctionalGroupsSequence") or ())
+    per_frame = _items(source, "PerFrameFunctionalGroupsSequence")
     count = _number_of_frames(source)
     if not 0 < count == len(per_frame):
         raise QuarantineSeriesError(f"the image has {count} frames, but functional groups for {len(per_frame)}")
@@ -136,7 +136,7 @@ def _number_of_frames(source: Dataset) -> int:
 def _views(source: Dataset, per_frame: Sequence[Dataset]) -> Iterator[FrameView]:
     tags = [tag for tag in source.keys() if tag not in _NOT_OF_A_FRAME]  # noqa: SIM118 - iterating gives elements
     whole: Elements = {tag: source.get_item(tag) for tag in tags}
-    shared = [_flattened(each) for each in source.get("SharedFunctionalGroupsSequence") or ()]
+    shared = [_flattened(each) for each in _items(source, "SharedFunctionalGroupsSequence")]
     is_implicit, is_little_endian = source.original_encoding
     for index, groups in enumerate(per_frame):
         view = FrameView(
@@ -170,8 +170,12 @@ def _over(whole: Elements, groups: Sequence[tuple[Elements, Elements]]) -> Eleme
 
 def _elements_of(group: Dataset, keyword: str) -> Elements:
     """Return the elements of a functional group's only item."""
-    items: Sequence[Dataset] = group.get(keyword) or ()
+    items = _items(group, keyword)
     return dict(items[0].items()) if len(items) == 1 else {}
+
+
+def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    return tuple(dataset.get(keyword) or ())
 
 
 def _add_twins(view: Dataset) -> None:
