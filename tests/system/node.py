@@ -139,6 +139,11 @@ host = "127.0.0.1"
 port = {archive_port}
 may = ["store", "receive"]
 [[rules]]
+name = "two strengths"
+when = {{ ProtocolName = "TWO STRENGTHS" }}
+strength = [0.5, 1.0]
+send_to = ["archive"]
+[[rules]]
 name = "CT"
 when = {{ Modality = "CT" }}
 send_to = ["archive"]
@@ -235,7 +240,7 @@ send_to = ["archive"]
 
     def states(self, series_uid: str) -> set[str]:
         """Where the spool holds anything of a series."""
-        folders = ("receiving", "open", "closed", "done", "quarantine", "outbox")
+        folders = ("receiving", "open", "closed", "done", "ignored", "quarantine", "outbox")
         return {folder for folder in folders if self.files(folder, series_uid)}
 
     def steps_done(self, series_uid: str) -> list[str] | None:

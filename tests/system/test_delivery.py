@@ -70,6 +70,42 @@ def test_derived_instances_conform(
         assert [line for line in verdict.splitlines() if line.startswith("Error")] == []
 
 
+def test_each_strength_gets_a_series_of_its_own(
+    shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
+) -> None:
+    series = make_series(3, ProtocolName="TWO STRENGTHS")
+
+    send(shared_node, files_of(series))
+    wait_until_done(shared_node, series)
+
+    derived = [each for found in shared_archive.derived_of(series).values() for each in found]
+    assert len(derived) == 6
+    told = {(str(each.SeriesInstanceUID), each.SeriesDescription, each.SeriesNumber) for each in derived}
+    assert sorted(description for _, description, _ in told) == ["THORAX ISCL 100%", "THORAX ISCL 50%"]
+    assert len({number for _, _, number in told}) == 2
+
+
+def test_own_output_that_comes_back_is_left_alone(
+    shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
+) -> None:
+    series, marker = make_series(2), make_series(1, "marker")
+    send(shared_node, files_of(series))
+    wait_until_done(shared_node, series)
+    derived = assert_delivered(shared_node, shared_archive, series)
+    for number, instance in enumerate(derived):
+        instance.filename = tmp_path / f"back{number}.dcm"
+        instance.save_as(instance.filename)
+
+    send(shared_node, files_of(derived))
+    send(shared_node, files_of(marker))
+    wait_until_done(shared_node, marker)
+
+    uid = series_uid_of(derived)
+    shared_node.wait_for(lambda: shared_node.states(uid) == {"ignored"}, "own output is ignored")
+    assert shared_node.status()["ignored"]["made by this node already"] == 1
+    assert [shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived] == [1, 1]
+
+
 def test_late_slice_joins_the_derived_series(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
