@@ -115,14 +115,20 @@ def denoise(
         OutputSyntax,
         typer.Option(help="Explicit VR Little Endian, or compressed as the source where that is lossless."),
     ] = "explicit",
+    noise_map: Annotated[bool, typer.Option("--noise-map", help="Also write what was removed, in HU.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write how good it is, as a structured report.")
+    ] = False,
 ) -> None:
     """Denoise the CT series of a folder."""
+    from iscl_node.domain import EvidenceChoice
     from iscl_node.offline import Denoising, denoise_folder
 
     with _reported():
         if not 1 <= len(suffix) <= LONGEST_SUFFIX:
             raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
-        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax)
+        evidence = EvidenceChoice(noise_map, report)
+        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax, evidence)
         _write_all(denoise_folder(source, target, denoising))
 
 

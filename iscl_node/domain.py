@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
@@ -119,6 +119,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class EvidenceChoice:
+    """Which objects go beside each derived series."""
+
+    noise_map: bool = False
+    report: bool = False
+
+
+NO_EVIDENCE: Final = EvidenceChoice()
+
+
+@dataclass(frozen=True)
 class Rule:
     """Which series are denoised, how, and where the derived series go.
 
@@ -134,6 +145,7 @@ class Rule:
     send_to: tuple[str, ...]
     ignore: str = ""
     transfer_syntax: OutputSyntax = "explicit"
+    evidence: EvidenceChoice = NO_EVIDENCE
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import OutputSyntax
+from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
+from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.settings import QualitySettings
 from iscl_node.simulation.low_dose import Scanner
@@ -47,8 +48,8 @@ class RefusedSeries:
 
 Outcome = WrittenInstance | FinishedSeries | RefusedSeries | SkippedFile
 
-Make = Callable[[Sequence[Instance]], Iterator[Instance]]
-"""From the instances of a series to the new ones."""
+Make = Callable[[Sequence[Instance], Path], Iterator[Instance]]
+"""From the instances of a series to the new ones; in the folder are those that were made so far."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Denoising:
     suffix: str
     device: str
     transfer_syntax: OutputSyntax = "explicit"
+    evidence: EvidenceChoice = NO_EVIDENCE
 
 
 def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
@@ -78,9 +80,12 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     products = Products(denoiser, made, QualitySettings().limits(), denoising.transfer_syntax)
     started = datetime.now().astimezone()
 
-    def derived(instances: Sequence[Instance]) -> Iterator[Instance]:
+    def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:
         for instance in instances:
             yield from products.made_of(instance, started)
+        sources = [Path(str(instance.filename)) for instance in instances]
+        for derivation in products.derivations:
+            yield from evidence(sources, folder, derivation, started, denoising.evidence)
 
     yield from _each_series(source, target, derived)
 
@@ -109,7 +114,7 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
     simulation = Simulation(dose, seed, scanner.description)
     now = datetime.now().astimezone()
 
-    def copies(instances: Sequence[Instance]) -> Iterator[Instance]:
+    def copies(instances: Sequence[Instance], _: Path) -> Iterator[Instance]:
         if any(map(is_multiframe, instances)):
             raise QuarantineSeriesError("a low dose is simulated of CT Image Storage only, not of Enhanced CT")
         slices = (Slice(str(i.SOPInstanceUID), to_hu(i), projectable_spacing_mm(i)) for i in instances)
@@ -129,7 +134,7 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         written = 0
         try:
-            for instance in make(select_series(datasets)):
+            for instance in make(select_series(datasets), part):
                 _write(instance, part / str(instance.SeriesInstanceUID))
                 written += 1
                 yield WrittenInstance(str(instance.SOPInstanceUID))

@@ -233,6 +233,10 @@ class RuleSettings(_Section):
     send_to: tuple[str, ...] = ()
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
+    noise_map: bool = False
+    """What was removed, as Parametric Maps beside each derived series."""
+    report: bool = False
+    """How good it is, as a structured report beside each derived series."""
 
     @model_validator(mode="after")
     def _check_end(self) -> "RuleSettings":
@@ -335,7 +339,17 @@ class Settings(BaseSettings):
     def known_rules(self) -> tuple[domain.Rule, ...]:
         """The rules as the other rooms know them."""
         return tuple(
-            domain.Rule(r.name, r.when, r.profile, r.strength, r.suffix, r.send_to, r.ignore, r.transfer_syntax)
+            domain.Rule(
+                r.name,
+                r.when,
+                r.profile,
+                r.strength,
+                r.suffix,
+                r.send_to,
+                r.ignore,
+                r.transfer_syntax,
+                domain.EvidenceChoice(r.noise_map, r.report),
+            )
             for r in self.rules
         )
 

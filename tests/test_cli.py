@@ -251,6 +251,13 @@ def test_denoise_writes_a_derived_series(
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
 
 
+def test_denoise_writes_evidence(write_series: Callable[..., Path], tmp_path: Path, identity_bundle: Path) -> None:
+    options = ("--bundle", identity_bundle, "--device", "cpu", "--noise-map", "--report")
+    result = run("denoise", write_series(2), tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "4 instances written, 0 series refused" in result.stdout
+
+
 def test_denoise_of_a_missing_folder_is_exit_code_2(tmp_path: Path) -> None:
     result = run("denoise", tmp_path / "nowhere", tmp_path / "out")
     assert result.exit_code == 2

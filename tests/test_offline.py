@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from small_bundle import write_bundle
 
 from iscl_node.dicom.folder import SkippedFile
+from iscl_node.domain import EvidenceChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import Denoising, FinishedSeries, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
 
@@ -61,6 +62,16 @@ def test_a_compressed_series_is_read_and_written_as_asked(
     (after,) = by_position(target)
     assert after.file_meta.TransferSyntaxUID == written
     np.testing.assert_array_equal(after.pixel_array, expected)
+
+
+def test_evidence_has_folders_of_its_own(write_series: WriteSeries, tmp_path: Path, denoising: Denoising) -> None:
+    both = EvidenceChoice(noise_map=True, report=True)
+
+    outcomes = list(denoise_folder(write_series(3), tmp_path / "out", replace(denoising, evidence=both)))
+
+    assert outcomes[-1] == FinishedSeries(5)
+    made = [[pydicom.dcmread(path) for path in folder.iterdir()] for folder in (tmp_path / "out").iterdir()]
+    assert sorted((series[0].Modality, len(series)) for series in made) == [("CT", 3), ("OT", 1), ("SR", 1)]
 
 
 def test_the_same_work_gives_the_same_names(write_series: WriteSeries, tmp_path: Path, denoising: Denoising) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iscl_node.domain import ReceptionLimits, Tls, UserIdentity
+from iscl_node.domain import EvidenceChoice, ReceptionLimits, Tls, UserIdentity
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -110,6 +110,19 @@ def test_a_rule_may_have_several_strengths_or_ignore(load: Load) -> None:
     small, ct = load(PEER + text + RULE + "strength = [0.5, 1]").known_rules()
     assert (small.ignore, small.when, small.send_to) == ("too small", {"Rows": {"max": 64}}, ())
     assert (ct.ignore, ct.strengths) == ("", (0.5, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", EvidenceChoice(noise_map=False, report=False)),
+        ("noise_map = true", EvidenceChoice(noise_map=True, report=False)),
+        ("report = true", EvidenceChoice(noise_map=False, report=True)),
+    ],
+)
+def test_evidence_is_made_when_a_rule_asks_for_it(load: Load, lines: str, expected: EvidenceChoice) -> None:
+    (rule,) = load(PEER + RULE + lines).known_rules()
+    assert rule.evidence == expected
 
 
 def test_all_faults_are_told_at_once(load: Load) -> None:

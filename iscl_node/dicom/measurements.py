@@ -60,7 +60,7 @@ class SliceMeasurements:
 class SeriesMeasurements:
     """Of a whole series before and after.
 
-    ``measured`` of its ``images`` have soft tissue enough; ``structure`` is that of :func:`structure_in`.
+    In ``measured`` of its ``images`` noise was measured; ``structure`` is that of :func:`structure_in`.
     """
 
     images: int
@@ -108,15 +108,15 @@ def measured_slice(source_hu: Slice, derived_hu: Slice, strength: float) -> Slic
     )
 
 
-def measured_series(slices: Iterable[SliceMeasurements]) -> SeriesMeasurements:
-    """Bring the slices of a series together; noise counts where it was found before and after."""
+def measured_series(slices: Iterable[SliceMeasurements], images: int) -> SeriesMeasurements:
+    """Bring slices of a series of so many images together; noise counts where it was found before and after."""
     each = tuple(slices)
     noisy = [s for s in each if s.source_noise_hu is not None and s.derived_noise_hu is not None]
     pixels = sum(s.tissue_pixels for s in each)
     source_mean = sum(s.source_sum_hu for s in each) / pixels if pixels else None
     derived_mean = sum(s.derived_sum_hu for s in each) / pixels if pixels else None
     return SeriesMeasurements(
-        images=len(each),
+        images=images,
         measured=len(noisy),
         source=ImageMeasurements(_median(s.source_noise_hu for s in noisy), source_mean),
         derived=ImageMeasurements(_median(s.derived_noise_hu for s in noisy), derived_mean),

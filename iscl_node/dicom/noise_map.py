@@ -125,6 +125,8 @@ def noise_map(
     )
     _compute_dimension_uid(made)
     _name_sources(made, views)
+    if not views[0].get("BodyPartExamined"):
+        made.Laterality = ""  # type 2C: unknown, unless the source tells (PS3.3 C.7.3.1)
     return finished(made, views[0], NOISE_MAP, derivation, started)
 
 

@@ -1,10 +1,11 @@
-"""The steps of a batch: check, derive (per instance), send (per destination and derived series), release.
+"""The steps of a batch: check, derive (per instance), evidence, send (per series and destination), release.
 
 Each step takes its input from the spool and leaves its result there, under names that are computed:
 run twice, it does the same again. Values that pass between steps are plain strings and lists, because the
 workflow database keeps them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,10 +13,11 @@ from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.folder import read_instance
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import Batch, Peer, QualityLimits, Rule
+from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.spool import Spool
 
@@ -92,30 +94,56 @@ class SeriesSteps:
         products = self._products(self._rule(rule_name))
         if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
-        source = self._source(batch, file_name)
+        source = read_instance(self._file(batch, file_name))
         if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
         for derived in products.made_of(source, self._spool.first_closed(batch).astimezone()):
             uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
             self._spool.write_derived(batch, *uids, encode(derived))
 
+    def evidence(self, batch: Batch, rule_name: str, file_names: Sequence[str]) -> list[tuple[str, int]]:
+        """Make what the rule wants beside each derived series, and put it into the outbox.
+
+        Returns
+        -------
+        list of tuple of str and int
+            The UID of each series that goes beside the derived ones, and how many instances of it there are.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            If a derived instance is missing, or pixels cannot be read.
+        """
+        rule = self._rule(rule_name)
+        if rule.evidence == NO_EVIDENCE:
+            return []
+        sources = [self._file(batch, name) for name in file_names]
+        outbox, started = self._spool.outbox(batch), self._spool.first_closed(batch).astimezone()
+        counts: Counter[str] = Counter()
+        for derivation in self._products(rule).derivations:
+            for made in evidence(sources, outbox, derivation, started, rule.evidence):
+                uids = str(made.SeriesInstanceUID), str(made.SOPInstanceUID)
+                self._spool.write_derived(batch, *uids, encode(made))
+                counts[uids[0]] += 1
+        return list(counts.items())
+
     def destinations(self, rule_name: str) -> tuple[str, ...]:
         """Where the derived instances of a rule go."""
         return self._rule(rule_name).send_to
 
-    def send(self, batch: Batch, peer_name: str, series_uid: str, source_count: int) -> None:
-        """Send what the batch has of one derived series to one destination.
+    def send(self, batch: Batch, peer_name: str, series_uid: str, count: int) -> None:
+        """Send what the batch has of one series, ``count`` instances, to one destination.
 
         Raises
         ------
         RetryLaterError
             If the destination does not take them now.
         QuarantineSeriesError
-            If it never will, or the derived instances are not one for each source.
+            If it never will, or the instances are not as many as were made.
         """
         files = self._spool.derived(batch, series_uid)
-        if len(files) != source_count:
-            raise QuarantineSeriesError(f"{source_count} source instances, but {len(files)} derived ones")
+        if len(files) != count:
+            raise QuarantineSeriesError(f"{count} instances should be sent, but {len(files)} are in the outbox")
         self._send(self._peers[peer_name], files)
 
     def release(self, batch: Batch) -> None:
@@ -161,10 +189,10 @@ class SeriesSteps:
         made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version)
         return Products(denoiser, made, self._limits, rule.transfer_syntax)
 
-    def _source(self, batch: Batch, file_name: str) -> Instance:
+    def _file(self, batch: Batch, file_name: str) -> Path:
         for path in self._spool.instances(batch):
             if path.name == file_name:
-                return read_instance(path)
+                return path
         raise QuarantineSeriesError(f"{file_name} is gone from the spool")
 
 

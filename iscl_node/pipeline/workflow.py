@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 APPLICATION = "iscl-node"
 QUEUE = "batches"
-STEP_ORDER_VERSION = "2"
+STEP_ORDER_VERSION = "3"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @DBOS.dbos_class()
 class SeriesWorkflow(DBOSConfiguredInstance):
-    """check, derive every instance, send every derived series to every destination, release.
+    """check, derive every instance, make the evidence, send every derived series to every destination, release.
 
     Parameters
     ----------
@@ -100,8 +100,11 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
-        for peer, series_uid in product(self._steps.destinations(rule), series_uids):
-            self._step("send", self._steps.send, batch, peer, series_uid, len(files))
+        made = [(series_uid, len(files)) for series_uid in series_uids]
+        made += self._step("evidence", self._steps.evidence, batch, rule, files)
+        # Series by series, so that a destination that refuses evidence keeps the images from no one.
+        for (series_uid, count), peer in product(made, self._steps.destinations(rule)):
+            self._step("send", self._steps.send, batch, peer, series_uid, count)
         self._step("release", self._steps.release, batch)
 
     def _ignore(self, batch: Batch, reason: str) -> str:

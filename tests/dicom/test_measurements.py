@@ -51,7 +51,7 @@ def ct_noise(sigma_hu: float, seed: int = 0) -> Image:
 def test_noise_before_and_after(sigma_hu: float) -> None:
     """Of white noise in squares of 81 pixels the most frequent deviation is 0.6 % below sigma; bins are of 2 %."""
     noise = white_noise(sigma_hu)
-    measured = measured_series([measured_slice(uniform() + noise, uniform() + noise / 4, strength=1.0)])
+    measured = measured_series([measured_slice(uniform() + noise, uniform() + noise / 4, strength=1.0)], images=1)
     assert measured.source.noise_hu == pytest.approx(sigma_hu, rel=0.03)
     assert measured.derived.noise_hu == pytest.approx(sigma_hu / 4, rel=0.03)
     assert measured.noise_reduction == pytest.approx(0.75, abs=0.02)
@@ -77,7 +77,9 @@ def test_noise_does_not_depend_on_anatomy() -> None:
 @pytest.mark.parametrize("shift_hu", [0.0, 3.0, -1.5])
 def test_shift_of_the_mean(shift_hu: float) -> None:
     """Its standard error is the noise over the root of the number of pixels, here 20 / 256 = 0.08 HU; four of these."""
-    measured = measured_series([measured_slice(uniform() + white_noise(20.0), uniform(50 + shift_hu), strength=1.0)])
+    measured = measured_series(
+        [measured_slice(uniform() + white_noise(20.0), uniform(50 + shift_hu), strength=1.0)], images=1
+    )
     assert measured.mean_shift_hu == pytest.approx(shift_hu, abs=4 * 20 / SIDE)
 
 
@@ -110,7 +112,7 @@ def test_sharpening_is_negative_structure() -> None:
 
 def test_of_air_nothing_is_measured() -> None:
     air = uniform(-1000.0)
-    measured = measured_series([measured_slice(air + white_noise(20.0), air, strength=1.0)])
+    measured = measured_series([measured_slice(air + white_noise(20.0), air, strength=1.0)], images=1)
     assert measured == SeriesMeasurements(1, 0, ImageMeasurements(None, None), ImageMeasurements(None, None), None)
     assert measured.mean_shift_hu is None
     assert measured.noise_reduction is None
@@ -118,7 +120,7 @@ def test_of_air_nothing_is_measured() -> None:
 
 def test_nothing_removed_is_no_change() -> None:
     image = organs() + white_noise(20.0)
-    measured = measured_series([measured_slice(image, image, strength=0.0)])
+    measured = measured_series([measured_slice(image, image, strength=0.0)], images=1)
     assert (measured.mean_shift_hu, measured.noise_reduction, measured.structure) == (0, 0, None)
 
 
@@ -135,8 +137,8 @@ def test_slices_are_brought_together_by_their_medians_and_pixels() -> None:
     two = replace(one, source_noise_hu=30.0, tissue_pixels=300, source_sum_hu=3000.0, derived_sum_hu=2900.0)
     three = replace(one, source_noise_hu=20.0, structure=0.3)
     empty = replace(one, derived_noise_hu=None, tissue_pixels=0, source_sum_hu=0.0, derived_sum_hu=0.0, structure=None)
-    measured = measured_series([one, two, three, empty])
-    assert (measured.images, measured.measured) == (4, 3)
+    measured = measured_series([one, two, three, empty], images=9)
+    assert (measured.images, measured.measured) == (9, 3)
     assert measured.source == ImageMeasurements(20.0, 11000 / 500)
     assert measured.derived == ImageMeasurements(4.0, 11100 / 500)
     assert (measured.structure, measured.noise_reduction) == (0.1, 0.8)

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import pytest
 from factories import CT_IMAGE, ROOT, ct_dataset, ct_series, part10
 from highdicom.pm import ParametricMap
+from multiframe import enhanced_ct, legacy_ct
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from iscl_node.dicom import noise_map as module
 from iscl_node.dicom.derived import encode
+from iscl_node.dicom.frames import frames
 from iscl_node.dicom.noise_map import map_groups, noise_map, noise_map_uid
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.uids import SERIES, derived_uid
@@ -34,6 +36,11 @@ DEVICE_UID_WARNINGS = frozenset(
         "Warning - Dicom dataset contains attributes not present in standard DICOM IOD - "
         "this is a Standard Extended SOP Class",
     }
+)
+LATERALITY_WARNING = (
+    "Warning - is only permitted to be empty when actually unknown; "
+    "should be absent (not empty) if an unpaired body part, "
+    "and have a value if a paired body part - attribute <Laterality>"
 )
 
 Complaints = Callable[[bytes], Counter[str]]
@@ -87,14 +94,20 @@ def test_each_frame_says_from_which_slice_and_how_it_was_made(derivation: Deriva
     assert len(series.ReferencedInstanceSequence) == len(found.SourceImageSequence) == 3
 
 
-def test_frames_of_one_instance_are_told_by_their_number(derivation: Derivation) -> None:
-    views = ct_series(3, SOPInstanceUID=f"{ROOT}.5", SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1")
-    for number, view in enumerate(views, start=1):
-        view.frame_number = number
+@pytest.mark.parametrize("make", [enhanced_ct, legacy_ct])
+def test_frames_of_one_instance_are_told_by_their_number(
+    make: Callable[[int], Dataset], derivation: Derivation, complaints: Complaints
+) -> None:
+    source = make(3)
+    views = frames(source)
     found = read_map(views, derivation)
-    pixels = found.get_pixels_by_source_frame(f"{ROOT}.5", [1, 2, 3], apply_real_world_transform=True, dtype=np.float32)
+    pixels = found.get_pixels_by_source_frame(
+        source.SOPInstanceUID, [1, 2, 3], apply_real_world_transform=True, dtype=np.float32
+    )
     np.testing.assert_array_equal(pixels, noise_like(views))
     assert len(found.SourceImageSequence) == 1
+    made = encode(noise_map(views, noise_like(views), derivation, STARTED, 1))
+    assert set(complaints(made) - complaints(part10(source))) <= DEVICE_UID_WARNINGS | {LATERALITY_WARNING}
     assert noise_map_uid(views[:1], derivation) != noise_map_uid(views[1:2], derivation)
 
 
@@ -205,4 +218,4 @@ def test_maps_of_real_images_are_as_valid_as_they_are(
 def check_nothing_is_worse(path: Path, derivation: Derivation, complaints: Complaints) -> None:
     source = dcmread(path)
     made = encode(noise_map([source], noise_like([source]), derivation, STARTED, 1))
-    assert set(complaints(made) - complaints(path.read_bytes())) <= DEVICE_UID_WARNINGS
+    assert set(complaints(made) - complaints(path.read_bytes())) <= DEVICE_UID_WARNINGS | {LATERALITY_WARNING}

@@ -11,7 +11,7 @@ from multiframe import enhanced_ct
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import Batch, Peer, Rule
+from iscl_node.domain import NO_EVIDENCE, Batch, EvidenceChoice, Peer, Rule
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.settings import QualitySettings
@@ -34,9 +34,13 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
     denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
 
     def make(
-        strengths: tuple[float, ...] = (1.0,), modality: str = "CT", sent: list[str] | None = None, ignore: str = ""
+        strengths: tuple[float, ...] = (1.0,),
+        modality: str = "CT",
+        sent: list[str] | None = None,
+        ignore: str = "",
+        evidence: EvidenceChoice = NO_EVIDENCE,
     ) -> SeriesSteps:
-        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore)
+        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore, evidence=evidence)
         log = [] if sent is None else sent
         return SeriesSteps(
             spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), LIMITS, "0"
@@ -75,6 +79,37 @@ def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_stre
     assert spool.closed_batches() == []
 
 
+def test_evidence_goes_beside_each_derived_series_and_repeats_itself(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    sent: list[str] = []
+    steps = steps_for((0.5, 1.0), sent=sent, evidence=EvidenceChoice(noise_map=True, report=True))
+    rule, series_uids, files = steps.check(batch)
+    for file in files:
+        steps.derive(batch, rule, series_uids, file)
+
+    counts = steps.evidence(batch, rule, files)
+    paths = [path for uid, _ in counts for path in spool.derived(batch, uid)]
+    first = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        path.unlink()  # as a kill before the write leaves it
+    again = steps.evidence(batch, rule, files)
+    for uid, count in counts:
+        steps.send(batch, "pacs", uid, count)
+
+    assert [count for _, count in counts] == [1, 1, 1, 1]  # a map and a report for each strength
+    assert not {uid for uid, _ in counts} & set(series_uids)
+    assert again == counts
+    assert {path: path.read_bytes() for path in paths} == first
+    assert sent == list(map(str, paths))
+
+
+def test_no_evidence_is_made_unless_the_rule_wants_it(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    steps = steps_for()
+    rule, _, files = steps.check(batch)
+    assert steps.evidence(batch, rule, files) == []
+
+
 def test_other_settings_in_the_middle_of_a_series_are_quarantined(
     batch: Batch, steps_for: Callable[..., SeriesSteps]
 ) -> None:
@@ -87,7 +122,7 @@ def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[...,
     steps = steps_for()
     rule, series_uids, files = steps.check(batch)
     steps.derive(batch, rule, series_uids, files[0])
-    with pytest.raises(QuarantineSeriesError, match="3 source instances, but 1 derived ones"):
+    with pytest.raises(QuarantineSeriesError, match="3 instances should be sent, but 1 are in the outbox"):
         steps.send(batch, "pacs", series_uids[0], len(files))
 
 

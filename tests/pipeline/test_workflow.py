@@ -19,7 +19,9 @@ PATIENCE_SECONDS = 60
 WHOLE_WAY = [
     "check",
     "derive all ['2.25.1', '2.25.2'] 1.dcm",
-    *("send pacs 2.25.1 1", "send pacs 2.25.2 1", "send vault 2.25.1 1", "send vault 2.25.2 1"),
+    "evidence all ['1.dcm']",
+    *("send pacs 2.25.1 1", "send vault 2.25.1 1", "send pacs 2.25.2 1", "send vault 2.25.2 1"),
+    *("send pacs 2.25.3 2", "send vault 2.25.3 2"),
     "release",
 ]
 
@@ -35,6 +37,10 @@ class ScriptedSteps:
         self.calls.append("check")
         self.before_check()
         return "all", ["2.25.1", "2.25.2"], ["1.dcm"]
+
+    def evidence(self, _batch: Batch, rule_name: str, files: list[str]) -> list[tuple[str, int]]:
+        self.calls.append(f"evidence {rule_name} {files}")
+        return [("2.25.3", 2)]
 
     def destinations(self, _rule_name: str) -> tuple[str, ...]:
         return ("pacs", "vault")

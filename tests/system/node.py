@@ -88,6 +88,8 @@ class Node:
         When a series is closed.
     ports : mapping of str to int
         Instead of free ones, by section of the settings: 'scp', 'http'.
+    rule : str
+        Further lines of its only rule.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Node:
         bundle: Path,
         quiet_seconds: float = 0.5,
         ports: Mapping[str, int] | None = None,
+        rule: str = "",
     ) -> None:
         ports = {"scp": free_port(), "http": free_port(), **(ports or {})}
         self.port, self._http_port = ports["scp"], ports["http"]
@@ -106,9 +109,9 @@ class Node:
         self._log = folder / "node.log"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(self._settings(archive_port, quiet_seconds))
+        self._config.write_text(self._settings(archive_port, quiet_seconds, rule))
 
-    def _settings(self, archive_port: int, quiet_seconds: float) -> str:
+    def _settings(self, archive_port: int, quiet_seconds: float, rule: str) -> str:
         return f"""
 spool_dir = "{self.spool}"
 [scp]
@@ -147,6 +150,7 @@ send_to = ["archive"]
 name = "CT"
 when = {{ Modality = "CT" }}
 send_to = ["archive"]
+{rule}
 """
 
     # Life and death
