@@ -180,7 +180,7 @@ class SeriesSteps:
             self._spool.quarantine(batch, reason)
 
     def _rule(self, name: str) -> Rule:
-        if name not in self._rules:
+        if name not in self._rules or self._rules[name].ignore:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
         return self._rules[name]
 

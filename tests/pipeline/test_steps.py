@@ -118,6 +118,12 @@ def test_other_settings_in_the_middle_of_a_series_are_quarantined(
         steps_for((0.5,)).derive(batch, rule, series_uids, files[0])
 
 
+def test_a_rule_that_ignores_by_now_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    rule, series_uids, files = steps_for().check(batch)
+    with pytest.raises(QuarantineSeriesError, match="rule 'all' is gone"):
+        steps_for(ignore="not any more").derive(batch, rule, series_uids, files[0])
+
+
 def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     steps = steps_for()
     rule, series_uids, files = steps.check(batch)

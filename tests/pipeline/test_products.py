@@ -1,0 +1,78 @@
+"""What is made of an instance, down to the stored values: where nothing is to change, nothing changes."""
+
+import math
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from factories import ct_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from iscl_node.denoise.denoiser import FADE_HU, Slice
+from iscl_node.dicom.volume import to_hu
+from iscl_node.domain import ModelIdentity, QualityLimits
+from iscl_node.pipeline.products import Products, derivations
+
+STARTED = datetime(2026, 3, 1, tzinfo=UTC)
+MODEL = ModelIdentity("arbitrary", "1", "0" * 64)
+NO_LIMITS = QualityLimits(
+    **{each.name: -1 if each.name.startswith("min") else math.inf for each in fields(QualityLimits)}
+)
+LOW, HIGH = -160.0, 240.0
+
+pixels = arrays(np.int16, (8, 8), elements=st.integers(-1000, 3000))
+noises = arrays(np.float32, (8, 8), elements=st.floats(-60, 60, width=32))
+rescales = st.tuples(st.sampled_from([1, 2, 0.5]), st.sampled_from([0, -1024, 12.5]))
+
+
+class Arbitrary:
+    """A denoiser that takes away what it is told to, wherever."""
+
+    model = MODEL
+    window_hu = (LOW, HIGH)
+
+    def __init__(self, noise: Slice) -> None:
+        self.noise = noise
+
+    def denoise(self, hu: Slice) -> Slice:
+        return hu - self.noise
+
+
+def made(noise: Slice, *strengths: float) -> Products:
+    return Products(Arbitrary(noise), derivations(MODEL, "abdomen", strengths, " ISCL", "0"), NO_LIMITS)
+
+
+@settings(deadline=None, max_examples=30)
+@given(pixels, noises, rescales, st.floats(0, 1))
+def test_stored_values_beyond_the_fade_and_with_strength_0_are_the_source_s(
+    stored: np.ndarray, noise: Slice, rescale: tuple[float, float], strength: float
+) -> None:
+    source = ct_dataset(stored, RescaleSlope=rescale[0], RescaleIntercept=rescale[1])
+    hu = to_hu(source)
+    beyond = (hu <= LOW - FADE_HU) | (hu >= HIGH + FADE_HU)
+
+    some, none = made(noise, strength, 0.0).made_of(source, STARTED)
+
+    np.testing.assert_array_equal(none.pixel_array, source.pixel_array)
+    np.testing.assert_array_equal(some.pixel_array[beyond], source.pixel_array[beyond])
+
+
+def test_half_the_strength_removes_half() -> None:
+    source = ct_dataset(np.full((8, 8), 1024, np.int16))
+    whole, half = made(np.full((8, 8), 20, np.float32), 1.0, 0.5).made_of(source, STARTED)
+    assert (int(whole.pixel_array[0, 0]), int(half.pixel_array[0, 0])) == (1004, 1014)
+
+
+@pytest.mark.parametrize(
+    ("strengths", "suffixes"),
+    [((0.5,), [" ISCL"]), ((0.5, 1.0), [" ISCL 50%", " ISCL 100%"]), ((0.125, 0.55), [" ISCL 12.5%", " ISCL 55%"])],
+)
+def test_several_strengths_are_told_apart_by_their_suffix(strengths: tuple[float, ...], suffixes: list[str]) -> None:
+    found = derivations(MODEL, "abdomen", strengths, " ISCL", "0")
+    assert [each.suffix for each in found] == suffixes
+    assert [replace(each, suffix="", strength=0) for each in found] == [replace(found[0], suffix="", strength=0)] * len(
+        found
+    )
