@@ -8,6 +8,7 @@ from pathlib import Path
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.derived_settings import DerivedSettings
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.frames import is_multiframe
@@ -76,7 +77,8 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     _check_folders(source, target)
     check_strengths(denoising.strengths)
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
-    made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__)
+    site = DerivedSettings().site(ae_title="")
+    made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__, site)
     products = Products(denoiser, made, QualitySettings().limits(), denoising.transfer_syntax)
     started = datetime.now().astimezone()
 

@@ -16,7 +16,7 @@ from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rule
 from iscl_node.dicom.transcoding import native
-from iscl_node.domain import Peer
+from iscl_node.domain import Peer, Rule
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
 from iscl_node.network import storage_scu
@@ -80,13 +80,13 @@ class Node:
         self._metrics = Metrics(CollectorRegistry())
         self._spool = _opened_spool(settings)
         self._shutdown = Shutdown()
-        peers = {peer.name: peer for peer in settings.known_peers()}
-        denoisers = load_denoisers(settings)
-        self._show_models(denoisers)
-        steps = SeriesSteps(self._spool, rules, peers, denoisers, self._send, settings.quality.limits(), __version__)
         delivery = settings.delivery
         workflow = SeriesWorkflow(
-            steps, self._shutdown, self._metrics, delivery.first_retry_seconds, delivery.last_retry_seconds
+            self._steps(rules),
+            self._shutdown,
+            self._metrics,
+            delivery.first_retry_seconds,
+            delivery.last_retry_seconds,
         )
         closer = SeriesCloser(self._spool, settings.scp.quiet_seconds, workflow.enqueue)
         self._housekeeping = Housekeeping(self._spool, closer, self._metrics, settings.spool.retention_hours * 3600)
@@ -105,6 +105,14 @@ class Node:
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness)
         self._web = uvicorn.Server(uvicorn.Config(app, host=http.host, port=http.port, log_level="warning"))
+
+    def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
+        settings = self._settings
+        peers = {peer.name: peer for peer in settings.known_peers()}
+        denoisers = load_denoisers(settings)
+        self._show_models(denoisers)
+        limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
+        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, limits, __version__, site)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the step in hand.

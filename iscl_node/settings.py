@@ -13,14 +13,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from iscl_node import domain
+from iscl_node.derived_settings import DerivedSettings, InAnyCharacterSet
 from iscl_node.errors import ConfigurationError
 
 AETitle = Annotated[
@@ -226,10 +222,7 @@ class RuleSettings(_Section):
     profile: str = "abdomen"
     strength: Strengths = (1.0,)
     """One number or several; each gives a derived series of its own."""
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX, pattern=r"^[ -\[\]-~]+$")] = (
-        " ISCL"
-    )
-    """ASCII without backslash: it must fit any Specific Character Set."""
+    suffix: Annotated[str, InAnyCharacterSet, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX)] = " ISCL"
     send_to: tuple[str, ...] = ()
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
@@ -268,6 +261,7 @@ class Settings(BaseSettings):
     bundle: BundleSettings = BundleSettings()
     spool: SpoolSettings = SpoolSettings()
     delivery: DeliverySettings = DeliverySettings()
+    derived: DerivedSettings = DerivedSettings()
     quality: QualitySettings = QualitySettings()
     peers: tuple[PeerSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()

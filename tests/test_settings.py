@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iscl_node.domain import EvidenceChoice, ReceptionLimits, Tls, UserIdentity
+from iscl_node.domain import EvidenceChoice, PrivateElement, ReceptionLimits, Tls, UserIdentity
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -176,3 +176,35 @@ def test_settings_do_not_change(load: Load) -> None:
     settings = load("")
     with pytest.raises(ValueError, match="frozen"):
         settings.scp.port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_derived_objects_are_research_and_keep_scan_facts_unless_told_otherwise(load: Load) -> None:
+    site = load("").derived.site("ISCL_NODE")
+    assert (site.ae_title, site.content_qualification, site.institution_name) == ("ISCL_NODE", "RESEARCH", "")
+    assert PrivateElement(0x0043, 0x27, "GEMS_PARM_01") in site.keep_private
+
+
+def test_a_site_names_its_private_elements(load: Load) -> None:
+    text = '[derived]\nkeep_private = ["(0043,xx27,GEMS_PARM_01)", "(7005,xx1B,TOSHIBA_MEC_CT3)"]\nstation_name = "N1"'
+    site = load(text).derived.site("N")
+    assert site.keep_private == (
+        PrivateElement(0x0043, 0x27, "GEMS_PARM_01"),
+        PrivateElement(0x7005, 0x1B, "TOSHIBA_MEC_CT3"),
+    )
+    assert site.station_name == "N1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('keep_private = ["(0042,xx27,GEMS_PARM_01)"]', "is no private element"),
+        ('keep_private = ["0043,1027"]', "write it like"),
+        ("keep_private = [3]", r"derived\.keep_private\.0"),
+        ('station_name = "12345678901234567"', r"derived\.station_name"),
+        ('institution_name = "Charité"', r"derived\.institution_name"),
+        ('content_qualification = "CLEARED"', r"derived\.content_qualification"),
+    ],
+)
+def test_a_fault_in_what_the_site_says_is_named(load: Load, line: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(f"[derived]\n{line}")

@@ -34,10 +34,9 @@ from iscl_node.dicom.writing import (
 )
 from iscl_node.domain import Derivation
 
-NUMBERS_PER_SERIES: Final = 100
-"""A source series 3 becomes 351 to 399: apart from its own series' numbers, and other settings give another number."""
-FIRST_NUMBER: Final = 51
-OWN_NUMBERS: Final = NUMBERS_PER_SERIES - FIRST_NUMBER
+FIRST_NUMBER: Final = 500
+OWN_NUMBERS: Final = 250
+"""A source series 3 becomes 3500 to 3749, depending on its UID, the model, the profile and the strength."""
 
 
 def derive(
@@ -70,7 +69,7 @@ def derive(
         As ``volume.stored_values`` and ``volume.to_stored``.
     """
     stored = _stored(source, hu)
-    derived = inherited(source)
+    derived = inherited(source, derivation.site.keep_private)
     _set_identity(derived, source, derivation)
     written = as_written(now, source)
     set_times(derived, as_written(series_started, source), "Series")
@@ -80,7 +79,7 @@ def derive(
     if is_multiframe(source):
         tell_by_frame(derived, source)
     set_pixels(derived, stored)
-    return as_file(derived, derivation.node_version)
+    return as_file(derived, derivation.node_version, derivation.site.ae_title)
 
 
 def _stored(source: Dataset, hu: Slice | Iterable[Slice]) -> Stored | StoredFrames:
@@ -120,13 +119,12 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation) -> 
     derived.SeriesNumber = _series_number(source, derivation)
     derived.SeriesDescription = series_description(source, derivation.suffix)
     derived.ImageType = derived_image_type(source)
-    derived.ContentQualification = "RESEARCH"
+    derived.ContentQualification = provenance.content_qualification(source, derivation.site)
 
 
 def _series_number(source: Dataset, derivation: Derivation) -> int:
-    """Hundred times the source's and 51 to 99, depending on the settings."""
-    own = FIRST_NUMBER + derivation_number(derivation, OWN_NUMBERS)
-    return series_number(source, own, NUMBERS_PER_SERIES)
+    own = derivation_number(source.SeriesInstanceUID, derivation, OWN_NUMBERS)
+    return series_number(source, FIRST_NUMBER + own)
 
 
 def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, now: datetime) -> None:

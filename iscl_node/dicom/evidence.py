@@ -55,8 +55,7 @@ STUDY: Final = frozenset(
 OF_IMAGES: Final = frozenset(map(tag_for_keyword, ("BodyPartExamined", "Laterality", "PatientPosition")))
 """What image series tell of the body (PS3.3 C.7.3.1), and documents do not."""
 
-NUMBERS_PER_SERIES: Final = 100
-NUMBERS_PER_KIND: Final = 24
+NUMBERS_PER_KIND: Final = 125
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Kind:
     """A kind of evidence.
 
     ``role`` goes into its UIDs (:func:`uids.derived_uid`); ``suffix`` ends its Series Description, behind the derived
-    series' own; ``first_number`` is the first of the 24 numbers that its series may have beside the source's number.
+    series' own; ``first_number`` is the first of the 125 numbers that its series may have beside the source's number.
     """
 
     role: str
@@ -72,9 +71,9 @@ class Kind:
     first_number: int
 
 
-NOISE_MAP: Final = Kind("noise map", " noise map", 1)
-REPORT: Final = Kind("report", " report", 26)
-"""A source series 3 has maps of number 301 to 324, reports 326 to 349; derived series begin at 351."""
+NOISE_MAP: Final = Kind("noise map", " noise map", 750)
+REPORT: Final = Kind("report", " report", 875)
+"""A source series 3 has maps of number 3750 to 3874, reports 3875 to 3999; derived series end at 3749."""
 
 
 def series_uid(source: Dataset, kind: Kind, derivation: Derivation) -> str:
@@ -151,8 +150,8 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
 
 
 def _series_number(source: Dataset, kind: Kind, derivation: Derivation) -> int:
-    own = kind.first_number + derivation_number(derivation, NUMBERS_PER_KIND)
-    return series_number(source, own, NUMBERS_PER_SERIES)
+    own = derivation_number(str(source.SeriesInstanceUID), derivation, NUMBERS_PER_KIND)
+    return series_number(source, kind.first_number + own)
 
 
 def _keep_patient_and_study(made: Dataset, source: Dataset) -> None:

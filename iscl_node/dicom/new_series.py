@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
+from iscl_node import __version__
 from iscl_node.dicom.writing import as_file, set_pixels
 from iscl_node.domain import CT_IMAGE_STORAGE
 
@@ -67,7 +68,7 @@ def new_series(series: NewSeries) -> Iterator[FileDataset]:
     for index, slice_hu in enumerate(series.volume_hu):
         dataset = Dataset({tag: shared[tag] for tag in shared.keys()})  # noqa: SIM118 - iterating gives elements
         _set_slice(dataset, series, index, slice_hu)
-        yield as_file(dataset, version=None)
+        yield as_file(dataset, __version__)
 
 
 def _shared(series: NewSeries) -> Dataset:

@@ -7,10 +7,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from iscl_node.dicom.uids import device_uid
-from iscl_node.domain import Derivation
+from iscl_node.domain import Derivation, Site
 
 NODE_MANUFACTURER: Final = "ISCL Node developers"
 NODE_MODEL_NAME: Final = "ISCL Node"
+RESEARCH: Final = "RESEARCH"
+"""Content Qualification of what no authority cleared (PS3.3 C.8.13.2.1.1)."""
 
 SMOOTHING: Final = ("113087", "DCM", "Smoothing")
 """CID 7203 has no code for noise reduction; this is its nearest."""
@@ -54,7 +56,7 @@ def derivation_description(derivation: Derivation, now: datetime, earlier: str) 
     ours = (
         f"Noise reduced by the neural network ISCL (learned from unpaired images): model {model.name} {model.version}, "
         f"SHA-256 {model.digest}, profile {derivation.profile}, strength {derivation.strength:g}, "
-        f"{NODE_MODEL_NAME} {derivation.node_version}, {now:%Y-%m-%d}. Research software, not for diagnosis."
+        f"{NODE_MODEL_NAME} {derivation.node_version}, {now:%Y-%m-%d}.{_caution(derivation)}"
     )
     return f"{ours} Source: {earlier}"[:_ST_MAX_CHARACTERS] if earlier else ours[:_ST_MAX_CHARACTERS]
 
@@ -71,8 +73,29 @@ def contributing_equipment(derivation: Derivation, now: datetime) -> Dataset:
     item.SoftwareVersions = [version[:_LO_MAX_CHARACTERS] for version in versions]
     item.DeviceUID = device_uid(derivation)
     item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
-    item.ContributionDescription = "Noise reduction of the pixel data. Research software, not for diagnosis."
+    item.ContributionDescription = f"Noise reduction of the pixel data.{_caution(derivation)}"
+    for keyword, value in _place(derivation.site).items():
+        if value:
+            setattr(item, keyword, value)
     return item
+
+
+def content_qualification(source: Dataset, site: Site) -> str:
+    """Return the Content Qualification (0018,9004), PS3.3 C.8.13.2.1.1: what is made of research stays research."""
+    is_research = source.get("ContentQualification") in (RESEARCH, "SERVICE")
+    return RESEARCH if is_research else site.content_qualification
+
+
+def _caution(derivation: Derivation) -> str:
+    return " Research software, not for diagnosis." if derivation.site.content_qualification == RESEARCH else ""
+
+
+def _place(site: Site) -> dict[str, str]:
+    return {
+        "InstitutionName": site.institution_name,
+        "InstitutionalDepartmentName": site.department_name,
+        "StationName": site.station_name,
+    }
 
 
 def source_image(source: Dataset) -> Dataset:

@@ -62,12 +62,12 @@ def check_strengths(strengths: Sequence[float]) -> None:
     Raises
     ------
     ConfigurationError
-        Naming the first two; strengths in steps of 0.05 never collide.
+        Naming the first two; strengths in steps of 0.01 never collide.
     """
     for one, other in combinations(strengths, 2):
         if strength_number(one, OWN_NUMBERS) == strength_number(other, OWN_NUMBERS):
             raise ConfigurationError(
-                f"strengths {one:g} and {other:g} would give the same Series Number; take steps of 0.05"
+                f"strengths {one:g} and {other:g} would give the same Series Number; take steps of 0.01"
             )
 
 

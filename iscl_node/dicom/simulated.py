@@ -41,7 +41,6 @@ SIMULATOR_MODEL_NAME: Final = "ISCL Node simulate"
 """Not the node's own model name: the node must denoise simulated slices, and it passes over its own output."""
 
 _ST_MAX_CHARACTERS: Final = 1024
-_NUMBERS_PER_SERIES: Final = 1000
 _STALE: Final = ("SmallestImagePixelValue", "LargestImagePixelValue", "InstanceCreatorUID")
 _OUTSIDE_HU: Final = -1500.0
 """At or below this neither tissue nor noisy air is meant, but the area outside the scanner's circle: some scanners
@@ -173,7 +172,7 @@ def _set_identity(copy: Dataset, source: Dataset, simulation: Simulation) -> Non
     copy.SeriesInstanceUID = simulation.uid(source.SeriesInstanceUID)
     copy.SeriesDescription = series_description(source, simulation.suffix)
     # The dose in per mille behind the source's number.
-    copy.SeriesNumber = series_number(source, round(1000 * simulation.dose), _NUMBERS_PER_SERIES)
+    copy.SeriesNumber = series_number(source, round(1000 * simulation.dose))
     copy.ImageType = derived_image_type(source)
 
 

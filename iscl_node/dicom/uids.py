@@ -62,18 +62,23 @@ def device_uid(derivation: Derivation) -> UID:
     return hashed_uid(SCHEME, "device", derivation.node_version, derivation.model.digest)
 
 
-def derivation_number(derivation: Derivation, count: int) -> int:
-    """Return a number in ``range(count)`` that stays the same for the same settings.
+def derivation_number(source_series_uid: str, derivation: Derivation, count: int) -> int:
+    """Return a number in ``range(count)`` that stays the same for the same source series and settings.
 
     Strengths of one model and profile have the same number only if :func:`strength_number` gives them the same.
     """
-    model_number = _uuid_of(SCHEME, "number", derivation.model.digest, derivation.profile).int
-    return (model_number + strength_number(derivation.strength, count)) % count
+    model = _uuid_of(SCHEME, "number", source_series_uid, derivation.model.digest, derivation.profile).int
+    return (model + strength_number(derivation.strength, count)) % count
 
 
 def strength_number(strength: float, count: int) -> int:
-    """Return a number in ``range(count)`` for a strength, in percent: with 49, multiples of 5 percent all differ."""
+    """Return a number in ``range(count)`` for a strength, in percent: those of a count above 100 all differ."""
     return round(100 * strength) % count
+
+
+def hashed_number(source_series_uid: str, count: int) -> int:
+    """Return a number in ``range(count)`` that stands for a series without a usable Series Number."""
+    return _uuid_of(SCHEME, "series number", source_series_uid).int % count
 
 
 def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:

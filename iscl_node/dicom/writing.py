@@ -1,5 +1,7 @@
 """What every instance that the node writes has in common, whatever was done to its pixels."""
 
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -20,21 +22,36 @@ from pydicom.uid import (
 )
 
 from iscl_node.dicom import provenance
-from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, implementation_version_name
+from iscl_node.dicom.series import numbers
+from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, hashed_number, implementation_version_name
 
-LOSSY_SYNTAXES: Final = frozenset(
-    {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K}
-)
-"""Transfer syntaxes that may have lost something (PS3.5 A.4)."""
+LOSSY_SYNTAXES: Final[Mapping[UID, str]] = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+    JPEG2000MC: "ISO_15444_2",
+    HTJ2K: "ISO_15444_15",
+}
+"""Transfer syntaxes that may have lost something (PS3.5 A.4), and their Lossy Image Compression Method."""
+ALWAYS_LOSSY: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+"""The others have a lossless mode, so that an attribute that denies the loss is believed."""
 
 LO_MAX_CHARACTERS: Final = 64
 IS_MAX: Final = 2**31 - 1
+NUMBERS_PER_SERIES: Final = 1000
+"""The Series Number of what is made of a series is this many times the source's, and less than this."""
+LARGE_NUMBERS: Final = range(2_000_000, IS_MAX // NUMBERS_PER_SERIES)
+"""Stand for source series whose own number cannot be used; no scanner counts so far."""
+USUAL_IMAGE_TYPE: Final = ("ORIGINAL", "PRIMARY", "AXIAL")
+_OFFSET: Final = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
+"""Timezone Offset From UTC, -1200 to +1400 (PS3.3 C.12.1)."""
 
 
 def as_written(time: datetime, source: Dataset) -> datetime:
     """Return the time in the zone that the source says its dates and times are in (PS3.3 C.12.1)."""
     offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
-    if time.tzinfo is None or len(offset) != len("+HHMM") or not offset[1:].isdecimal():
+    if time.tzinfo is None or _OFFSET.fullmatch(offset) is None:
         return time
     minutes = int(offset[1:3]) * 60 + int(offset[3:])
     return time.astimezone(timezone(timedelta(minutes=-minutes if offset.startswith("-") else minutes)))
@@ -48,38 +65,64 @@ def set_times(dataset: Dataset, time: datetime, *names: str) -> None:
 
 
 def series_description(source: Dataset, suffix: str) -> str:
-    """Return the source's Series Description with the suffix, cut to 64 characters at the cost of the former."""
+    """Return the source's Series Description with the suffix, in at most 64 characters: the former is cut.
+
+    Characters, not bytes, are what PS3.5 6.2 counts; they are encoded anew in the source's Specific Character Set, so
+    that what is cut is valid in it. The suffix is ASCII, which each of them holds.
+    """
     value = source.get("SeriesDescription") or ""
     # A backslash is not allowed in LO, yet found: pydicom reads it as several values.
     text = " ".join(value) if isinstance(value, MultiValue) else str(value)
-    return (text[: max(0, LO_MAX_CHARACTERS - len(suffix))] + suffix).strip()[:LO_MAX_CHARACTERS]
+    return (text[: LO_MAX_CHARACTERS - len(suffix)] + suffix).strip()
 
 
-def series_number(source: Dataset, own: int, numbers_per_series: int) -> int:
+def series_number(source: Dataset, own: int) -> int:
     """Return a Series Number that tells the source's and fits IS (PS3.5 6.2).
 
-    It is ``numbers_per_series`` times the source's, and ``own``; just ``own`` when there is no number or no room.
+    Source series with different numbers never get the same one, as long as ``own`` is below 1000. A series without a
+    number, or with one that is negative or too large, counts as one with a large number that its UID decides: two of
+    them get the same with a chance of 1 in 147 483, less where ``own`` depends on the UID, too.
+
+    Parameters
+    ----------
+    source : Dataset
+        An instance of the source series.
+    own : int
+        What kind of series is made of it, below ``NUMBERS_PER_SERIES``.
     """
-    number = int(source.get("SeriesNumber") or 0)
-    has_room = 0 <= number <= (IS_MAX - own) // numbers_per_series
-    return number * numbers_per_series + own if has_room else own
+    found = numbers(source, "SeriesNumber", 1)
+    if found is None or not 0 <= found[0] < LARGE_NUMBERS[0]:
+        return (
+            LARGE_NUMBERS[0] + hashed_number(source.SeriesInstanceUID, len(LARGE_NUMBERS))
+        ) * NUMBERS_PER_SERIES + own
+    return int(found[0]) * NUMBERS_PER_SERIES + own
 
 
 def derived_image_type(source: Dataset) -> list[str]:
     """Return the Image Type of new pixels (PS3.3 C.7.6.1.1.2).
 
-    Only value 1 tells of the pixels; the others, of the examination and the plane, are the source's.
+    Only value 1 tells of the pixels; the others, of the examination and the plane, are the source's, and the usual
+    ones where the source has fewer than the three of a CT Image (PS3.3 C.8.2.1.1.1).
     """
-    image_type = source.get("ImageType") or ("ORIGINAL", "PRIMARY", "AXIAL")
-    others = ["PRIMARY"] if isinstance(image_type, str) else image_type[1:]
-    return ["DERIVED", *others]
+    image_type = source.get("ImageType") or ()
+    values = [image_type] if isinstance(image_type, str) else list(image_type)
+    return ["DERIVED", *values[1:], *USUAL_IMAGE_TYPE[max(1, len(values)) :]]
 
 
 def name_source(dataset: Dataset, source: Dataset) -> None:
     """Refer to the source image and its series, behind the series that the source itself refers to."""
     dataset.SourceImageSequence = Sequence([provenance.source_image(source)])
-    append_item(dataset, "ReferencedSeriesSequence", provenance.referenced_series(source))
+    _refer_to_series(dataset, source)
     append_item(dataset, "RelatedSeriesSequence", provenance.related_series(source))
+
+
+def _refer_to_series(dataset: Dataset, source: Dataset) -> None:
+    """Name the source instance in its series' item of the Referenced Series Sequence, a new one if there is none."""
+    for item in dataset.get("ReferencedSeriesSequence") or ():
+        if item.get("SeriesInstanceUID") == source.SeriesInstanceUID:
+            append_item(item, "ReferencedInstanceSequence", provenance.referenced_instance(source))
+            return
+    append_item(dataset, "ReferencedSeriesSequence", provenance.referenced_series(source))
 
 
 def append_item(dataset: Dataset, keyword: str, item: Dataset) -> None:
@@ -88,10 +131,15 @@ def append_item(dataset: Dataset, keyword: str, item: Dataset) -> None:
 
 
 def keep_loss_history(dataset: Dataset, source: Dataset) -> None:
-    """PS3.3 C.7.6.1.1.5: once lossy, always lossy, also when the new pixels are not compressed."""
-    syntax = source.file_meta.TransferSyntaxUID if hasattr(source, "file_meta") else None
-    if syntax in LOSSY_SYNTAXES and "LossyImageCompression" not in dataset:
+    """PS3.3 C.7.6.1.1.5: once lossy, always lossy, also when the new pixels are not compressed.
+
+    Ratios and methods of earlier losses are inherited; one that only the transfer syntax tells of is added.
+    """
+    syntax = UID(source.file_meta.TransferSyntaxUID) if hasattr(source, "file_meta") else UID("")
+    is_denied = "LossyImageCompression" in dataset and syntax not in ALWAYS_LOSSY
+    if syntax in LOSSY_SYNTAXES and not is_denied and dataset.get("LossyImageCompression") != "01":
         dataset.LossyImageCompression = "01"
+        dataset.LossyImageCompressionMethod = LOSSY_SYNTAXES[syntax]
 
 
 def set_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> None:
@@ -105,15 +153,17 @@ def set_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> None:
             dataset.add_new(keyword, "SS" if is_signed else "US", int(value))
 
 
-def as_file(dataset: Dataset, version: str | None) -> FileDataset:
+def as_file(dataset: Dataset, version: str, ae_title: str = "") -> FileDataset:
     """Add the file meta information of a native Explicit VR Little Endian file.
 
     Parameters
     ----------
     dataset : Dataset
         A complete instance.
-    version : str or None
-        The node's version, for Implementation Version Name; without one pydicom writes its own name there.
+    version : str
+        The node's version, for Implementation Version Name.
+    ae_title : str
+        Who writes the file, for Source Application Entity Title (PS3.10 7.1); left out when empty.
     """
     file_meta = FileMetaDataset()
     file_meta.FileMetaInformationVersion = b"\x00\x01"
@@ -121,8 +171,9 @@ def as_file(dataset: Dataset, version: str | None) -> FileDataset:
     file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     file_meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian)
     file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    if version is not None:
-        file_meta.ImplementationVersionName = implementation_version_name(version)
+    file_meta.ImplementationVersionName = implementation_version_name(version)
+    if ae_title:
+        file_meta.SourceApplicationEntityTitle = ae_title
     file = FileDataset("", dataset, b"\0" * 128, file_meta, is_implicit_VR=False, is_little_endian=True)
     # FileDataset takes its own encoding for the one of the inherited raw bytes; they are still in the source's.
     is_implicit, is_little_endian = dataset.original_encoding

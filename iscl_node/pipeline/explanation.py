@@ -8,7 +8,7 @@ from iscl_node.dicom.conditions import Finding
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.rules import RuleFinding, decide, findings
-from iscl_node.domain import CT_STORAGE, ModelIdentity, Rule
+from iscl_node.domain import CT_STORAGE, ModelIdentity, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.products import derivations
 
@@ -80,7 +80,7 @@ def _explained(
     rule = decision.rule
     made = tuple(
         MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength)
-        for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version)
+        for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version, Site())
     )
     return SeriesExplanation(uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made)
 

@@ -13,11 +13,11 @@ from iscl_node.dicom.quality import judge
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits
+from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
 
 
 def derivations(
-    model: ModelIdentity, profile: str, strengths: Sequence[float], suffix: str, node_version: str
+    model: ModelIdentity, profile: str, strengths: Sequence[float], suffix: str, node_version: str, site: Site
 ) -> tuple[Derivation, ...]:
     """One derivation, so one derived series, for each strength.
 
@@ -25,7 +25,7 @@ def derivations(
     """
     suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {100 * strength:g}%" for strength in strengths]
     return tuple(
-        Derivation(model, profile, strength, each, node_version)
+        Derivation(model, profile, strength, each, node_version, site)
         for strength, each in zip(strengths, suffixes, strict=True)
     )
 

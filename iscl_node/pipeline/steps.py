@@ -15,7 +15,7 @@ from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import read_instance
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule
+from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
@@ -44,6 +44,8 @@ class SeriesSteps:
         Of the judge.
     node_version : str
         For the derived objects.
+    site : Site
+        For the derived objects.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SeriesSteps:
         send: Send,
         limits: QualityLimits,
         node_version: str,
+        site: Site,
     ) -> None:
         self._spool = spool
         self._rules = {rule.name: rule for rule in rules}
@@ -63,6 +66,7 @@ class SeriesSteps:
         self._send = send
         self._limits = limits
         self._node_version = node_version
+        self._site = site
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         """Decide what happens to the batch.
@@ -186,7 +190,7 @@ class SeriesSteps:
 
     def _products(self, rule: Rule) -> Products:
         denoiser = self._denoisers[rule.profile]
-        made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version)
+        made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version, self._site)
         return Products(denoiser, made, self._limits, rule.transfer_syntax)
 
     def _file(self, batch: Batch, file_name: str) -> Path:

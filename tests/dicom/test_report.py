@@ -98,7 +98,7 @@ def test_identity(derivation: Derivation) -> None:
     assert found.SOPInstanceUID == report_uid(ct_series(3), derivation)
     assert (found.StudyInstanceUID, found.PatientName, found.Modality) == (f"{ROOT}.1", "Test^Case", "SR")
     assert found.SeriesDescription == "THORAX ISCL report"
-    assert 326 <= found.SeriesNumber <= 349
+    assert 3875 <= found.SeriesNumber <= 3999
     assert (found.CompletionFlag, found.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert (found.ContentDate, found.ContentTime) == ("20260301", "110000.000000")
 

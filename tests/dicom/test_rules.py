@@ -36,7 +36,7 @@ def test_every_fault_of_the_conditions_is_told_with_the_rule() -> None:
     assert second == "rule 'typo': when.KVP has min 2 above max 1"
 
 
-@pytest.mark.parametrize("strengths", [(0.5, 0.5), (0.001, 0.002)])
+@pytest.mark.parametrize("strengths", [(0.5, 0.5), (0.501, 0.502)])
 def test_strengths_that_share_a_series_number_are_refused(strengths: tuple[float, ...]) -> None:
     with pytest.raises(ConfigurationError, match=r"rule 'ct': strengths .* same Series Number"):
         check_rule(replace(rule("ct"), strengths=strengths))

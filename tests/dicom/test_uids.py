@@ -64,11 +64,11 @@ def test_is_a_valid_uuid_derived_uid(source: str, strength: float) -> None:
     assert uid.is_valid
 
 
-@given(st.lists(st.integers(0, 20), unique=True, min_size=2))
-def test_strengths_in_steps_of_five_percent_have_numbers_of_their_own(steps: list[int]) -> None:
-    numbers = {derivation_number(replace(DERIVATION, strength=0.05 * step), 49) for step in steps}
+@given(st.lists(st.integers(0, 100), unique=True, min_size=2))
+def test_strengths_in_steps_of_one_percent_have_numbers_of_their_own(steps: list[int]) -> None:
+    numbers = {derivation_number(SOURCE, replace(DERIVATION, strength=0.01 * step), 500) for step in steps}
     assert len(numbers) == len(steps)
-    assert numbers <= set(range(49))
+    assert numbers <= set(range(500))
 
 
 def test_names_of_the_implementation() -> None:

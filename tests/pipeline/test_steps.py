@@ -11,7 +11,7 @@ from multiframe import enhanced_ct
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import NO_EVIDENCE, Batch, EvidenceChoice, Peer, Rule
+from iscl_node.domain import NO_EVIDENCE, Batch, EvidenceChoice, Peer, Rule, Site
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.settings import QualitySettings
@@ -43,7 +43,14 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore, evidence=evidence)
         log = [] if sent is None else sent
         return SeriesSteps(
-            spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, files: log.extend(map(str, files)), LIMITS, "0"
+            spool,
+            [rule],
+            {"pacs": PACS},
+            denoisers,
+            lambda _peer, files: log.extend(map(str, files)),
+            LIMITS,
+            "0",
+            Site(),
         )
 
     return make
@@ -142,7 +149,7 @@ def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: 
         Rule(kernel, {"ConvolutionKernel": kernel}, "abdomen", (1.0,), " ISCL", ("pacs",))
         for kernel in ("B70f", "B30f")
     ]
-    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, LIMITS, "0")
+    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, LIMITS, "0", Site())
 
     rule, (derived_uid,), (file,) = steps.check(batch)
     steps.derive(batch, rule, [derived_uid], file)
