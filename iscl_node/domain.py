@@ -99,7 +99,7 @@ class ReceptionLimits:
     instance_bytes: int = 1 << 30
     """Of one data set; an Enhanced CT of 1000 frames of 512 x 512 has half of that."""
     receiving_bytes: int = 2 << 30
-    """Of all data sets that are being received; their memory is up to three times as much."""
+    """Of all data sets that are being received; their memory is up to four times as much."""
 
 
 @dataclass(frozen=True, order=True)

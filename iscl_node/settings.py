@@ -81,7 +81,7 @@ class ScpSettings(_Section):
     max_instance_bytes: int = Field(default=_LIMITS.instance_bytes, ge=1 << 20)
     """A larger data set is refused with 0xA700."""
     max_receiving_bytes: int = Field(default=_LIMITS.receiving_bytes, ge=1 << 20)
-    """Of all data sets that are being received at a time; beyond it 0xA700. The memory is up to three times as much."""
+    """Of all data sets that are being received at a time; beyond it 0xA700. The memory is up to four times as much."""
 
     @model_validator(mode="after")
     def _check_limits(self) -> "ScpSettings":

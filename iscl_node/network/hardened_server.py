@@ -4,6 +4,7 @@ pynetdicom 3.0.4 does the TLS handshake in the loop that accepts connections, so
 and it accepts as many connections as come.
 """
 
+import selectors
 import socket
 import ssl
 import threading
@@ -70,13 +71,17 @@ class HardenedServer(ThreadedAssociationServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Finish the TLS handshake, then start the association's own threads."""
+        """Finish the TLS handshake, wait for the first byte, then start the association's own threads.
+
+        Those would look for it a thousand times a second.
+        """
         try:
             if isinstance(request, ssl.SSLSocket):
                 request.do_handshake()
         except OSError as error:
             self._refuse_handshake(request, str(client_address[0]), error)
             return
+        _wait_until_readable(request)
         super().process_request_thread(request, client_address)
 
     def _refuse_handshake(self, request: socket.socket, host: str, error: OSError) -> None:
@@ -101,6 +106,13 @@ class HardenedServer(ThreadedAssociationServer):
         BaseServer.shutdown(self)
         self._admission.drop_half_open()
         self.server_close()
+
+
+def _wait_until_readable(connection: socket.socket) -> None:
+    """Return when there is a byte, or the connection is at its end: `Admission` sees to that."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.select()
 
 
 def start_server(entity: AE, address: tuple[str, int], **keywords: Any) -> HardenedServer:

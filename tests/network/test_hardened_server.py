@@ -124,6 +124,15 @@ def test_a_half_open_connection_is_dropped_in_time_however_it_dribbles(start: St
     wait_until(lambda: acceptor_threads() == 0)
 
 
+def test_a_silent_connection_costs_no_threads_of_pynetdicom(start: Start, metrics: Metrics) -> None:
+    scp = start(request_seconds=0.5)
+    with half_open(scp, 5, b"") as silent:
+        assert echoes(scp)
+        wait_until(lambda: acceptor_threads() == 0)
+        assert all(is_dropped(each) for each in silent)
+    assert refused(metrics, "no association request in time") == 5
+
+
 def test_a_closed_half_open_connection_takes_its_thread_with_it(start: Start) -> None:
     scp = start(request_seconds=60)
     with half_open(scp, 3):

@@ -304,7 +304,7 @@ def test_stop_gives_up_on_an_instance_that_takes_too_long(start: Start, ct_file:
 def test_stop_does_not_wait_for_a_connection_that_says_nothing(start: Start) -> None:
     scp = start(Receiver())
     with socket.create_connection(("127.0.0.1", scp.port)) as silent:
-        wait_until(lambda: any("AcceptorThread" in thread.name for thread in threading.enumerate()))
+        wait_until(lambda: any("process_request" in thread.name for thread in threading.enumerate()))
         stopper = threading.Thread(target=scp.stop)
         stopper.start()
         stopper.join(10)

@@ -47,7 +47,7 @@ def test_mr_image_is_refused(node_that_must_survive: Node, make_series: MakeSeri
     output, _ = sender.communicate(timeout=PATIENCE_SECONDS)
 
     assert sender.returncode != 0
-    assert "No valid Presentation Context ID" in output
+    assert "No Acceptable Presentation Contexts" in output
     assert not node_that_must_survive.states(series_uid_of(series))
 
 
