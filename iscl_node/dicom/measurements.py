@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from iscl_node.dicom.noise_level import FEWEST_PIXELS, SMOOTHING_PIXELS, SOFT_TISSUE_HU, noise_level_hu
+from iscl_node.dicom.quality import measure
 from iscl_node.dicom.volume import Mask, Slice
 
 NOISE_METHOD: Final = (
@@ -20,20 +20,9 @@ MEAN_METHOD: Final = (
     "the same pixels in both series"
 )
 STRUCTURE_METHOD: Final = (
-    "Median over the images of the correlation, at edges, of the removed noise with the negative Laplacian of the "
-    "derived image (method noise, Buades et al. 2005): 0 for noise alone, 1 for blur alone"
+    "Median over the images of the part of the edges' contrast that was removed, in the band of 1.5 to 3 pixels, less "
+    "what noise alone gives (method noise, Buades et al. 2005): 0 for noise alone, about 1 where the edges went with it"
 )
-
-EDGE_WINDOW_HU: Final = (-160.0, 240.0)
-"""Edges count when all around is within: fat, organs, vessels. Lung and bone would drown them."""
-EDGE_SURROUNDINGS_PIXELS: Final = 7
-EDGE_SCALE_PIXELS: Final = 1.5
-"""Standard deviation of the Gaussian under the derivatives."""
-EDGE_SHARE: Final = 0.05
-"""Share of the pixels, those of the steepest gradients, that are taken for edges."""
-LEAST_GRADIENT_HU: Final = 5.0
-"""Per pixel; below it nothing is an edge: smoothed with 1.5 pixels, white noise of 40 HU has gradients of 5 HU."""
-FEWEST_EDGE_PIXELS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class SliceMeasurements:
 class SeriesMeasurements:
     """Of a whole series before and after.
 
-    In ``measured`` of its ``images`` noise was measured; ``structure`` is that of :func:`structure_in`.
+    In ``measured`` of its ``images`` noise was measured; ``structure`` is that of the judge (``dicom/quality``).
     """
 
     images: int
@@ -84,19 +73,9 @@ class SeriesMeasurements:
         return 1 - self.derived.noise_hu / self.source.noise_hu
 
 
-def measured_slice(source_hu: Slice, derived_hu: Slice, strength: float) -> SliceMeasurements:
-    """Measure one slice.
-
-    Parameters
-    ----------
-    source_hu, derived_hu : float32 array, shape (H, W)
-        HU before and after.
-    strength : float
-        The part that was removed of what the model found. Structure is looked for as if all of it had been, because
-        noise that is left would be correlated with noise that is gone.
-    """
+def measured_slice(source_hu: Slice, derived_hu: Slice) -> SliceMeasurements:
+    """Measure one slice; both of shape (H, W), in HU."""
     tissue = _soft_tissue(derived_hu)
-    removed_hu = (source_hu - derived_hu) / np.float32(strength or 1)
     has_tissue = int(tissue.sum()) >= FEWEST_PIXELS
     return SliceMeasurements(
         source_noise_hu=noise_level_hu(source_hu),
@@ -104,7 +83,7 @@ def measured_slice(source_hu: Slice, derived_hu: Slice, strength: float) -> Slic
         tissue_pixels=int(tissue.sum()) if has_tissue else 0,
         source_sum_hu=float(source_hu[tissue].sum(dtype=np.float64)) if has_tissue else 0.0,
         derived_sum_hu=float(derived_hu[tissue].sum(dtype=np.float64)) if has_tissue else 0.0,
-        structure=structure_in(removed_hu, source_hu - removed_hu) if strength > 0 else None,
+        structure=measure(source_hu, derived_hu).structure_removed,
     )
 
 
@@ -124,58 +103,10 @@ def measured_series(slices: Iterable[SliceMeasurements], images: int) -> SeriesM
     )
 
 
-def structure_in(removed_hu: Slice, denoised_hu: Slice) -> float | None:
-    """Tell how much of what was removed at edges is the edges themselves.
-
-    To blur an image takes away a multiple of its negative Laplacian: the "method noise" of a Gaussian of width h is
-    -h^2 times the Laplacian (Buades, Coll and Morel, Multiscale Model. Simul. 4, 2005, doi 10.1137/040616024). So blur
-    makes the removed noise correlated with the negative Laplacian of the image, there where its gradient is steepest.
-    Noise knows nothing of edges: it gives 0, with a standard error of one over the root of the number of independent
-    pixels. Noise that the model did not find, and that is correlated with what it found, adds a little.
-
-    Parameters
-    ----------
-    removed_hu : float32 array, shape (H, W)
-        What the model took for noise, in HU.
-    denoised_hu : float32 array, shape (H, W)
-        The image without it, in HU.
-
-    Returns
-    -------
-    float or None
-        Pearson's correlation, -1 (sharpened) to 1 (blurred); None when nothing was removed or there are no edges.
-    """
-    image = denoised_hu.astype(np.float64)
-    edges = _edges(image)
-    if int(edges.sum()) < FEWEST_EDGE_PIXELS:
-        return None
-    laplacian = ndimage.gaussian_laplace(image, EDGE_SCALE_PIXELS)
-    return _correlation(removed_hu[edges].astype(np.float64), -laplacian[edges])
-
-
-def _edges(image: npt.NDArray[np.float64]) -> Mask:
-    smooth = ndimage.gaussian_filter(image, 1)
-    lowest = ndimage.minimum_filter(smooth, EDGE_SURROUNDINGS_PIXELS)
-    highest = ndimage.maximum_filter(smooth, EDGE_SURROUNDINGS_PIXELS)
-    soft: Mask = (lowest >= EDGE_WINDOW_HU[0]) & (highest <= EDGE_WINDOW_HU[1])
-    if not soft.any():
-        return soft
-    gradient = ndimage.gaussian_gradient_magnitude(image, EDGE_SCALE_PIXELS)
-    steep = max(LEAST_GRADIENT_HU, float(np.quantile(gradient[soft], 1 - EDGE_SHARE)))
-    soft &= gradient >= steep
-    return soft
-
-
 def _soft_tissue(hu: Slice) -> Mask:
     smooth = ndimage.gaussian_filter(hu, SMOOTHING_PIXELS)
     mask: Mask = (smooth >= SOFT_TISSUE_HU[0]) & (smooth <= SOFT_TISSUE_HU[1])
     return mask
-
-
-def _correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
-    if not first.std() or not second.std():
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -54,7 +54,7 @@ IMAGES: Final = Code("images", OWN_SCHEME, "Number of images")
 MEASURED: Final = Code("measured", OWN_SCHEME, "Number of images in which noise was measured")
 SHIFT: Final = Code("mean-shift", OWN_SCHEME, "Shift of the mean attenuation coefficient of soft tissue")
 NOISE_REDUCTION: Final = Code("noise-reduction", OWN_SCHEME, "Noise reduction")
-STRUCTURE: Final = Code("residual-structure", OWN_SCHEME, "Structure in the removed noise")
+STRUCTURE: Final = Code("residual-structure", OWN_SCHEME, "Part of the edges' contrast in the removed noise")
 
 HOUNSFIELD_UNIT: Final = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 PERCENT: Final = Code("%", "UCUM", "Percent")

@@ -57,7 +57,7 @@ def evidence(
     if choice.noise_map:
         yield from _noise_maps(pairs, derivation, started)
     if choice.report:
-        measurements = measured_series(_measured(pairs, derivation.strength), len(pairs))
+        measurements = measured_series(_measured(pairs), len(pairs))
         yield report(before, after, measurements, derivation, started)
 
 
@@ -70,11 +70,11 @@ def _noise_maps(
         yield noise_map([pairs[index][0] for index in group], removed, derivation, started, number)
 
 
-def _measured(pairs: Sequence[tuple[Instance, Instance]], strength: float) -> Iterator[SliceMeasurements]:
+def _measured(pairs: Sequence[tuple[Instance, Instance]]) -> Iterator[SliceMeasurements]:
     count = min(len(pairs), MOST_MEASURED)
     for index in np.linspace(0, len(pairs) - 1, count).round().astype(int):
         source, derived = pairs[index]
-        yield measured_slice(_hu(source), _hu(derived), strength)
+        yield measured_slice(_hu(source), _hu(derived))
 
 
 def _derived_of(source: Instance, folder: Path, derivation: Derivation) -> Instance:
