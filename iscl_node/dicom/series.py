@@ -1,5 +1,6 @@
 """May the instances of a series be processed, and in which order do they lie?"""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,10 @@ MATERIAL_MAPS: Final = frozenset(
 )
 """What multi-energy CT computes of its spectra (value 4 of Image Type, PS3.3 C.8.2.1.1.1): other quantities, or values
 in HU with other noise than the model knows. VMI, a virtual monoenergetic image in HU, is a CT image like others."""
+
+MOST_PIXEL_BYTES: Final = 2 << 30
+"""Of one instance, decompressed: 4000 frames of 512 x 512. A few megabytes can tell of more frames than fit any memory,
+and the derived instance takes three times this."""
 
 SPACING_TOLERANCE_MM: Final = 0.01
 """Distances between slices that differ by less are equal; positions are often written with two decimals."""
@@ -73,6 +78,7 @@ def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
     instances = tuple(datasets)
     if not instances:
         raise QuarantineSeriesError("the series has no instances")
+    _check_size(instances)
     _check_each(instances)
     _check_together(instances)
     return _ordered(instances)
@@ -164,6 +170,15 @@ one does not."""
 
 SHARED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 """Attributes that have one value throughout a series."""
+
+
+def _check_size(instances: Sequence[Dataset]) -> None:
+    for instance in instances:
+        sides = (_number(instance, keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames"))
+        if math.prod(sides) * BITS_ALLOCATED // 8 > MOST_PIXEL_BYTES:
+            raise QuarantineSeriesError(
+                f"an image has more than {MOST_PIXEL_BYTES >> 30} GiB of pixels when decompressed"
+            )
 
 
 def _check_each(instances: Sequence[Dataset]) -> None:

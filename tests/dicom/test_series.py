@@ -178,6 +178,7 @@ def frame_types(*flavors: str) -> list[dict[str, Any]]:
         (lambda: enhanced_ct(2, shared={"PixelValueTransformationSequence": {}}), "2 of 2 frames: .*Rescale"),
         (lambda: enhanced_ct(2, ConcatenationUID=f"{ROOT}.9"), "concatenation"),
         (lambda: enhanced_ct(2, shared={"CTImageFrameTypeSequence": {"PixelPresentation": "COLOR"}}), "color"),
+        (lambda: enhanced_ct(2, Rows=32768, Columns=32769), "2 GiB"),
         (lambda: enhanced_ct(2, NumberOfFrames=3), "3 frames, but functional groups for 2"),
         (
             lambda: dcmread(str(get_testdata_file("eCT_Supplemental.dcm", download=False))),
