@@ -61,6 +61,8 @@ class Intake:
     def __init__(self, limits: ReceptionLimits, refused: Refused) -> None:
         self._limits = limits
         self._refused = refused
+        # Always granted, so that a few large data sets, or peers that hold theirs half sent, keep no slice out.
+        self._share = limits.receiving_bytes // limits.associations
         self._lock = threading.Lock()
         self._bytes: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
 
@@ -126,7 +128,7 @@ class Intake:
         total = self._take(association, size)
         if so_far.tell() + size > self._limits.instance_bytes:
             message.data_set = Discarded("larger than scp.max_instance_bytes")
-        elif total > self._limits.receiving_bytes:
+        elif total > self._limits.receiving_bytes and so_far.tell() + size > self._share:
             message.data_set = Discarded("scp.max_receiving_bytes are being received")
         else:
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pydicom
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -213,12 +214,10 @@ def test_an_idle_association_is_ended(start: Start) -> None:
     wait_until(lambda: association.is_aborted)
 
 
-def large_ct(ct_file: Path, tmp_path: Path, size: int) -> Path:
-    import pydicom
-
+def large_ct(ct_file: Path, tmp_path: Path, size: int, name: str = "large.dcm") -> Path:
     dataset = pydicom.dcmread(ct_file)
     dataset.add_new(0x00091001, "OB", bytes(size))
-    path = tmp_path / "large.dcm"
+    path = tmp_path / name
     dataset.save_as(path)
     return path
 
@@ -257,6 +256,34 @@ def test_all_peers_together_get_no_more_memory_than_allowed(start: Start, ct_fil
     sender.join(20)
     assert statuses == [0x0000]
     assert second.send_c_store(large).Status == 0x0000
+    first.release()
+    second.release()
+
+
+def test_an_associations_share_is_always_granted(start: Start, ct_file: Path, tmp_path: Path) -> None:
+    received, safe = threading.Semaphore(0), threading.Event()
+
+    def receive(instance: ReceivedInstance) -> None:
+        received.release()
+        assert safe.wait(20)
+
+    scp = start(receive, receiving_bytes=2 * MEBIBYTE, associations=4, associations_per_host=4)
+    large = large_ct(ct_file, tmp_path, 2 * MEBIBYTE - 100_000)
+    slice_ = large_ct(ct_file, tmp_path, 300_000, "slice.dcm")
+    first, second = associate(scp), associate(scp)
+    statuses: list[int] = []
+    senders = []
+    for association, file in ((first, large), (second, slice_)):
+        sender = threading.Thread(
+            target=lambda association=association, file=file: statuses.append(association.send_c_store(file).Status)
+        )
+        sender.start()
+        senders.append(sender)
+        assert received.acquire(timeout=20)
+    safe.set()
+    for sender in senders:
+        sender.join(20)
+    assert statuses == [0x0000, 0x0000]
     first.release()
     second.release()
 
