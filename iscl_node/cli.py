@@ -25,7 +25,7 @@ from rich.table import Table
 from iscl_node import __version__
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
-from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, Settings, load_settings
+from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, QualitySettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from iscl_node.offline import Outcome
@@ -119,6 +119,9 @@ def denoise(
     report: Annotated[
         bool, typer.Option("--report", help="Also write how good it is, as a structured report.")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file (TOML), for the limits under [quality]; else the defaults.")
+    ] = None,
 ) -> None:
     """Denoise the CT series of a folder."""
     from iscl_node.domain import EvidenceChoice
@@ -128,7 +131,8 @@ def denoise(
         if not 1 <= len(suffix) <= LONGEST_SUFFIX:
             raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
         evidence = EvidenceChoice(noise_map, report)
-        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax, evidence)
+        limits = (load_settings(config).quality if config else QualitySettings()).limits()
+        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax, evidence, limits)
         _write_all(denoise_folder(source, target, denoising))
 
 
@@ -231,7 +235,12 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         spool = Spool(settings.spool_dir, settings.spool.min_free_bytes)
         counts = {state.value: count for state, count in spool.counts().items()}
         quarantined = [
-            {"series": each.batch.series_instance_uid, "batch": each.batch.key, "reason": each.reason}
+            {
+                "series": each.batch.series_instance_uid,
+                "batch": each.batch.key,
+                "reason": each.reason,
+                "picture": str(each.picture or ""),
+            }
             for each in spool.quarantined()
         ]
         ignored = Counter(each.reason for each in spool.ignored())
@@ -246,6 +255,8 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         _out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
     for each in quarantined:
         _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
+        if each["picture"]:
+            _out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

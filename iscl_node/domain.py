@@ -274,8 +274,9 @@ class SeriesState(StrEnum):
 
 @dataclass(frozen=True)
 class SetAsideBatch:
-    """A batch that is not processed, in quarantine or ignored, and why."""
+    """A batch that is not processed, in quarantine or ignored, why, and the judge's picture if there is one."""
 
     batch: Batch
     reason: str
     folder: Path
+    picture: Path | None = None

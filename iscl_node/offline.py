@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax
+from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
@@ -64,6 +64,7 @@ class Denoising:
     device: str
     transfer_syntax: OutputSyntax = "explicit"
     evidence: EvidenceChoice = NO_EVIDENCE
+    limits: QualityLimits = field(default_factory=lambda: QualitySettings().limits())
 
 
 def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
@@ -79,13 +80,15 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
     site = DerivedSettings().site(ae_title="")
     made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__, site)
-    products = Products(denoiser, made, QualitySettings().limits(), denoising.transfer_syntax)
+    products = Products(denoiser, made, denoising.limits, denoising.transfer_syntax)
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:
+        products.check_input(instances)
         for instance in instances:
             yield from products.made_of(instance, started)
         sources = [Path(str(instance.filename)) for instance in instances]
+        products.check_series(sources, folder)
         for derivation in products.derivations:
             yield from evidence(sources, folder, derivation, started, denoising.evidence)
 

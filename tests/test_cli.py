@@ -122,6 +122,7 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
                 "series": quarantined.series_instance_uid,
                 "batch": quarantined.key,
                 "reason": "no rule matches; see [[rules]]",
+                "picture": "",
             }
         ],
     }

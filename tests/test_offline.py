@@ -112,7 +112,7 @@ def test_of_a_series_whose_second_slice_is_not_plausible_nothing_stays(
     outcomes = list(denoise_folder(source, target, replace(denoising, bundle=clipping_bundle(tmp_path / "clipping"))))
 
     assert [type(outcome) for outcome in outcomes] == [WrittenInstance, RefusedSeries]
-    assert "soft tissue moved" in outcomes[1].reason
+    assert "a region was shifted" in outcomes[1].reason
     assert not list(target.iterdir())
 
 

@@ -64,6 +64,37 @@ def uniform_candidates(hu: Slice) -> Mask:
     return whole
 
 
+def noise_correlation(hu: Slice) -> float | None:
+    """Estimate how much the noise of a pixel tells of its neighbour's: the correlation at a distance of one pixel.
+
+    A sharp kernel (bone, lung) makes fine noise, whose neighbours are hardly alike, a soft one coarse noise. It is
+    measured in the more uniform half of soft tissue, less the mean over the square of 9 pixels, as the mean of rows and
+    columns, from the variance of the differences of neighbours: 1 - E[(a - b)^2] / 2 E[a^2].
+
+    Parameters
+    ----------
+    hu : float32 array, shape (H, W)
+        Hounsfield units.
+
+    Returns
+    -------
+    float or None
+        -1 to 1, 0 for white noise; None when there is too little soft tissue or no noise at all.
+    """
+    uniform = uniform_candidates(hu)
+    if int(uniform.sum()) < FEWEST_PIXELS:
+        return None
+    deviations = local_deviation_hu(hu)
+    uniform &= deviations <= np.median(deviations[uniform])
+    noise = hu - ndimage.uniform_filter(hu, SQUARE_PIXELS)
+    variance = float(np.mean(noise[uniform] ** 2))
+    if variance < _LEAST_HU**2:
+        return None
+    rows = (noise[1:] - noise[:-1])[uniform[1:] & uniform[:-1]]
+    columns = (noise[:, 1:] - noise[:, :-1])[uniform[:, 1:] & uniform[:, :-1]]
+    return 1 - float(np.mean(rows**2) + np.mean(columns**2)) / (4 * variance)
+
+
 def _most_frequent(values: npt.NDArray[np.float64]) -> float:
     logs = np.log(values)
     edges = np.arange(logs.min() - _LOG_BIN, logs.max() + 2 * _LOG_BIN, _LOG_BIN)

@@ -4,16 +4,20 @@ blended, judged and derived."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.derived import derive
-from iscl_node.dicom.folder import Instance
+from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import judge
+from iscl_node.dicom.series_quality import judge_input, judge_series, sample
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
+from iscl_node.errors import QuarantineSeriesError
 
 
 def derivations(
@@ -58,6 +62,45 @@ class Products:
     def instance_uids(self, source: Instance) -> list[str]:
         """The SOP Instance UID of what each derivation makes of an instance."""
         return [str(derived_uid(str(source.SOPInstanceUID), each, INSTANCE)) for each in self.derivations]
+
+    def check_input(self, sources: Sequence[Instance]) -> None:
+        """Hold a sample of a series against what the model was made for, unless no noise will be removed.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            If the series has other noise, or the pixels cannot be read.
+        """
+        if any(derivation.strength for derivation in self.derivations):
+            views = [view for source in sources for view in frames(source)]
+            judge_input(map(to_hu, sample(views)), self.limits)
+
+    def check_series(self, sources: Sequence[Path], made: Path) -> None:
+        """Check that each derived slice is that of its source, in the files that are to be sent.
+
+        Parameters
+        ----------
+        sources : sequence of Path
+            The source instances of the series.
+        made : Path
+            The folder that has a folder for each derived series.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            If one is not, or is missing.
+        """
+        for number in range(len(self.derivations)):
+            judge_series(partial(self._pairs, sources, made, number))
+
+    def _pairs(self, sources: Sequence[Path], made: Path, number: int) -> Iterator[tuple[Instance, Instance]]:
+        for path in sources:
+            source = read_instance(path)
+            series_uid = self.series_uids(str(source.SeriesInstanceUID))[number]
+            derived = made / series_uid / f"{self.instance_uids(source)[number]}.dcm"
+            if not derived.exists():
+                raise QuarantineSeriesError("a source instance has no derived instance")
+            yield from zip(frames(source), frames(read_instance(derived)), strict=True)
 
     def made_of(self, source: Instance, started: datetime) -> Iterator[Instance]:
         """Make the derived instances of one source instance, in the order of the derivations.

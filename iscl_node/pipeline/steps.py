@@ -1,4 +1,4 @@
-"""The steps of a batch: check, derive (per instance), evidence, send (per series and destination), release.
+"""The steps of a batch: check, derive (per instance), judge, evidence, send (per series and destination), release.
 
 Each step takes its input from the spool and leaves its result there, under names that are computed:
 run twice, it does the same again. Values that pass between steps are plain strings and lists, because the
@@ -11,15 +11,21 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import read_instance
+from iscl_node.dicom.quality import ImplausibleResultError
+from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
 from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.spool import Spool
+
+_log = structlog.get_logger(__name__)
 
 Send = Callable[[Peer, Sequence[Path]], None]
 """Sends files over one association; raises RetryLaterError or QuarantineSeriesError."""
@@ -83,7 +89,10 @@ class SeriesSteps:
         """
         instances = [read_instance(path) for path in self._spool.instances(batch)]
         decision = decide(self._rules.values(), instances, self._spool.instance_count(batch.series_instance_uid))
-        series_uids = self._products(decision.rule).series_uids(batch.series_instance_uid)
+        products = self._products(decision.rule)
+        with self._pictured(batch):
+            products.check_input(decision.instances)
+        series_uids = products.series_uids(batch.series_instance_uid)
         return decision.rule.name, series_uids, [Path(str(each.filename)).name for each in decision.instances]
 
     def derive(self, batch: Batch, rule_name: str, series_uids: Sequence[str], file_name: str) -> None:
@@ -101,9 +110,23 @@ class SeriesSteps:
         source = read_instance(self._file(batch, file_name))
         if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
-        for derived in products.made_of(source, self._spool.first_closed(batch).astimezone()):
-            uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
-            self._spool.write_derived(batch, *uids, encode(derived))
+        with self._pictured(batch):
+            for derived in products.made_of(source, self._spool.first_closed(batch).astimezone()):
+                uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
+                self._spool.write_derived(batch, *uids, encode(derived))
+
+    def judge(self, batch: Batch, rule_name: str, file_names: Sequence[str]) -> None:
+        """Hold what lies in the outbox against the sources, slice by slice.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            If a derived slice is missing or is not that of its source.
+        """
+        paths = {path.name: path for path in self._spool.instances(batch)}
+        sources = [paths[name] for name in file_names]
+        with self._pictured(batch):
+            self._products(self._rule(rule_name)).check_series(sources, self._spool.outbox(batch))
 
     def evidence(self, batch: Batch, rule_name: str, file_names: Sequence[str]) -> list[tuple[str, int]]:
         """Make what the rule wants beside each derived series, and put it into the outbox.
@@ -192,6 +215,18 @@ class SeriesSteps:
         denoiser = self._denoisers[rule.profile]
         made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version, self._site)
         return Products(denoiser, made, self._limits, rule.transfer_syntax)
+
+    @contextmanager
+    def _pictured(self, batch: Batch) -> Iterator[None]:
+        """Keep the picture of what the judge turns down; without it there is still the reason."""
+        try:
+            yield
+        except ImplausibleResultError as error:
+            try:
+                self._spool.keep_picture(batch, picture(error.source_hu, error.derived_hu, str(error)))
+            except (OSError, ValueError, RuntimeError, MemoryError) as fault:
+                _log.warning("picture.not_kept", batch=batch.key, fault=type(fault).__name__)
+            raise QuarantineSeriesError(str(error)) from None  # the workflow database keeps it, without the images
 
     def _file(self, batch: Batch, file_name: str) -> Path:
         for path in self._spool.instances(batch):

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 APPLICATION = "iscl-node"
 QUEUE = "batches"
-STEP_ORDER_VERSION = "3"
+STEP_ORDER_VERSION = "4"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @DBOS.dbos_class()
 class SeriesWorkflow(DBOSConfiguredInstance):
-    """check, derive every instance, make the evidence, send every derived series to every destination, release.
+    """check, derive every instance, judge the whole, make the evidence, send every series everywhere, release.
 
     Parameters
     ----------
@@ -100,6 +100,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
+        self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("evidence", self._steps.evidence, batch, rule, files)
         # Series by series, so that a destination that refuses evidence keeps the images from no one.

@@ -7,7 +7,7 @@
     closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
-    quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt
+    quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from iscl_node.domain import Batch, SeriesState
 
 REASON_FILE = "reason.txt"
+PICTURE_FILE = "judge.png"
 CONFLICT_PREFIX = "conflict-"
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

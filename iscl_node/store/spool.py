@@ -21,7 +21,16 @@ from iscl_node.store.durable import (
     sync_folder,
     write_synced,
 )
-from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid, key_of, time_of
+from iscl_node.store.layout import (
+    CONFLICT_PREFIX,
+    PICTURE_FILE,
+    REASON_FILE,
+    Layout,
+    file_name,
+    is_uid,
+    key_of,
+    time_of,
+)
 from iscl_node.store.reception import Reception
 
 DEFAULT_MIN_FREE_BYTES = 2 * 1024**3
@@ -187,6 +196,16 @@ class Spool:
         """Whether this derived instance is in the outbox."""
         return (self._layout.outbox(batch) / series_uid / file_name(sop_uid)).exists()
 
+    def keep_picture(self, batch: Batch, png: bytes) -> None:
+        """Put a picture of what is wrong into the folder of a closed batch; it goes to quarantine with the batch.
+
+        Raises
+        ------
+        OSError
+            The file system refuses it, or the batch is not closed; a part may be left.
+        """
+        write_synced(self._layout.batch(SeriesState.CLOSED, batch) / PICTURE_FILE, png)
+
     # Ends of a batch
 
     def release(self, batch: Batch) -> None:
@@ -285,6 +304,7 @@ class Spool:
             # The reason goes after the move: left over by a crash it does no harm in a closed batch.
             move_folder(quarantined.folder, folder)
             (folder / REASON_FILE).unlink(missing_ok=True)
+            (folder / PICTURE_FILE).unlink(missing_ok=True)
             remove_if_empty(quarantined.folder.parent)
             requeued.append(new)
         return requeued
@@ -301,7 +321,7 @@ class Spool:
 
     def _batches_set_aside(self, state: SeriesState) -> list[SetAsideBatch]:
         folders = [(batch, self._layout.batch(state, batch)) for batch in sorted(self._batches(state))]
-        return [SetAsideBatch(batch, _reason(folder), folder) for batch, folder in folders]
+        return [SetAsideBatch(batch, _reason(folder), folder, _picture(folder)) for batch, folder in folders]
 
     def counts(self) -> dict[SeriesState, int]:
         """How many open series, and how many batches in each other state."""
@@ -341,6 +361,11 @@ def _reason(folder: Path) -> str:
         return (folder / REASON_FILE).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return "no reason was recorded"
+
+
+def _picture(folder: Path) -> Path | None:
+    path = folder / PICTURE_FILE
+    return path if path.exists() else None
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from factories import part10
@@ -170,3 +171,69 @@ def test_a_rule_may_ignore_its_series(spool: Spool, batch: Batch, steps_for: Cal
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     with pytest.raises(QuarantineSeriesError, match="no rule matches"):
         steps_for(modality="MR").check(batch)
+
+
+@pytest.fixture
+def processed(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> tuple[SeriesSteps, str, list[str], list[str]]:
+    """A batch with all its derived instances."""
+    steps = steps_for()
+    rule, series_uids, files = steps.check(batch)
+    for file in files:
+        steps.derive(batch, rule, series_uids, file)
+    return steps, rule, series_uids, files
+
+
+def test_what_was_derived_of_its_own_source_is_let_pass(
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+) -> None:
+    steps, rule, _series_uids, files = processed
+    steps.judge(batch, rule, files)
+    assert list(spool.root.rglob("judge.png")) == []
+
+
+def test_pixels_of_another_slice_are_quarantined_with_a_picture(
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+) -> None:
+    steps, rule, (series_uid,), files = processed
+    paths = spool.derived(batch, series_uid)
+    first, second = (pydicom.dcmread(path) for path in paths[:2])
+    first.PixelData, second.PixelData = second.PixelData, first.PixelData
+    for path, dataset in zip(paths, (first, second), strict=False):
+        dataset.save_as(path)
+    with pytest.raises(QuarantineSeriesError, match="shows what is in source slice") as caught:
+        steps.judge(batch, rule, files)
+    steps.quarantine(batch, str(caught.value))
+    (quarantined,) = spool.quarantined()
+    assert quarantined.picture == quarantined.folder / "judge.png"
+    assert quarantined.picture.read_bytes().startswith(b"\x89PNG")
+    (again,) = spool.requeue(batch.series_instance_uid, datetime.now(UTC))
+    assert [path.suffix for path in spool.instances(again)[0].parent.iterdir()] == [".dcm"] * 3
+
+
+def test_a_missing_derived_instance_is_quarantined(
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+) -> None:
+    steps, rule, (series_uid,), files = processed
+    spool.derived(batch, series_uid)[0].unlink()
+    with pytest.raises(QuarantineSeriesError, match="has no derived instance"):
+        steps.judge(batch, rule, files)
+
+
+def test_a_disk_without_room_for_the_picture_does_not_keep_a_series_from_quarantine(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def ruined(*_: object) -> np.ndarray:
+        return np.full((64, 64), 500, np.float32)
+
+    steps = steps_for()
+    rule, series_uids, files = steps.check(batch)
+    monkeypatch.setattr(Spool, "keep_picture", no_room)
+    monkeypatch.setattr("iscl_node.denoise.bundle_denoiser.BundleDenoiser.denoise", ruined)
+    with pytest.raises(QuarantineSeriesError, match="a region was shifted by"):
+        steps.derive(batch, rule, series_uids, files[0])
+    steps.quarantine(batch, "as told")
+    (quarantined,) = spool.quarantined()
+    assert quarantined.picture is None

@@ -1,0 +1,136 @@
+"""Is the series one that the model was made for, and is each derived slice that of its source?"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from scipy import ndimage
+
+from iscl_node.dicom.noise_level import noise_correlation, noise_level_hu
+from iscl_node.dicom.quality import ImplausibleResultError
+from iscl_node.dicom.volume import Slice, to_hu
+from iscl_node.domain import QualityLimits
+from iscl_node.errors import QuarantineSeriesError
+
+SAMPLES: Final = 9
+"""So many slices, evenly spread, tell the noise of a series; its median leaves out shoulders and the first slices."""
+SIDE: Final = 32
+"""A slice is recognised by its means on a grid of 32 x 32, in which little noise is left."""
+RECOGNISED_HU: Final = (-1000.0, 1000.0)
+"""Metal and padding, far out of this range, would outweigh all else."""
+
+_SAME_HU: Final = 1.0
+"""Slices whose grids differ by less (root mean square) are taken to be the same."""
+_NEARER: Final = 1.5
+"""A derived slice belongs to another source only if that is nearer by this factor: two slices that differ by little
+more than their noise cannot be told apart."""
+
+Grid = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+
+def sample(items: Sequence[T]) -> list[T]:
+    """Return up to nine items, evenly spread."""
+    chosen = np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).round().astype(int)
+    return [items[number] for number in chosen]
+
+
+def judge_input(images_hu: Iterable[Slice], limits: QualityLimits) -> None:
+    """Hold the noise of a series against what the model was made for; without soft tissue nothing is said.
+
+    Parameters
+    ----------
+    images_hu : iterable of float32 array, each of shape (H, W)
+        Slices of the source, or a :func:`sample` of them, HU.
+    limits : QualityLimits
+        ``max_noise_hu`` and ``min_noise_correlation``.
+
+    Raises
+    ------
+    ImplausibleResultError
+        When the median of the slices is outside.
+    """
+    images = list(images_hu)
+    if not images:
+        return
+    middle = images[len(images) // 2]
+    level = _median(noise_level_hu, images)
+    if level is not None and level > limits.max_noise_hu:
+        raise ImplausibleResultError(
+            f"the source has {level:.0f} HU of noise, more than the model was made for "
+            f"(max_noise_hu = {limits.max_noise_hu:g})",
+            middle,
+            middle,
+        )
+    correlation = _median(noise_correlation, images)
+    if correlation is not None and correlation < limits.min_noise_correlation:
+        raise ImplausibleResultError(
+            f"the noise of neighbouring pixels correlates by {correlation:.2f}, as with a sharper kernel than the "
+            f"model was made for (min_noise_correlation = {limits.min_noise_correlation:g})",
+            middle,
+            middle,
+        )
+
+
+def judge_series(read_pairs: Callable[[], Iterable[tuple[Dataset, Dataset]]]) -> None:
+    """Check that each derived slice is that of its source and of no other.
+
+    Parameters
+    ----------
+    read_pairs : callable
+        Reads every source slice or frame of a series, each with what was derived from it, back from what is to be sent.
+        It is called again for the picture: a whole series is never held.
+
+    Raises
+    ------
+    ImplausibleResultError
+        When a derived slice looks like another source.
+    QuarantineSeriesError
+        When it lies elsewhere than its source, or names another one.
+    """
+    sources, derived = [], []
+    for source, result in read_pairs():
+        _check_place(source, result)
+        sources.append(_grid(to_hu(source)))
+        derived.append(_grid(to_hu(result)))
+    for own, other in _confused(np.array(sources), np.array(derived)):
+        raise ImplausibleResultError(
+            f"the derived slice {own + 1} of {len(sources)} shows what is in source slice {other + 1}",
+            *map(to_hu, next(islice(read_pairs(), own, None))),
+        )
+
+
+def _median(estimate: Callable[[Slice], float | None], images: Sequence[Slice]) -> float | None:
+    known = [value for image in images if (value := estimate(image)) is not None]
+    return float(np.median(known)) if known else None
+
+
+def _check_place(source: Dataset, derived: Dataset) -> None:
+    """The same place in the patient (PS3.3 C.7.6.2), and the source named (PS3.3 C.7.6.1.1.4) where any is."""
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        if derived.get(keyword) != source.get(keyword):
+            raise QuarantineSeriesError(f"a derived slice has another {keyword} than its source")
+    named = [item.get("ReferencedSOPInstanceUID") for item in derived.get("SourceImageSequence") or ()]
+    if named and source.SOPInstanceUID not in named:
+        raise QuarantineSeriesError("a derived slice names another source than its own")
+
+
+def _grid(hu: Slice) -> Grid:
+    """Means of the slice at 32 x 32 places, flat; of slices of any size."""
+    shape = [max(1, round(length / SIDE)) for length in hu.shape]
+    smooth = ndimage.uniform_filter(hu.clip(*RECOGNISED_HU), shape)
+    rows, columns = (np.linspace(0, length - 1, SIDE).round().astype(int) for length in hu.shape)
+    grid: Grid = smooth[np.ix_(rows, columns)].astype(np.float64).ravel()
+    return grid
+
+
+def _confused(sources: Grid, derived: Grid) -> Iterator[tuple[int, int]]:
+    """Numbers of the derived slices that are much nearer to another source than to their own, and of that source."""
+    for own, grid in enumerate(derived):
+        distances = np.sqrt(np.mean((sources - grid) ** 2, axis=1))
+        other = int(distances.argmin())
+        if distances[own] > _NEARER * distances[other] + _SAME_HU:
+            yield own, other

@@ -1,0 +1,102 @@
+"""A series that the model was not made for is not processed; a derived slice that is another's is not sent."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from factories import ct_dataset
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from phantom import Image, anatomy, noise
+from pydicom.dataset import Dataset
+
+from iscl_node.dicom.quality import ImplausibleResultError
+from iscl_node.dicom.series_quality import judge_input, judge_series, sample
+from iscl_node.errors import QuarantineSeriesError
+from iscl_node.settings import QualitySettings
+
+LIMITS = QualitySettings().limits()
+COUNT = 8
+SIDE = 128
+
+
+def slices(noise_hu: float, seed: int = 0) -> list[Image]:
+    """Slices of a chest that differ by little more than one organ's size."""
+    return [anatomy(number / COUNT, SIDE) + noise(noise_hu, seed + number, SIDE) for number in range(COUNT)]
+
+
+def series(images: Sequence[Image], **overrides: object) -> list[Dataset]:
+    return [
+        ct_dataset(
+            (image + 1024).round().astype(np.int16),
+            **{"SOPInstanceUID": f"1.2.{number}", "ImagePositionPatient": [0, 0, number], **overrides},
+        )
+        for number, image in enumerate(images)
+    ]
+
+
+@settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(st.floats(0, 40), st.integers(0, 1000), st.integers(0, COUNT - 2), st.integers(1, COUNT - 1))
+def test_swapped_slices_are_caught_and_slices_in_order_pass(noise_hu: float, seed: int, one: int, step: int) -> None:
+    other = min(one + step, COUNT - 1)
+    sources, derived = series(slices(noise_hu, seed)), series(slices(0))
+    judge_series(lambda: zip(sources, derived, strict=True))
+    derived[one].PixelData, derived[other].PixelData = derived[other].PixelData, derived[one].PixelData
+    with pytest.raises(ImplausibleResultError, match=rf"derived slice {one + 1} of 8 shows what is in source"):
+        judge_series(lambda: zip(sources, derived, strict=True))
+
+
+def test_slices_that_differ_by_their_noise_alone_pass() -> None:
+    sources = series([anatomy(0, SIDE) + noise(40, seed, SIDE) for seed in range(4)])
+    derived = series([anatomy(0, SIDE)] * 4)
+    judge_series(lambda: zip(sources, derived, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        ({"ImagePositionPatient": [0, 0, 7]}, "another ImagePositionPatient than its source"),
+        ({"PixelSpacing": [2, 2]}, "another PixelSpacing than its source"),
+    ],
+)
+def test_a_slice_in_another_place_is_caught(overrides: dict[str, object], fault: str) -> None:
+    with pytest.raises(QuarantineSeriesError, match=fault):
+        judge_series(lambda: zip(series([anatomy()]), series([anatomy()], **overrides), strict=True))
+
+
+def test_a_slice_that_names_another_source_is_caught() -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.99"
+    derived = series([anatomy()], SourceImageSequence=[item])
+    with pytest.raises(QuarantineSeriesError, match="names another source"):
+        judge_series(lambda: zip(series([anatomy()]), derived, strict=True))
+
+
+@pytest.mark.parametrize("noise_hu", [0.0, 5.0, 50.0, 100.0])
+def test_the_noise_of_a_standard_kernel_passes(noise_hu: float) -> None:
+    judge_input([anatomy() + noise(noise_hu, seed) for seed in range(3)], LIMITS)
+
+
+def test_more_noise_than_the_model_was_made_for_is_told() -> None:
+    with pytest.raises(ImplausibleResultError, match=r"\d+ HU of noise, .*max_noise_hu = 150"):
+        judge_input([anatomy() + noise(250, seed) for seed in range(3)], LIMITS)
+
+
+def test_a_sharp_kernel_is_told() -> None:
+    """White noise is nearly that of a bone kernel."""
+    white = np.random.default_rng(0).normal(0, 40, anatomy().shape).astype(np.float32)
+    with pytest.raises(ImplausibleResultError, match=r"correlates by -?0\.0\d, .*min_noise_correlation = 0\.1"):
+        judge_input([anatomy() + white], LIMITS)
+
+
+def test_one_noisy_slice_of_a_series_is_no_fault() -> None:
+    judge_input([anatomy() + noise(20, 0), anatomy() + noise(20, 1), anatomy() + noise(300, 2)], LIMITS)
+
+
+def test_without_soft_tissue_nothing_is_said() -> None:
+    judge_input([np.full((64, 64), -1000, np.float32)], LIMITS)
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(0, []), (1, [0]), (3, [0, 1, 2]), (17, list(range(0, 17, 2)))])
+def test_a_sample_is_spread_evenly(count: int, chosen: list[int]) -> None:
+    assert sample(range(count)) == chosen
