@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from iscl_node.dicom import provenance
-from iscl_node.dicom.frames import frames
+from iscl_node.dicom.frames import UNASSIGNED, frames
 from iscl_node.dicom.volume import Slice, padding_mask, stored_values, to_stored
 from iscl_node.dicom.writing import append_item
 from iscl_node.errors import QuarantineSeriesError
@@ -85,9 +85,10 @@ def tell_by_frame(derived: Dataset, source: Dataset) -> None:
         del derived[keyword]
         if keyword in source:
             derived[keyword] = deepcopy(source[keyword])
-    for group in _groups(derived):
-        for unassigned in group.get("UnassignedPerFrameConvertedAttributesSequence") or ():
-            _delete(unassigned, _OLD_EXTREMES)
+    for unassigned in (
+        item for group in _groups(derived) for keyword in UNASSIGNED for item in group.get(keyword) or ()
+    ):
+        _delete(unassigned, _OLD_EXTREMES)
 
 
 def _groups(derived: Dataset) -> Iterator[Dataset]:

@@ -171,10 +171,12 @@ def test_the_image_that_a_legacy_frame_was_converted_from_stays_named(derivation
 
 def test_extremes_of_the_converted_pixels_go(derivation: Derivation) -> None:
     source = legacy_ct(2)
-    unassigned = source.PerFrameFunctionalGroupsSequence[0].UnassignedPerFrameConvertedAttributesSequence[0]
-    unassigned.add_new("SmallestImagePixelValue", "SS", 5)
+    own = source.PerFrameFunctionalGroupsSequence[0].UnassignedPerFrameConvertedAttributesSequence[0]
+    shared = source.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence[0]
+    own.add_new("SmallestImagePixelValue", "SS", 5)
+    shared.add_new("LargestImagePixelValue", "SS", 900)
     derived = derived_of(source, derivation)
-    assert not [each for each in derived.iterall() if each.keyword == "SmallestImagePixelValue"]
+    assert not [each for each in derived.iterall() if "ImagePixelValue" in each.keyword]
     assert (
         "InstanceNumber" in derived.PerFrameFunctionalGroupsSequence[0].UnassignedPerFrameConvertedAttributesSequence[0]
     )
