@@ -341,6 +341,24 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
         _out.print(f"{file.path}: refused: {file.reason}", highlight=False, markup=False, soft_wrap=True)
 
 
+@app.command()
+def conformance(
+    output: Annotated[Path | None, typer.Option(help="File to write; without it the statement is printed.")] = None,
+) -> None:
+    """Write the DICOM Conformance Statement of this version (PS3.2)."""
+    from iscl_node.conformance.statement import conformance_statement
+
+    text = conformance_statement()
+    with _reported():
+        if output is None:
+            print(text, end="")  # noqa: T201 - a document
+            return
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise ConfigurationError(f"--output {output} cannot be written: {error.strerror}") from error
+
+
 def _checked(settings: Settings) -> dict[str, str]:
     from iscl_node.dicom.rules import check_rule
     from iscl_node.network.verification import echo as verify

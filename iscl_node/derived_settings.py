@@ -15,7 +15,7 @@ PrivateElement = Annotated[domain.PrivateElement, BeforeValidator(domain.Private
 class DerivedSettings(BaseModel):
     """What every derived instance says and keeps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
     """PRODUCT only where an authority cleared this use; what is made of research data stays RESEARCH."""

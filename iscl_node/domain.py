@@ -17,8 +17,16 @@ MULTIFRAME_CT_STORAGE = (ENHANCED_CT_IMAGE_STORAGE, LEGACY_CONVERTED_ENHANCED_CT
 CT_STORAGE = (CT_IMAGE_STORAGE, *MULTIFRAME_CT_STORAGE)
 """SOP Classes that are processed."""
 
+IMPLEMENTATION_CLASS_UID: Final = "2.25.126184408308954464516420230489981626992"
+"""Names this implementation in every file and association (PS3.7 D.3.3.2); drawn once, never changed."""
+
 OutputSyntax = Literal["explicit", "source"]
 """How derived instances are encoded: in Explicit VR Little Endian, or losslessly compressed as their source."""
+
+
+def implementation_version_name(node_version: str) -> str:
+    """Return the Implementation Version Name, at most 16 characters (PS3.7 D.3.3.2.3)."""
+    return f"ISCL_NODE_{node_version}"[:16]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ INSTALLED_BUNDLE = Path(__file__).parent.parent / "monai_bundle"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class TlsSettings(_Section):
@@ -246,6 +246,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        use_attribute_docstrings=True,
         env_prefix="ISCL_NODE__",
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,

@@ -300,3 +300,12 @@ def test_simulate_with_an_impossible_dose_is_exit_code_2(
     result = run("simulate", write_series(1), tmp_path / "out", "--dose", dose)
     assert result.exit_code == 2
     assert "above 0 and at most 1" in result.stderr
+
+
+def test_the_conformance_statement_is_printed_or_written(tmp_path: Path) -> None:
+    assert run("conformance").stdout.startswith("# DICOM Conformance Statement of ISCL Node")
+    assert run("conformance", "--output", tmp_path / "c.md").exit_code == 0
+    assert (tmp_path / "c.md").read_text().startswith("# DICOM Conformance Statement")
+    failed = run("conformance", "--output", tmp_path / "nowhere" / "c.md")
+    assert failed.exit_code == 2
+    assert "cannot be written" in failed.stderr

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from pydicom.datadict import dictionary_description
+from pydicom.tag import Tag
+
 from iscl_node.dicom.inherited import DROPPED
 
 
@@ -28,6 +31,12 @@ class Row:
     keywords: tuple[str, ...]
     treatment: Treatment
     how: str
+
+
+def named(keyword: str) -> str:
+    """Return the name and the tag of an attribute, as the standard writes them."""
+    tag = Tag(keyword)
+    return f"{dictionary_description(tag)} {tag}"
 
 
 def _row(module: str, treatment: Treatment, keywords: str, how: str = "") -> Row:

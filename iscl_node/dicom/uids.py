@@ -12,21 +12,11 @@ from pydicom.uid import UID
 
 from iscl_node.domain import Derivation
 
-IMPLEMENTATION_CLASS_UID: Final = UID("2.25.126184408308954464516420230489981626992")
-"""Names this implementation in every file and association (PS3.7 D.3.3.2); drawn once, never changed."""
-
 SCHEME: Final = "iscl-node/2"
 """Raise the number when the same source and settings begin to give other pixels, for example by other rounding."""
 
 SERIES: Final = "series"
 INSTANCE: Final = "instance"
-
-_VERSION_NAME_MAX_LENGTH: Final = 16
-
-
-def implementation_version_name(node_version: str) -> str:
-    """Return the Implementation Version Name, at most 16 characters (PS3.7 D.3.3.2.3)."""
-    return f"ISCL_NODE_{node_version}"[:_VERSION_NAME_MAX_LENGTH]
 
 
 def hashed_uid(*parts: str) -> UID:

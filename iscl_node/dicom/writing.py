@@ -23,7 +23,8 @@ from pydicom.uid import (
 
 from iscl_node.dicom import provenance
 from iscl_node.dicom.series import numbers
-from iscl_node.dicom.uids import IMPLEMENTATION_CLASS_UID, hashed_number, implementation_version_name
+from iscl_node.dicom.uids import hashed_number
+from iscl_node.domain import IMPLEMENTATION_CLASS_UID, implementation_version_name
 
 LOSSY_SYNTAXES: Final[Mapping[UID, str]] = {
     JPEGBaseline8Bit: "ISO_10918_1",
@@ -170,7 +171,7 @@ def as_file(dataset: Dataset, version: str, ae_title: str = "") -> FileDataset:
     file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     file_meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian)
-    file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     file_meta.ImplementationVersionName = implementation_version_name(version)
     if ae_title:
         file_meta.SourceApplicationEntityTitle = ae_title

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext
 from iscl_node.domain import Peer
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.network.authorization import user_identity
+from iscl_node.network.implementation import named_entity
 from iscl_node.network.tls import ClientContext, client_context
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
@@ -68,7 +69,7 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
 def _request(
     peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext], context: ClientContext | None
 ) -> Association:
-    entity = AE(ae_title=our_ae_title)
+    entity = named_entity(our_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
     entity.acse_timeout = _ACSE_SECONDS
     entity.dimse_timeout = _DIMSE_SECONDS

@@ -23,6 +23,7 @@ from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Admission, Refusal
 from iscl_node.network.authorization import Authorization, Rejection
 from iscl_node.network.hardened_server import HardenedServer, start_server
+from iscl_node.network.implementation import named_entity
 from iscl_node.network.intake import Discarded, Intake
 from iscl_node.network.tls import ServerTls
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
@@ -136,7 +137,7 @@ class StorageScp:
         tls = None if self._tls is None else ServerTls(self._tls)
         try:
             self._server = start_server(
-                _entity(self._ae_title, self._limits),
+                entity_accepting(self._ae_title, self._limits),
                 self._address,
                 admission=self._admission,
                 refused=self._count_refusal,
@@ -294,8 +295,9 @@ class _RequestsInHand:
         return True
 
 
-def _entity(ae_title: str, limits: ReceptionLimits) -> AE:
-    entity = AE(ae_title=ae_title)
+def entity_accepting(ae_title: str, limits: ReceptionLimits) -> AE:
+    """Return the application entity with the presentation contexts that the SCP accepts."""
+    entity = named_entity(ae_title)
     entity.maximum_associations = _NO_MAXIMUM
     entity.maximum_pdu_size = MAXIMUM_PDU_LENGTH
     entity.acse_timeout = limits.request_seconds + _ARTIM_AFTER_SECONDS

@@ -6,17 +6,16 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import UID
 
 from iscl_node.dicom.uids import (
-    IMPLEMENTATION_CLASS_UID,
     INSTANCE,
     SERIES,
     derivation_number,
     derived_uid,
     device_uid,
-    implementation_version_name,
 )
-from iscl_node.domain import Derivation, ModelIdentity
+from iscl_node.domain import IMPLEMENTATION_CLASS_UID, Derivation, ModelIdentity, implementation_version_name
 
 SOURCE = "1.2.840.113619.2.55.3"
 DERIVATION = Derivation(ModelIdentity("m", "1", "ab" * 32), "abdomen", 1.0, " ISCL", "0.1.0")
@@ -72,7 +71,7 @@ def test_strengths_in_steps_of_one_percent_have_numbers_of_their_own(steps: list
 
 
 def test_names_of_the_implementation() -> None:
-    assert IMPLEMENTATION_CLASS_UID.is_valid
+    assert UID(IMPLEMENTATION_CLASS_UID).is_valid
     assert implementation_version_name("0.1.0") == "ISCL_NODE_0.1.0"
     assert len(implementation_version_name("10.11.12rc1")) == 16
     assert device_uid(DERIVATION) != device_uid(replace(DERIVATION, node_version="9"))

@@ -1,0 +1,117 @@
+"""Fills the statement's template from the tables that the program itself works with."""
+
+import json
+import types
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from string import Template
+from typing import Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from iscl_node import __version__
+from iscl_node.dicom import attribute_table, provenance
+from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
+from iscl_node.network.service_tables import (
+    COMPREHENSIVE_SR_STORAGE,
+    PARAMETRIC_MAP_STORAGE,
+    SCP_STATUSES,
+    SCU_STATUSES,
+    VERIFICATION,
+    accepted_contexts,
+    uid_name,
+)
+from iscl_node.network.transport import MAXIMUM_PDU_LENGTH
+from iscl_node.settings import Settings
+
+TEMPLATE: Final = Path(__file__).with_name("template.md")
+
+SENT: Final = {
+    **dict.fromkeys(CT_STORAGE, "derived from instances of the same class"),
+    PARAMETRIC_MAP_STORAGE: "the removed noise, if the rule asks for it",
+    COMPREHENSIVE_SR_STORAGE: "the report, if the rule asks for it",
+}
+
+CODES: Final = {
+    provenance.SMOOTHING: "Derivation Code Sequence (CID 7203)",
+    provenance.SOURCE_IMAGE: "Source Image Sequence (CID 7202)",
+    provenance.SOURCE_SERIES: "Related Series Sequence (CID 7210)",
+    provenance.PROCESSING_EQUIPMENT: "Contributing Equipment Sequence (CID 7005)",
+}
+
+
+def conformance_statement() -> str:
+    """Return the DICOM Conformance Statement (PS3.2 Annex N) of this version, in Markdown."""
+    return Template(TEMPLATE.read_text()).substitute(
+        version=__version__,
+        maximum_pdu=MAXIMUM_PDU_LENGTH,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=implementation_version_name(__version__),
+        services=_table(_services()),
+        accepted=_table(_accepted()),
+        scp_statuses=_table((f"{status:04X}", *told) for status, told in SCP_STATUSES.items()),
+        sent=_table((uid_name(uid), uid, when) for uid, when in SENT.items()),
+        scu_statuses=_table(SCU_STATUSES.items()),
+        parameters=_table(parameters(Settings, "")),
+        ct_image=_table(_attributes()),
+        private=_table((f"{each.group:04X}", f"xx{each.element:02X}", each.creator) for each in SCAN_FACTS),
+        codes=_table((*code, where) for code, where in CODES.items()),
+    )
+
+
+def _table(rows: Iterable[Iterable[object]]) -> str:
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+
+
+def _services() -> Iterator[tuple[str, str, str, str]]:
+    taken = {context.sop_class_uid for context in accepted_contexts()}
+    for uid in sorted(taken | set(SENT), key=uid_name):
+        service = "Verification" if uid == VERIFICATION else "Storage"
+        is_sent = uid in SENT or uid == VERIFICATION
+        yield service, uid_name(uid), "yes" if is_sent else "no", "yes" if uid in taken else "no"
+
+
+def _accepted() -> Iterator[tuple[str, str, str, str]]:
+    for context in accepted_contexts():
+        for syntax in context.transfer_syntax_uids:
+            yield uid_name(context.sop_class_uid), context.sop_class_uid, uid_name(syntax), syntax
+
+
+def _attributes() -> Iterator[tuple[str, str, str, str]]:
+    for row in attribute_table.CT_IMAGE:
+        yield row.module, ", ".join(map(attribute_table.named, row.keywords)), row.treatment, row.how
+
+
+def parameters(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Yield key, default and meaning of every setting of a section and of the sections in it."""
+    for name, field in section.model_fields.items():
+        part = _section_of(field.annotation)
+        if part is None:
+            yield f"`{prefix}{name}`", _default(field), " ".join((field.description or "").split())
+        else:
+            # Sections that a file may have several times are written with double brackets in TOML.
+            key = f"[[{name}]] " if get_origin(field.annotation) is tuple else f"{name}."
+            yield from parameters(part, f"{prefix}{key}")
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a field holds: itself, or one, or several of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, Union, types.UnionType):
+        return next((found for found in map(_section_of, get_args(annotation)) if found is not None), None)
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "-"
+    if field.default == SCAN_FACTS:
+        return "see 8.2"
+    if field.default is None:
+        return "not set"
+    if isinstance(field.default, Path):
+        return json.dumps(field.default.name)  # the installed bundle lies elsewhere on every machine
+    return json.dumps(field.default)

@@ -1,0 +1,115 @@
+"""The conformance statement says what the program does: its tables are tried against the program."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydicom.uid import AllTransferSyntaxes, MRImageStorage, SecondaryCaptureImageStorage
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
+from surroundings import REPOSITORY
+
+from iscl_node import __version__
+from iscl_node.conformance.statement import SENT, conformance_statement, parameters
+from iscl_node.dicom import header
+from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
+from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.network import storage_scp, storage_scu
+from iscl_node.network.service_tables import SCP_STATUSES, SCU_STATUSES, VERIFICATION
+from iscl_node.network.storage_scp import StorageScp
+from iscl_node.settings import Settings
+from iscl_node.store import reception
+
+DOCUMENT = REPOSITORY / "docs" / "conformance.md"
+SENDER = Peer("sender", "SENDER", "127.0.0.1", 104)
+MOST_CONTEXTS = 120
+
+
+@pytest.fixture
+def statement() -> str:
+    return conformance_statement()
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table behind a heading or sentence."""
+    table = re.search(r"((?:^\|.*\n)+)", text[text.index(heading) :], re.MULTILINE)
+    assert table is not None
+    return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in table[1].splitlines()[2:]]
+
+
+def test_the_document_is_the_one_that_the_program_writes(statement: str) -> None:
+    assert DOCUMENT.read_text() == statement, "run: iscl-node conformance --output docs/conformance.md"
+
+
+def test_a_running_scp_accepts_what_is_stated_and_nothing_else(statement: str, metrics: Metrics) -> None:
+    scp = StorageScp(
+        ae_title="NODE",
+        host="127.0.0.1",
+        port=0,
+        peers=[SENDER],
+        accept_unknown_peers=False,
+        receive=lambda _: None,
+        metrics=metrics,
+    )
+    scp.start()
+    classes = [VERIFICATION, *SENT, MRImageStorage, SecondaryCaptureImageStorage]
+    proposed = [build_context(sop_class, syntax) for sop_class in classes for syntax in AllTransferSyntaxes]
+    accepted = set()
+    try:
+        for start in range(0, len(proposed), MOST_CONTEXTS):
+            part = proposed[start : start + MOST_CONTEXTS]
+            association = AE("SENDER").associate("127.0.0.1", scp.port, part, "NODE")
+            accepted |= {(each.abstract_syntax, each.transfer_syntax[0]) for each in association.accepted_contexts}
+            if association.is_established:
+                assert association.acceptor.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+                association.release()
+    finally:
+        scp.stop()
+    stated = {(row[1], row[3]) for row in rows(statement, "Presentation contexts that are accepted")}
+    assert accepted == stated
+
+
+def test_every_status_that_the_code_knows_is_stated() -> None:
+    modules = (storage_scp, header, reception)
+    names = re.compile("_?(SUCCESS|PROCESSING_FAILURE|OUT_OF_RESOURCES|CANNOT_UNDERSTAND|DATA_SET_DOES_NOT_MATCH)")
+    known = {value for module in modules for name, value in vars(module).items() if names.fullmatch(name)}
+    assert known == set(SCP_STATUSES)
+
+
+@pytest.mark.parametrize(("stated", "does"), SCU_STATUSES.items())
+def test_what_is_stated_about_a_status_is_done(stated: str, does: str) -> None:
+    for status in re.findall(r"\b[0-9A-F]{4}\b", stated) or (["A900", "C000"] if stated == "any other" else []):
+        assert does.startswith(_outcome(int(status, 16)))
+
+
+def _outcome(status: int) -> str:
+    """How the statement's words begin for what the code does."""
+    try:
+        storage_scu._require_stored(SENDER, status, 1, 1)
+    except RetryLaterError:
+        return "tries again"
+    except QuarantineSeriesError:
+        return "the series"
+    return "the instance is stored"
+
+
+def test_every_setting_is_stated(statement: str) -> None:
+    stated = {row[0] for row in rows(statement, "### 4.4")}
+    assert stated == {key.strip("`") for key, _, _ in parameters(Settings, "")}
+    shipped = tomllib.loads((REPOSITORY / "config" / "iscl-node.toml").read_text())
+    for section, values in shipped.items():
+        for key in values if isinstance(values, dict) else ():
+            assert any(each.startswith(f"{section}.{key}") for each in stated), f"{section}.{key}"
+
+
+def test_what_is_derived_is_stated_with_its_class(statement: str) -> None:
+    assert __version__ in statement.splitlines()[0]
+    assert {row[1] for row in rows(statement, "#### 4.2.2")} == set(SENT)
+    assert set(CT_STORAGE) <= set(SENT)
+
+
+def test_the_document_is_plain_text_without_what_differs_between_machines(statement: str) -> None:
+    assert str(Path.home()) not in statement
+    assert str(REPOSITORY) not in statement
