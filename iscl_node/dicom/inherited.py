@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STR_VR
@@ -123,7 +124,7 @@ def _copied(source: Dataset, tag: BaseTag, keep_private: Collection[PrivateEleme
             return DataElement(tag, "SQ", Sequence([inherited(item, keep_private) for item in decoded.value]))
         copy = deepcopy(decoded)
         return _swapped(copy) if source.original_encoding[1] is False and copy.VR in _WORD_BYTES else copy
-    except (AttributeError, ValueError, TypeError, NotImplementedError) as error:
+    except (AttributeError, ValueError, TypeError, NotImplementedError, BytesLengthException) as error:
         raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({type(error).__name__})") from error
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.charset import convert_encodings, encode_string
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -68,13 +69,15 @@ def set_times(dataset: Dataset, time: datetime, *names: str) -> None:
 def series_description(source: Dataset, suffix: str) -> str:
     """Return the source's Series Description with the suffix, in at most 64 characters: the former is cut.
 
-    Characters, not bytes, are what PS3.5 6.2 counts; they are encoded anew in the source's Specific Character Set, so
-    that what is cut is valid in it. The suffix is ASCII, which each of them holds.
+    Characters, not bytes, are what PS3.5 6.2 counts, and some readers count a padding space, too. They are encoded anew
+    in the source's Specific Character Set, so that what is cut is valid in it. The suffix is ASCII, which each holds.
     """
     value = source.get("SeriesDescription") or ""
     # A backslash is not allowed in LO, yet found: pydicom reads it as several values.
     text = " ".join(value) if isinstance(value, MultiValue) else str(value)
-    return (text[: LO_MAX_CHARACTERS - len(suffix)] + suffix).strip()
+    longest = (text[: LO_MAX_CHARACTERS - len(suffix)] + suffix).strip()
+    padding = len(encode_string(longest, convert_encodings(source.get("SpecificCharacterSet")))) % 2
+    return (text[: LO_MAX_CHARACTERS - padding - len(suffix)] + suffix).strip()
 
 
 def series_number(source: Dataset, own: int) -> int:
