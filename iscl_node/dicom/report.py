@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from iscl_node.dicom import provenance
 from iscl_node.dicom.evidence import (
@@ -228,7 +229,13 @@ def _method(description: str, derivation: Derivation) -> "AlgorithmIdentificatio
 
 
 def _append_context(group: "Group", uid: str) -> None:
-    """Name the series that a group tells of; TID 1501 is extensible."""
+    """Name the series that a group tells of; TID 1501 is extensible.
+
+    Not by a UID that breaks the rules (PS3.5 9.1), as some anonymizers make them: DCMTK would refuse the document. The
+    evidence lists it all the same.
+    """
+    if not UID(uid).is_valid:
+        return
     from highdicom.sr import RelationshipTypeValues, UIDRefContentItem
 
     item = UIDRefContentItem(SERIES_UID, uid, relationship_type=RelationshipTypeValues.HAS_OBS_CONTEXT)
