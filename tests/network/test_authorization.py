@@ -79,7 +79,7 @@ def test_a_title_may_have_several_entries() -> None:
     assert rejection(elsewhere, HERE, host="192.0.2.7") is None
 
 
-def test_what_the_log_says_can_be_pasted_into_the_settings() -> None:
+def test_the_log_says_which_entry_to_add() -> None:
     entry = rejection(calling='A"B', host="192.0.2.7")
     assert entry is not None
     table, rest = entry.split(" ", 1)
