@@ -1,14 +1,14 @@
 """What the node would do with files, and why; nothing is computed, stored or sent."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from iscl_node.dicom.conditions import Finding
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.rules import RuleFinding, decide, findings
-from iscl_node.domain import CT_STORAGE, ModelIdentity, Rule, Site
+from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.products import derivations
 
@@ -27,7 +27,7 @@ class SeriesExplanation:
     """What would become of a series.
 
     ``outcome`` is what would happen: ``derived``, ``ignored``, ``quarantine``, or ``refused`` while it is received;
-    ``rules`` were judged in their order, up to the one that decided.
+    ``rules`` were judged in their order, up to the one that decided; ``evidence`` would lie beside each series made.
     """
 
     series_instance_uid: str
@@ -37,6 +37,7 @@ class SeriesExplanation:
     rules: tuple[RuleFinding, ...] = ()
     send_to: tuple[str, ...] = ()
     made: tuple[MadeSeries, ...] = ()
+    evidence: EvidenceChoice = NO_EVIDENCE
 
 
 def explain(
@@ -82,12 +83,14 @@ def _explained(
         MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength)
         for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version, Site())
     )
-    return SeriesExplanation(uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made)
+    return SeriesExplanation(
+        uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made, rule.evidence
+    )
 
 
 def told(explanation: SeriesExplanation) -> Iterator[str]:
     """Tell an explanation in lines of text."""
-    count = explanation.instances
+    count, evidence = explanation.instances, explanation.evidence
     yield f"series {explanation.series_instance_uid}, {count} instance{'s' if count > 1 else ''}"
     yield f"  {explanation.outcome}: {explanation.reason}"
     for judged in explanation.rules:
@@ -97,6 +100,9 @@ def told(explanation: SeriesExplanation) -> Iterator[str]:
         series = made.series
         yield f'  makes series {series.number} "{series.description}" for {", ".join(explanation.send_to)}'
         yield f"    profile {made.profile}, strength {made.strength:g}, {series.series_instance_uid}"
+        beside = [field.name.replace("_", " ") for field in fields(evidence) if getattr(evidence, field.name)]
+        if beside:
+            yield f"    beside it: {', '.join(beside)}"
 
 
 def _told(finding: Finding, indent: str) -> Iterator[str]:

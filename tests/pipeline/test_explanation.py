@@ -1,6 +1,7 @@
 """What the node would do, told before it does it; the same as it then does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from factories import ROOT
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.bundle_digest import bundle_identity
-from iscl_node.domain import Rule
+from iscl_node.domain import EvidenceChoice, Rule
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import Denoising, denoise_folder
 from iscl_node.pipeline.explanation import SeriesExplanation, explain, told
@@ -69,6 +70,11 @@ def test_a_derived_series_is_told_with_the_rules_before_it(
     made, settings = list(told(one))[10:]
     assert made.endswith('"THORAX ISCL" for pacs, vault')
     assert settings.startswith("    profile abdomen, strength 1, 2.25.")
+
+
+def test_evidence_is_told(write_series: WriteSeries, explained: Callable[..., SeriesExplanation]) -> None:
+    asking = replace(rule("all"), evidence=EvidenceChoice(noise_map=True, report=True))
+    assert list(told(explained(write_series(1), asking)))[-1] == "    beside it: noise map, report"
 
 
 @pytest.mark.parametrize(
