@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from iscl_node.denoise.denoiser import FADE_HU, Slice
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import ModelIdentity, QualityLimits
+from iscl_node.domain import ModelIdentity, QualityLimits, Site
 from iscl_node.pipeline.products import Products, derivations
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Arbitrary:
 
 
 def made(noise: Slice, *strengths: float) -> Products:
-    return Products(Arbitrary(noise), derivations(MODEL, "abdomen", strengths, " ISCL", "0"), NO_LIMITS)
+    return Products(Arbitrary(noise), derivations(MODEL, "abdomen", strengths, " ISCL", "0", Site()), NO_LIMITS)
 
 
 @settings(deadline=None, max_examples=30)
@@ -71,7 +71,7 @@ def test_half_the_strength_removes_half() -> None:
     [((0.5,), [" ISCL"]), ((0.5, 1.0), [" ISCL 50%", " ISCL 100%"]), ((0.125, 0.55), [" ISCL 12.5%", " ISCL 55%"])],
 )
 def test_several_strengths_are_told_apart_by_their_suffix(strengths: tuple[float, ...], suffixes: list[str]) -> None:
-    found = derivations(MODEL, "abdomen", strengths, " ISCL", "0")
+    found = derivations(MODEL, "abdomen", strengths, " ISCL", "0", Site())
     assert [each.suffix for each in found] == suffixes
     assert [replace(each, suffix="", strength=0) for each in found] == [replace(found[0], suffix="", strength=0)] * len(
         found
