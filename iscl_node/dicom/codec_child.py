@@ -6,9 +6,11 @@ within limits of memory and time, without a file that could be written and witho
 """
 
 import json
+import os
 import resource
 import socket
 import struct
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
@@ -24,6 +26,13 @@ CPU_SECONDS: Final = 60
 OPEN_FILES: Final = 16
 """What is open when the libraries are loaded, and nearly nothing beyond."""
 
+JPEG_DAMAGED: Final = b"Corrupt JPEG data"
+"""How libjpeg's messages begin when a stream is damaged."""
+RLE_DAMAGED: Final = "The decoded RLE segment contains non-conformant padding"
+"""How pydicom's warning begins when a segment holds more bytes than the image: damage moves pixels that way."""
+
+_STANDARD_ERROR: Final = 2
+_COMPLAINTS_LENGTH: Final = 1 << 16
 _LENGTHS: Final = struct.Struct(">II")
 _ANSWER: Final = struct.Struct(">?I")
 _REASON_LENGTH: Final = 100
@@ -71,17 +80,43 @@ def receive_answer(connection: Connection, most_bytes: int) -> Answer:
     return Answer(is_done, _received(connection, length))
 
 
+class Complaints:
+    """What C libraries write to standard error, from now on.
+
+    It is the only place where libjpeg tells that a stream is damaged: it goes on, and gives pixels nobody sent.
+    """
+
+    def __init__(self) -> None:
+        self._read_end, write_end = os.pipe()
+        for end in (self._read_end, write_end):
+            os.set_blocking(end, False)
+        os.dup2(write_end, _STANDARD_ERROR)
+        os.close(write_end)
+
+    def taken(self) -> bytes:
+        """All that was written since it was last asked for."""
+        try:
+            return os.read(self._read_end, _COMPLAINTS_LENGTH)
+        except BlockingIOError:
+            return b""
+
+
 def main() -> None:
     """Limit this process, then serve."""
     _limit()
-    serve(socket.socket(fileno=0))
+    warnings.filterwarnings("error", RLE_DAMAGED)
+    serve(socket.socket(fileno=0), Complaints())
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, complaints: Complaints) -> None:
     """Answer requests until the other side closes the connection."""
     while True:
         try:
-            answer = _answer(*_request(connection))
+            request = _request(connection)
+            complaints.taken()
+            answer = _answer(*request)
+            if JPEG_DAMAGED in complaints.taken():
+                answer = Answer(False, b"DamagedPixels")
         except ClosedError:
             return
         connection.sendall(_ANSWER.pack(answer.is_done, len(answer.content)) + answer.content)

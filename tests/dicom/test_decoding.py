@@ -84,6 +84,18 @@ def test_broken_pixels_are_refused_and_the_process_goes_on(process: CodecProcess
     assert pid_of(process) == pid
 
 
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, RLELossless])
+def test_damage_that_a_codec_notices_is_never_pixels(syntax: str, process: CodecProcess) -> None:
+    """libjpeg and pydicom's RLE decoder go on after damage; neither may give pixels that nobody sent."""
+    form = PixelForm(syntax, 64, 64, 16, True)
+    whole = encapsulate([encoded(form, soft_tissue().astype(np.int32))])
+    for start in range(1000, len(whole) - 600, 500):
+        damaged = whole[:start] + bytes(400) + whole[start + 400 :]
+        with pytest.raises(QuarantineSeriesError, match="cannot be decoded"):
+            process.ask(DECODE, form, damaged)
+    assert process.ask(DECODE, form, whole) == soft_tissue().tobytes()
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,16 @@ from iscl_node.domain import CT_STORAGE
 
 
 class RecordingArchive:
-    """A Storage SCP in this process."""
+    """A Storage SCP in this process.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    syntaxes : sequence of str
+        The transfer syntaxes that it accepts.
+    """
+
+    def __init__(self, syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)) -> None:
+        self._syntaxes = list(syntaxes)
         self.port = free_port()
         self.answers: deque[int] = deque()
         """Statuses for the next requests; when there are none, success."""
@@ -38,7 +45,7 @@ class RecordingArchive:
         """Listen."""
         entity = AE(ae_title="ARCHIVE")
         for sop_class in CT_STORAGE:
-            entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+            entity.add_supported_context(sop_class, self._syntaxes)
         handlers = [(evt.EVT_C_STORE, self._on_c_store)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 

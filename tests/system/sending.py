@@ -16,12 +16,12 @@ MakeSeries = Callable[..., list[FileDataset]]
 """Type of the fixture ``make_series``."""
 
 
-def storescu(node: Node, files: Sequence[Path], calling: str = SENDER) -> "subprocess.Popen[str]":
+def storescu(node: Node, files: Sequence[Path], *options: str, calling: str = SENDER) -> "subprocess.Popen[str]":
     """Begin to send files over one association."""
     return subprocess.Popen(
         [
             required_tool("storescu"),
-            *("--verbose", "--required", "--aetitle", calling, "--call", AE_TITLE),
+            *("--verbose", "--required", "--aetitle", calling, "--call", AE_TITLE, *options),
             *("127.0.0.1", str(node.port)),
             *map(str, files),
         ],
@@ -31,9 +31,9 @@ def storescu(node: Node, files: Sequence[Path], calling: str = SENDER) -> "subpr
     )
 
 
-def send(node: Node, files: Sequence[Path]) -> None:
-    """Send files and demand that each is stored."""
-    sender = storescu(node, files)
+def send(node: Node, files: Sequence[Path], *options: str) -> None:
+    """Send files and demand that each is stored; ``options`` are storescu's, such as ``--propose-rle``."""
+    sender = storescu(node, files, *options)
     output, _ = sender.communicate(timeout=PATIENCE_SECONDS)
     assert sender.returncode == 0, f"{output}\n{node.log_tail()}"
     assert output.count("Received Store Response (Success)") == len(files), output
