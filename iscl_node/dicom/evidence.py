@@ -146,7 +146,7 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
         [*(source.get("ContributingEquipmentSequence") or ()), provenance.contributing_equipment(derivation, written)]
     )
     _keep_patient_and_study(made, source)
-    return as_file(made, derivation.node_version)
+    return as_file(made, derivation.node_version, derivation.site.ae_title)
 
 
 def _series_number(source: Dataset, kind: Kind, derivation: Derivation) -> int:
