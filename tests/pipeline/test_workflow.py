@@ -19,6 +19,7 @@ PATIENCE_SECONDS = 60
 WHOLE_WAY = [
     "check",
     "derive all ['2.25.1', '2.25.2'] 1.dcm",
+    "judge all ['1.dcm']",
     "evidence all ['1.dcm']",
     *("send pacs 2.25.1 1", "send vault 2.25.1 1", "send pacs 2.25.2 1", "send vault 2.25.2 1"),
     *("send pacs 2.25.3 2", "send vault 2.25.3 2"),
