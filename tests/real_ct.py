@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pydicom
 from pydicom import dcmread
 from pydicom.data.data_manager import external_data_sources
@@ -32,8 +33,9 @@ def real_ct_files() -> tuple[Path, ...]:
     return tuple(path for path in files if _is_ct_image(path))
 
 
-def derived_files(paths: Sequence[Path], derivation: Derivation) -> Iterator[tuple[Path, bytes]]:
-    """The derived instance of each file that the node would take."""
+def derived_files(paths: Sequence[Path], derivation: Derivation, noise_hu: float = 0.0) -> Iterator[tuple[Path, bytes]]:
+    """The derived instance of each file that the node would take, with noise of this standard deviation removed."""
+    random = np.random.default_rng(0)
     for path in paths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -41,7 +43,9 @@ def derived_files(paths: Sequence[Path], derivation: Derivation) -> Iterator[tup
                 read_header(path.read_bytes())
                 source = dcmread(path)
                 select_series([source])
-                yield path, encode(derive(source, to_hu(source), derivation, NOW, NOW))
+                hu = to_hu(source)
+                removed = random.normal(0, noise_hu, hu.shape).astype(np.float32)
+                yield path, encode(derive(source, hu - removed, derivation, NOW, NOW))
             except (RejectInstanceError, QuarantineSeriesError):
                 continue
 
