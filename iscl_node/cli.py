@@ -120,7 +120,7 @@ def denoise(
         bool, typer.Option("--report", help="Also write how good it is, as a structured report.")
     ] = False,
     config: Annotated[
-        Path | None, typer.Option(help="Settings file (TOML), for the limits under [quality]; else the defaults.")
+        Path | None, typer.Option(help="Settings file (TOML), for the limits of the judge; else the defaults.")
     ] = None,
 ) -> None:
     """Denoise the CT series of a folder."""
