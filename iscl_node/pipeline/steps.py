@@ -166,8 +166,12 @@ class SeriesSteps:
         RetryLaterError
             If the destination does not take them now.
         QuarantineSeriesError
-            If it never will, or the instances are not as many as were made.
+            If it never will or is gone from the settings, or the instances are not as many as were made.
         """
+        if peer_name not in self._peers:
+            raise QuarantineSeriesError(
+                f"destination {peer_name!r} is gone from the settings; requeue the series to choose anew"
+            )
         files = self._spool.derived(batch, series_uid)
         if len(files) != count:
             raise QuarantineSeriesError(f"{count} instances should be sent, but {len(files)} are in the outbox")

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 APPLICATION = "iscl-node"
 QUEUE = "batches"
-STEP_ORDER_VERSION = "4"
+STEP_ORDER_VERSION = "5"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -103,8 +103,10 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("evidence", self._steps.evidence, batch, rule, files)
+        # A step of its own: with other destinations after a restart, one send would be taken for another one.
+        peers = self._step("destinations", self._steps.destinations, rule)
         # Series by series, so that a destination that refuses evidence keeps the images from no one.
-        for (series_uid, count), peer in product(made, self._steps.destinations(rule)):
+        for (series_uid, count), peer in product(made, peers):
             self._step("send", self._steps.send, batch, peer, series_uid, count)
         self._step("release", self._steps.release, batch)
 

@@ -140,6 +140,11 @@ def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[...,
         steps.send(batch, "pacs", series_uids[0], len(files))
 
 
+def test_a_destination_that_is_gone_by_now_is_a_reason(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+    with pytest.raises(QuarantineSeriesError, match="destination 'vault' is gone from the settings"):
+        steps_for().send(batch, "vault", "2.25.1", 3)
+
+
 def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: Path) -> None:
     stream = part10(enhanced_ct())
     spool.store(read_header(stream), stream)

@@ -33,6 +33,8 @@ class ScriptedSteps:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.before_check: Callable[[], None] = lambda: None
+        self.peers: tuple[str, ...] = ("pacs", "vault")
+        self.stops_at = ""
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         self.calls.append("check")
@@ -44,10 +46,15 @@ class ScriptedSteps:
         return [("2.25.3", 2)]
 
     def destinations(self, _rule_name: str) -> tuple[str, ...]:
-        return ("pacs", "vault")
+        return self.peers
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda _batch, *arguments: self.calls.append(" ".join([name, *map(str, arguments)]))
+        return lambda _batch, *arguments: self.note(" ".join([name, *map(str, arguments)]))
+
+    def note(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.stops_at:
+            raise NodeStopping
 
     def raising(self, error: BaseException) -> None:
         def fail() -> None:
@@ -140,3 +147,22 @@ def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
     again.wait_for(WHOLE_WAY)
     time.sleep(1)  # two polls of the queue: the earlier workflow does not wake up
     assert again.calls == WHOLE_WAY
+
+
+def test_a_batch_goes_where_it_was_to_go_when_it_was_begun(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Finished steps are known by their number: with other destinations one would be taken for another."""
+    steps.stops_at = "send vault 2.25.1 1"
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(WHOLE_WAY[: WHOLE_WAY.index(steps.stops_at) + 1])
+    stop_engine(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
+    again.peers = ("vault",)
+    launch()
+    again.wait_for(WHOLE_WAY[WHOLE_WAY.index(steps.stops_at) :])
