@@ -85,6 +85,9 @@ class CodecProcess:
             child.connection.close()
 
     def _answer(self, operation: str, form: PixelForm, content: bytes) -> Answer:
+        if self._child is not None and self._child.owes_answer:
+            # Its request was given up, and this one would take the answer for its own: pixels of another image.
+            self._end(patience_seconds=0)
         try:
             if self._child is not None:
                 with contextlib.suppress(ClosedError, ConnectionError):
@@ -110,6 +113,7 @@ class _Child:
     """One life of the process."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
+        self.owes_answer = False
         try:
             self.connection, theirs = socket.socketpair()
             with theirs:
@@ -119,8 +123,11 @@ class _Child:
 
     def ask(self, operation: str, form: PixelForm, content: bytes, seconds: float) -> Answer:
         connection = _Deadline(self.connection, seconds)
+        self.owes_answer = True
         send_request(connection, operation, form, content)
-        return receive_answer(connection, MOST_OVERHEAD * form.native_length + _SMALL_FRAME)
+        answer = receive_answer(connection, MOST_OVERHEAD * form.native_length + _SMALL_FRAME)
+        self.owes_answer = False
+        return answer
 
     def end(self, patience_seconds: float) -> str:
         self.connection.close()

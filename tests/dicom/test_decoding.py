@@ -130,6 +130,23 @@ def test_child_that_was_killed_between_two_requests_costs_no_series(process: Cod
     assert process.ask(DECODE, FORM, pixel_data) == native
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
+def test_answer_to_a_request_that_was_given_up_is_nobody_elses(
+    interruption: type[BaseException], process: CodecProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, first_data), (second, second_data) = frame(1), frame(2)
+    assert process.ask(DECODE, FORM, first_data) == first
+
+    def interrupted(*_: object) -> None:
+        raise interruption
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoding, "receive_answer", interrupted)
+        with pytest.raises(interruption):
+            process.ask(DECODE, FORM, first_data)
+    assert process.ask(DECODE, FORM, second_data) == second
+
+
 def test_program_that_cannot_be_started_is_tried_again_later() -> None:
     with pytest.raises(RetryLaterError, match="cannot be started"):
         CodecProcess(("/no/such/program",)).ask(DECODE, FORM, b"")
