@@ -142,9 +142,9 @@ class Spool:
         return next((files for folder in folders if (files := sorted(folder.glob("*.dcm")))), [])
 
     def instance_count(self, series_uid: str) -> int:
-        """How many instances of a series are here, in batches of any state."""
+        """How many instances of a series are here, in batches of any state; one that was sent twice counts once."""
         folders = (self._layout.series(state, series_uid) for state in _BATCH_STATES)
-        return sum(1 for folder in folders for _ in folder.glob("*/*.dcm"))
+        return len({path.name for folder in folders for path in folder.glob("*/*.dcm")})
 
     def first_closed(self, batch: Batch) -> datetime:
         """When the oldest batch of the batch's series that is not in quarantine was closed.

@@ -261,6 +261,16 @@ def test_instances_of_a_series_are_counted_in_all_batches(spool: Spool, batch: B
     assert spool.instance_count("9.9") == 0
 
 
+def test_an_instance_that_was_sent_again_is_counted_once(spool: Spool, batch: Batch) -> None:
+    """What is set aside is not compared, so the same instances make a batch again."""
+    spool.ignore(batch, "too few slices")
+    for path in list(spool.instances(batch)):
+        spool.store(header(path.stem), part10(b"a"))
+    again = spool.close(SERIES, NOW + timedelta(seconds=1))
+    assert [path.name for path in spool.instances(again)] == [path.name for path in spool.instances(batch)]
+    assert spool.instance_count(SERIES) == 2
+
+
 def test_purge_touches_delivered_batches_only(spool: Spool, batch: Batch) -> None:
     quarantined_series_of(spool, "1.2.5")
     spool.store(header(series="1.2.6"), part10(b"a"))
