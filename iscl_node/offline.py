@@ -10,7 +10,7 @@ from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.derived_settings import DerivedSettings
 from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
+from iscl_node.dicom.folder import Instance, SkippedFile, read_folder, read_instance
 from iscl_node.dicom.frames import is_multiframe
 from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
@@ -84,9 +84,9 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:
-        products.check_input(instances)
+        products.check_input(list(map(_afresh, instances)))
         for instance in instances:
-            yield from products.made_of(instance, started)
+            yield from products.made_of(_afresh(instance), started)
         sources = [Path(str(instance.filename)) for instance in instances]
         products.check_series(sources, folder)
         for derivation in products.derivations:
@@ -122,9 +122,9 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
     def copies(instances: Sequence[Instance], _: Path) -> Iterator[Instance]:
         if any(map(is_multiframe, instances)):
             raise QuarantineSeriesError("a low dose is simulated of CT Image Storage only, not of Enhanced CT")
-        slices = (Slice(str(i.SOPInstanceUID), to_hu(i), projectable_spacing_mm(i)) for i in instances)
+        slices = (Slice(str(i.SOPInstanceUID), to_hu(_afresh(i)), projectable_spacing_mm(i)) for i in instances)
         for instance, low in zip(instances, low_dose_series(slices, dose, seed, scanner, workers), strict=True):
-            yield simulated(instance, low, simulation, now)
+            yield simulated(_afresh(instance), low, simulation, now)
 
     yield from _each_series(source, target, copies)
 
@@ -149,6 +149,11 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
         else:
             _finish(part, target)
             yield FinishedSeries(written)
+
+
+def _afresh(instance: Instance) -> Instance:
+    """Read an instance once more: a data set keeps its pixels once they were used, and a folder holds many."""
+    return read_instance(Path(str(instance.filename)))
 
 
 def _check_folders(source: Path, target: Path) -> None:

@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from small_bundle import write_bundle
 
-from iscl_node.dicom.folder import SkippedFile
+from iscl_node import offline
+from iscl_node.dicom import folder
+from iscl_node.dicom.folder import SkippedFile, read_folder
 from iscl_node.domain import EvidenceChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import Denoising, FinishedSeries, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
@@ -72,6 +74,26 @@ def test_evidence_has_folders_of_its_own(write_series: WriteSeries, tmp_path: Pa
     assert outcomes[-1] == FinishedSeries(5)
     made = [[pydicom.dcmread(path) for path in folder.iterdir()] for folder in (tmp_path / "out").iterdir()]
     assert sorted((series[0].Modality, len(series)) for series in made) == [("CT", 3), ("OT", 1), ("SR", 1)]
+
+
+@pytest.mark.parametrize("is_simulated", [False, True])
+def test_pixels_are_not_kept(
+    write_series: WriteSeries,
+    tmp_path: Path,
+    denoising: Denoising,
+    monkeypatch: pytest.MonkeyPatch,
+    is_simulated: bool,
+) -> None:
+    monkeypatch.setattr(folder, "DEFERRED_SIZE", "1 KB")
+    source, target = write_series(2), tmp_path / "out"
+    content = read_folder(source)
+    monkeypatch.setattr(offline, "read_folder", lambda _: content)
+
+    outcomes = simulate_folder(source, target, 0.5, 0, 1) if is_simulated else denoise_folder(source, target, denoising)
+
+    assert list(outcomes)[-1] == FinishedSeries(2)
+    ((_, instances),) = content.series.items()
+    assert [each.get_item("PixelData", keep_deferred=True).value for each in instances] == [None, None]
 
 
 def test_the_same_work_gives_the_same_names(write_series: WriteSeries, tmp_path: Path, denoising: Denoising) -> None:
