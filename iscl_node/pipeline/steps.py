@@ -107,7 +107,8 @@ class SeriesSteps:
         products = self._products(self._rule(rule_name))
         if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
-        source = read_instance(self._file(batch, file_name))
+        (path,) = self._files(batch, [file_name])
+        source = read_instance(path)
         if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
         with self._pictured(batch):
@@ -123,8 +124,7 @@ class SeriesSteps:
         QuarantineSeriesError
             If a derived slice is missing or is not that of its source.
         """
-        paths = {path.name: path for path in self._spool.instances(batch)}
-        sources = [paths[name] for name in file_names]
+        sources = self._files(batch, file_names)
         with self._pictured(batch):
             self._products(self._rule(rule_name)).check_series(sources, self._spool.outbox(batch))
 
@@ -144,7 +144,7 @@ class SeriesSteps:
         rule = self._rule(rule_name)
         if rule.evidence == NO_EVIDENCE:
             return []
-        sources = [self._file(batch, name) for name in file_names]
+        sources = self._files(batch, file_names)
         outbox, started = self._spool.outbox(batch), self._spool.first_closed(batch).astimezone()
         counts: Counter[str] = Counter()
         for derivation in self._products(rule).derivations:
@@ -232,11 +232,12 @@ class SeriesSteps:
                 _log.warning("picture.not_kept", batch=batch.key, fault=type(fault).__name__)
             raise QuarantineSeriesError(str(error)) from None  # the workflow database keeps it, without the images
 
-    def _file(self, batch: Batch, file_name: str) -> Path:
-        for path in self._spool.instances(batch):
-            if path.name == file_name:
-                return path
-        raise QuarantineSeriesError(f"{file_name} is gone from the spool")
+    def _files(self, batch: Batch, file_names: Sequence[str]) -> list[Path]:
+        paths = {path.name: path for path in self._spool.instances(batch)}
+        for name in file_names:
+            if name not in paths:
+                raise QuarantineSeriesError(f"{name} is gone from the spool")
+        return [paths[name] for name in file_names]
 
 
 @contextmanager

@@ -224,6 +224,19 @@ def test_a_missing_derived_instance_is_quarantined(
         steps.judge(batch, rule, files)
 
 
+def test_a_source_that_a_person_took_away_is_named(
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+) -> None:
+    steps, rule, series_uids, files = processed
+    spool.instances(batch)[0].unlink()
+    for step in (
+        lambda: steps.derive(batch, rule, series_uids, files[0]),
+        lambda: steps.judge(batch, rule, files),
+    ):
+        with pytest.raises(QuarantineSeriesError, match=f"{files[0]} is gone from the spool"):
+            step()
+
+
 def test_a_disk_without_room_for_the_picture_does_not_keep_a_series_from_quarantine(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
