@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
@@ -38,7 +39,7 @@ class _Outgoing:
 
 
 Native = Callable[[Path], Dataset]
-"""Reads a compressed file and returns its data set decoded, in Explicit VR Little Endian."""
+"""Reads a file and returns its data set in Explicit VR Little Endian, decoded if it was compressed."""
 
 
 def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics, native: Native | None = None) -> None:
@@ -78,7 +79,7 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics,
             accepted = _Accepted(association, native)
             accepted.require(peer, outgoing)
             for number, instance in enumerate(outgoing, start=1):
-                status = _send_one(association, instance.path, number, accepted.decoder_for(instance))
+                status = _send_one(association, instance.path, number, accepted.reader_for(instance))
                 metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
                 _require_stored(peer, status, number, len(outgoing))
     except NothingAcceptedError as error:
@@ -123,22 +124,45 @@ class _Accepted:
             if not self._takes(sop_class, syntax, *_alternatives(syntax, self._native is not None)):
                 raise QuarantineSeriesError(f"peer {peer.name} does not accept {sop_class.name} in {syntax.name}")
 
-    def decoder_for(self, instance: _Outgoing) -> Native | None:
-        """What must decode the instance before it is sent; None where it goes as it is."""
-        syntax = instance.transfer_syntax_uid
-        is_sent_as_it_is = not syntax.is_encapsulated or self._takes(instance.sop_class_uid, syntax)
-        return None if is_sent_as_it_is else self._native
+    def reader_for(self, instance: _Outgoing) -> Native | None:
+        """What reads the instance before it is sent; None where it goes as its file is."""
+        sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+        if self._takes(sop_class, syntax):
+            return None
+        read = self._native if syntax.is_encapsulated else dcmread
+        if read is None or self._takes(sop_class, ExplicitVRLittleEndian):
+            return read
+        return lambda path: _in_implicit_vr(read(path))
 
     def _takes(self, sop_class: UID, *syntaxes: UID) -> bool:
         return any((sop_class, syntax) in self._pairs for syntax in syntaxes)
 
 
-def _send_one(association: Association, path: Path, number: int, native: Native | None) -> int | None:
+def _in_implicit_vr(dataset: Dataset) -> Dataset:
+    """Have a data set of Explicit VR Little Endian written in Implicit VR with the very bytes of its values.
+
+    They are the same in both (PS3.5 7.1), but pydicom would decode them and write them anew: text that is not valid in
+    its character set would be lost.
+    """
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    _take_for_implicit_vr(dataset)
+    return dataset
+
+
+def _take_for_implicit_vr(dataset: Dataset) -> None:
+    for tag in dataset.keys():  # noqa: SIM118 - iterating would decode all
+        if dataset.get_item(tag).VR == "SQ":
+            for item in dataset[tag].value:
+                _take_for_implicit_vr(item)
+    dataset.set_original_encoding(True, True, dataset.original_character_set)
+
+
+def _send_one(association: Association, path: Path, number: int, read: Native | None) -> int | None:
     """Send one instance and return the peer's status; None if it did not answer."""
     if not association.is_established:
         return None
     try:
-        instance = path if native is None else native(path)
+        instance = path if read is None else read(path)
         response = association.send_c_store(instance, msg_id=number % 65_536)
     except RuntimeError:  # the association ended since the line above
         return None

@@ -149,6 +149,34 @@ def test_a_peer_with_only_the_default_transfer_syntax_gets_that(make_ct_files: M
     assert arrived.to_json() == source.to_json()
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_text_goes_byte_for_byte_in_the_default_transfer_syntax_too(
+    is_compressed: bool, tmp_path: Path, ct_file: Path, metrics: Metrics
+) -> None:
+    """Bytes of ISO 8859-1 in a file that claims UTF-8, also in a sequence, and a number that is none."""
+    dataset = pydicom.dcmread(ct_file)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientName, dataset.KVP = "Mueller^Eva", "120"
+    item = pydicom.Dataset()
+    item.ScheduledProcedureStepDescription = "Mueller"
+    dataset.RequestAttributesSequence = [item]
+    if is_compressed:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "text.dcm")
+    name, number = "M\xfceller".encode("latin-1"), b"12O "
+    content = (tmp_path / "text.dcm").read_bytes().replace(b"Mueller", name).replace(b"120 ", number)
+    (tmp_path / "text.dcm").write_bytes(content)
+    scp = ScriptedStorageScp([])
+    with running(scp, syntaxes=[ImplicitVRLittleEndian]) as peer:
+        send(peer, "ISCL_NODE", [tmp_path / "text.dcm"], metrics, decoded)
+    arrived = pydicom.dcmread(io.BytesIO(scp.received[0]))
+    assert arrived.get_item("PatientName").value == name + b"^Eva "
+    assert arrived.get_item("KVP").value == number
+    (request,) = arrived.RequestAttributesSequence
+    assert request.get_item("ScheduledProcedureStepDescription").value == name + b" "
+    assert (arrived.pixel_array == pydicom.dcmread(ct_file).pixel_array).all()
+
+
 @pytest.fixture
 def compressed_file(tmp_path: Path, ct_file: Path) -> Path:
     dataset = pydicom.dcmread(ct_file)
