@@ -282,9 +282,15 @@ class SeriesState(StrEnum):
 
 @dataclass(frozen=True)
 class SetAsideBatch:
-    """A batch that is not processed, in quarantine or ignored, why, and the judge's picture if there is one."""
+    """A batch that is not processed, in quarantine or ignored, why, and the judge's picture if there is one.
+
+    ``since`` is when it was set aside, in seconds since the epoch; ``files`` and ``size_bytes`` are all that is there.
+    """
 
     batch: Batch
     reason: str
     folder: Path
     picture: Path | None = None
+    since: float = 0.0
+    files: int = 0
+    size_bytes: int = 0

@@ -38,11 +38,7 @@ class Metrics:
             registry=registry,
         )
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
-        self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
-        self.oldest_waiting_seconds = gauge(
-            "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"
-        )
-        self.spool_free_bytes = gauge("iscl_node_spool_free_bytes", "Free space of the spool's file system")
+        self._register_spool(counter, gauge)
         self.certificate_expiry = gauge(
             "iscl_node_certificate_expiry_timestamp_seconds",
             "When a TLS certificate ends, by use; 0 if it cannot be read",
@@ -65,4 +61,22 @@ class Metrics:
         self.received_bytes = counter("iscl_node_received_bytes_total", "Bytes of the instances accepted")
         self.last_received_timestamp_seconds = gauge(
             "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
+        )
+
+    def _register_spool(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
+        self.spool_bytes = gauge("iscl_node_spool_bytes", "Bytes in the spool, by folder, once a minute", ["folder"])
+        self.oldest_waiting_seconds = gauge(
+            "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"
+        )
+        self.quarantine_oldest_seconds = gauge(
+            "iscl_node_quarantine_oldest_seconds",
+            "How long the oldest batch has been in quarantine; 0 if there is none",
+        )
+        self.spool_free_bytes = gauge("iscl_node_spool_free_bytes", "Free space of the spool's file system")
+        self.purged_batches = counter(
+            "iscl_node_purged_batches_total", "Batches deleted that need not be kept, by cause: age or space", ["cause"]
+        )
+        self.housekeeping_faults = counter(
+            "iscl_node_housekeeping_faults_total", "Chores of housekeeping that failed, by chore", ["chore"]
         )

@@ -23,12 +23,14 @@ from iscl_node.network import storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 from iscl_node.settings import Settings
+from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
 
@@ -89,7 +91,11 @@ class Node:
             delivery.last_retry_seconds,
         )
         closer = SeriesCloser(self._spool, settings.scp.quiet_seconds, workflow.enqueue)
-        self._housekeeping = Housekeeping(self._spool, closer, self._metrics, settings.spool.retention_hours * 3600)
+        limits = RetentionLimits(
+            settings.spool.retention_hours * 3600, settings.spool.max_bytes, 2 * settings.spool.min_free_bytes
+        )
+        retention, forget = Retention(self._spool.root, limits), partial(forget_ended, limits.seconds)
+        self._housekeeping = Housekeeping(self._spool, closer, self._metrics, retention, forget)
         self._scp = StorageScp(
             ae_title=settings.scp.ae_title,
             host=settings.scp.host,

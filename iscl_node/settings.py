@@ -131,7 +131,9 @@ class SpoolSettings(_Section):
     min_free_bytes: int = Field(default=1 << 30, ge=0)
     """Below this much free space instances are refused with 0xA700 (out of resources)."""
     retention_hours: float = Field(default=168, ge=0)
-    """Delivered series are kept this long."""
+    """Delivered series are kept this long, if max_bytes and twice min_free_bytes let them."""
+    max_bytes: int = Field(default=0, ge=0)
+    """When the spool holds more, the oldest delivered series go, nothing else; 0 for no limit."""
 
 
 class DeliverySettings(_Section):

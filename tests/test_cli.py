@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def quarantined(spool: Spool) -> Batch:
 
 
 def test_every_command_of_the_contract_is_there() -> None:
-    assert {"serve", "denoise", "simulate", "status", "requeue", "check", "echo"} <= set(COMMANDS)
+    assert {"serve", "denoise", "simulate", "status", "requeue", "release", "export", "check", "echo"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -114,17 +116,19 @@ def test_status_of_an_empty_spool(config: Path) -> None:
 def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     result = run("status", "--config", config, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {
-        "batches": {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1},
-        "ignored": {},
-        "quarantine": [
-            {
-                "series": quarantined.series_instance_uid,
-                "batch": quarantined.key,
-                "reason": "no rule matches; see [[rules]]",
-                "picture": "",
-            }
-        ],
+    report = json.loads(result.stdout)
+    (each,) = report.pop("quarantine")
+    assert report == {"batches": {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1}, "ignored": {}}
+    folder = Path(each.pop("path"))
+    since = datetime.fromisoformat(each.pop("since"))
+    assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
+    assert each == {
+        "series": quarantined.series_instance_uid,
+        "batch": quarantined.key,
+        "reason": "no rule matches; see [[rules]]",
+        "files": 2,
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "picture": "",
     }
 
 
@@ -179,6 +183,74 @@ def test_requeue_of_a_series_that_is_not_in_quarantine_is_exit_code_2(config: Pa
     result = run("requeue", series, "--config", config)
     assert result.exit_code == 2
     assert "in quarantine" in result.stderr
+
+
+def test_release_asks_before_it_deletes(config: Path, quarantined: Batch, spool: Spool) -> None:
+    series = quarantined.series_instance_uid
+    result = run("release", series, "--config", config)
+    assert result.exit_code == 1
+    assert f"{quarantined.key}: 2 files" in result.stdout
+    assert "nothing was deleted" in result.stderr
+    assert len(spool.quarantined()) == 1
+
+    result = run("release", series, "--yes", "--config", config)
+    assert result.exit_code == 0, result.output
+    assert "1 batch(es) deleted" in result.stdout
+    assert spool.quarantined() == []
+    (line,) = (spool.root / "releases.jsonl").read_text().splitlines()
+    assert json.loads(line)["batch"] == quarantined.key
+    assert f"({os.getuid()})" in json.loads(line)["user"]
+    assert series not in line
+
+
+def test_release_of_one_batch_leaves_the_others(config: Path, quarantined: Batch, spool: Spool) -> None:
+    series = quarantined.series_instance_uid
+    conflict = spool.root / "quarantine" / series / "conflict-0123456789abcdef"
+    shutil.copytree(spool.root / "quarantine" / series / quarantined.key, conflict)
+    result = run("release", series, "--batch", conflict.name, "--yes", "--config", config)
+    assert result.exit_code == 0, result.output
+    assert [each.batch for each in spool.quarantined()] == [quarantined]
+
+
+def test_release_by_a_user_without_a_name(
+    config: Path, quarantined: Batch, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert run("release", quarantined.series_instance_uid, "--yes", "--config", config).exit_code == 0
+    assert json.loads((spool.root / "releases.jsonl").read_text())["user"] == str(os.getuid())
+
+
+def test_export_copies_a_series(config: Path, quarantined: Batch, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    result = run("export", quarantined.series_instance_uid, target, "--config", config)
+    assert result.exit_code == 0, result.output
+    folder = target / f"quarantine-{quarantined.key}"
+    assert f"{folder}: 2 files" in result.stdout
+    assert (folder / "reason.txt").read_text() == "no rule matches; see [[rules]]\n"
+    again = run("export", quarantined.series_instance_uid, target, "--config", config)
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize("arguments", [("release", "1.2.3", "--yes"), ("export", "1.2.3", "copy")])
+def test_what_is_not_in_the_spool_is_exit_code_2(config: Path, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--config", config)
+    assert result.exit_code == 2
+    assert "1.2.3" in result.stderr
+
+
+def test_a_disk_that_refuses_is_told(config: Path, quarantined: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("iscl_node.store.retention.append_synced", full)
+    result = run("release", quarantined.series_instance_uid, "--yes", "--config", config)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
 
 
 def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: Path) -> None:

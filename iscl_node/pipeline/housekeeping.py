@@ -1,40 +1,52 @@
-"""What is done now and then: close quiet series, purge what is old, and measure the spool."""
+"""What is done again and again: close quiet series, make room, purge what is old, and measure the spool."""
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
-from iscl_node.errors import RetryLaterError
+from iscl_node.errors import IsclNodeError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.store.retention import Retention, Sizes
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 0.5
+_ROUND_SECONDS = 60
+"""What takes longer is done once in so long."""
 
 
 class Housekeeping:
-    """A thread that ticks; a fault in one tick is logged and the next tick tries again.
+    """A thread that ticks. A chore that fails is counted, logged and tried again, and keeps no other from its work.
 
     Parameters
     ----------
     spool : Spool
-        What is measured and purged.
+        What is measured.
     closer : SeriesCloser
         Ticked first.
     metrics : Metrics
         Gauges of the spool.
-    retention_seconds : float
-        Delivered batches older than this are deleted.
+    retention : Retention
+        Deletes what need not be kept.
+    forget : callable
+        Deletes what the workflow database need not keep.
     """
 
-    def __init__(self, spool: Spool, closer: SeriesCloser, metrics: Metrics, retention_seconds: float) -> None:
+    def __init__(
+        self, spool: Spool, closer: SeriesCloser, metrics: Metrics, retention: Retention, forget: Callable[[], int]
+    ) -> None:
         self._spool = spool
         self._closer = closer
         self._metrics = metrics
-        self._retention_seconds = retention_seconds
+        self._retention = retention
+        self._forget = forget
+        self._sizes = Sizes(spool.root)
+        self._faults: dict[str, str] = {}
+        self._next_round = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping")
         self.last_tick = time.monotonic()
@@ -50,22 +62,65 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
-            try:
-                self.tick()
-                self.last_tick = time.monotonic()
-            except (OSError, RetryLaterError) as error:  # the disk or the database: readiness tells, it may come back
-                _log.error("housekeeping.failed", fault=str(error))
+            self.tick()
 
     def tick(self) -> None:
-        """One round; the gauges go on also when the rest of it fails."""
+        """One round; readiness tells when no series could be closed, or the spool not be measured, for long."""
+        closed = self._attempt("close", self._closer.tick)
+        self._attempt("room", self._make_room)
+        measured = self._attempt("measure", self._measure)
+        if time.monotonic() >= self._next_round:
+            self._attempt("purge", self._purge)
+            self._attempt("sizes", self._measure_sizes)
+            self._attempt("workflows", self._forget)
+            self._next_round = time.monotonic() + _ROUND_SECONDS
+        if closed and measured:
+            self.last_tick = time.monotonic()
+
+    def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
+        """Do it, whatever comes of it; a fault is logged when it is new, not twice a second for as long as it lasts."""
         try:
-            self._closer.tick()
-            self._spool.purge_done(self._retention_seconds, time.time())
-        finally:
-            self._measure()
+            work()
+        except Exception as error:  # noqa: BLE001 - one fault must not end this thread, and with it the node's work
+            self._metrics.housekeeping_faults.labels(chore).inc()
+            fault = _told(error)
+            if self._faults.get(chore) != fault:
+                known = isinstance(error, OSError | IsclNodeError)
+                _log.error("housekeeping.failed", chore=chore, fault=fault, exc_info=None if known else error)
+            self._faults[chore] = fault
+            return False
+        if self._faults.pop(chore, None) is not None:
+            _log.info("housekeeping.recovered", chore=chore)
+        return True
+
+    def _make_room(self) -> None:
+        self._note_purged(self._retention.make_room(), "space")
+
+    def _purge(self) -> None:
+        self._note_purged(self._retention.purge_old(time.time()), "age")
+
+    def _note_purged(self, batches: int, cause: str) -> None:
+        if batches:
+            self._metrics.purged_batches.labels(cause).inc(batches)
+            _log.info("spool.purged", batches=batches, cause=cause)
 
     def _measure(self) -> None:
         for state, count in self._spool.counts().items():
             self._metrics.spool_batches.labels(state.value).set(count)
-        self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(time.time()))
+        now = time.time()
+        self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(now))
+        self._metrics.quarantine_oldest_seconds.set(self._spool.oldest_in_quarantine(now))
         self._metrics.spool_free_bytes.set(self._spool.free_bytes())
+
+    def _measure_sizes(self) -> None:
+        sizes = self._sizes.by_folder()
+        for folder, size in sizes.items():
+            self._metrics.spool_bytes.labels(folder).set(size)
+        self._note_purged(self._retention.make_room(sum(sizes.values())), "space")
+
+
+def _told(error: Exception) -> str:
+    """The fault without the file's path, which holds UIDs."""
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

@@ -26,6 +26,20 @@ def write_synced(path: Path, data: bytes) -> None:
         raise
 
 
+def append_synced(path: Path, data: bytes) -> None:
+    """Append ``data`` to ``path`` in one write, and sync it and its name.
+
+    Raises
+    ------
+    OSError
+        The bytes are not safely on disk; a part may be there.
+    """
+    with path.open("ab", buffering=0) as file:
+        _write_all(file.fileno(), data)
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     """Write all of ``data``; a single write(2) may take only a part of it."""
     rest = memoryview(data)

@@ -9,6 +9,7 @@
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
+    releases.jsonl                                who released what from quarantine
 """
 
 import re

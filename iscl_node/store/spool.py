@@ -7,7 +7,6 @@ one rename of a folder. One process receives into a spool; any number of process
 import contextlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,8 +32,6 @@ from iscl_node.store.layout import (
 )
 from iscl_node.store.reception import Reception
 
-DEFAULT_MIN_FREE_BYTES = 2 * 1024**3
-
 
 class Spool:
     """Received series, their derived instances, and what became of them.
@@ -49,12 +46,12 @@ class Spool:
         Free space to leave: below it an instance is rejected, so that what is already here can still be worked on.
     """
 
-    def __init__(self, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES) -> None:
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
         self._layout = Layout(root)
         self._reception = Reception(self._layout, min_free_bytes)
 
     @classmethod
-    def open(cls, root: Path, min_free_bytes: int = DEFAULT_MIN_FREE_BYTES) -> "Spool":
+    def open(cls, root: Path, min_free_bytes: int) -> "Spool":
         """Make the folders that are missing and return the spool.
 
         Raises
@@ -263,23 +260,6 @@ class Spool:
         _remove(outbox)
         remove_if_empty(outbox.parent)
 
-    def purge_done(self, older_than_seconds: float, now: float) -> int:
-        """Delete the batches that were released or ignored longer ago than this, and say how many.
-
-        ``now`` is in seconds since the epoch. A batch vanishes in one step, never slice by slice.
-        """
-        purged = 0
-        ended = [self._layout.batch(state, each) for state in _PURGED_STATES for each in self._batches(state)]
-        for folder in ended:
-            if now - folder.stat().st_mtime < older_than_seconds:
-                continue
-            doomed = self._layout.receiving / f"{uuid.uuid4().hex}.purged"
-            move_folder(folder, doomed)
-            _remove(doomed)
-            remove_if_empty(folder.parent)
-            purged += 1
-        return purged
-
     def requeue(self, series_uid: str, now: datetime, include_conflicts: bool = False) -> list[Batch]:
         """Give the batches of a series that are set aside back to the workflow, each under a new key.
 
@@ -320,8 +300,11 @@ class Spool:
         return self._batches_set_aside(SeriesState.IGNORED)
 
     def _batches_set_aside(self, state: SeriesState) -> list[SetAsideBatch]:
-        folders = [(batch, self._layout.batch(state, batch)) for batch in sorted(self._batches(state))]
-        return [SetAsideBatch(batch, _reason(folder), folder, _picture(folder)) for batch, folder in folders]
+        found = []
+        for batch in sorted(self._batches(state)):
+            with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+                found.append(_set_aside(batch, self._layout.batch(state, batch)))
+        return found
 
     def counts(self) -> dict[SeriesState, int]:
         """How many open series, and how many batches in each other state."""
@@ -339,13 +322,20 @@ class Spool:
         """Free space of the spool's file system."""
         return shutil.disk_usage(self.root).free
 
+    def oldest_in_quarantine(self, now: float) -> float:
+        """Seconds since the oldest batch in quarantine came there; 0 if there is none."""
+        times = []
+        for batch in self._batches(SeriesState.QUARANTINE):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(self._layout.batch(SeriesState.QUARANTINE, batch).stat().st_mtime)
+        return max(0.0, now - min(times, default=now))
+
     def _batches(self, state: SeriesState) -> Iterator[Batch]:
         for folder in self._layout.state(state).glob("*/*/"):
             yield Batch(folder.parent.name, folder.name)
 
 
 _BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
-_PURGED_STATES = (SeriesState.DONE, SeriesState.IGNORED)
 
 
 def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
@@ -354,6 +344,13 @@ def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             if any(folder.glob("*.dcm")):
                 yield folder, folder.stat().st_mtime
+
+
+def _set_aside(batch: Batch, folder: Path) -> SetAsideBatch:
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    return SetAsideBatch(
+        batch, _reason(folder), folder, _picture(folder), folder.stat().st_mtime, len(sizes), sum(sizes)
+    )
 
 
 def _reason(folder: Path) -> str:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,12 +11,15 @@ from factories import ct_dataset, part10
 from structlog.testing import capture_logs
 
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import Batch
+from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
+
+AN_HOUR = RetentionLimits(3600)
 
 
 class Workflows:
@@ -37,8 +41,21 @@ def closer(spool: Spool, workflows: Workflows, quiet_seconds: float = 0) -> Seri
     return SeriesCloser(spool, quiet_seconds, workflows.enqueue)
 
 
-def housekeeping(spool: Spool, workflows: Workflows, metrics: Metrics, retention_seconds: float = 3600) -> Housekeeping:
-    return Housekeeping(spool, closer(spool, workflows), metrics, retention_seconds)
+def housekeeping(
+    spool: Spool,
+    workflows: Workflows,
+    metrics: Metrics,
+    limits: RetentionLimits = AN_HOUR,
+    forget: Callable[[], int] = lambda: 0,
+) -> Housekeeping:
+    return Housekeeping(spool, closer(spool, workflows), metrics, Retention(spool.root, limits), forget)
+
+
+def failing(fault: Exception) -> Callable[..., int]:
+    def fail(*_: object) -> int:
+        raise fault
+
+    return fail
 
 
 def receive(spool: Spool) -> None:
@@ -95,30 +112,94 @@ def test_a_delivered_batch_is_kept_for_its_retention_time(
     for folder in spool.root.glob("done/*/*"):
         os.utime(folder, (time.time() - 60, time.time() - 60))
 
-    housekeeping(spool, workflows, metrics, retention_seconds).tick()
+    keeping = housekeeping(spool, workflows, metrics, RetentionLimits(retention_seconds))
+    keeping.tick()
 
-    assert gauge(metrics, "spool_batches", state="done") == left
+    assert spool.counts()[SeriesState.DONE] == left
+    assert (gauge(metrics, "purged_batches_total", cause="age") or 0) == 1 - left
 
 
-@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RetryLaterError("the database is full")])
-def test_a_disk_that_fails_is_logged_and_the_next_tick_tries_again(
-    spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, fault: Exception
+def test_a_spool_that_holds_too_much_makes_room(spool: Spool, workflows: Workflows, metrics: Metrics) -> None:
+    receive(spool)
+    spool.release(spool.close(spool.quiet_series(time.time(), 0)[0], datetime.now(UTC)))
+    housekeeping(spool, workflows, metrics, RetentionLimits(3600, max_bytes=1)).tick()
+    assert spool.counts()[SeriesState.DONE] == 0
+    assert gauge(metrics, "purged_batches_total", cause="space") == 1
+
+
+def test_a_tick_tells_how_much_is_in_quarantine_and_since_when(
+    spool: Spool, workflows: Workflows, metrics: Metrics
 ) -> None:
+    receive(spool)
+    spool.quarantine(spool.close(spool.quiet_series(time.time(), 0)[0], datetime.now(UTC)), "why")
+    (each,) = spool.quarantined()
+    os.utime(each.folder, (time.time() - 3600, time.time() - 3600))
+    housekeeping(spool, workflows, metrics).tick()
+    assert gauge(metrics, "spool_bytes", folder="quarantine") == each.size_bytes
+    assert gauge(metrics, "spool_bytes", folder="open") == 0
+    assert gauge(metrics, "quarantine_oldest_seconds") == pytest.approx(3600, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (OSError(5, "Input/output error", "1.2.3.dcm"), "OSError: Input/output error"),
+        (RetryLaterError("the database is full"), "RetryLaterError: the database is full"),
+        (KeyError("unforeseen"), "KeyError: 'unforeseen'"),
+    ],
+)
+def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
+    spool: Spool,
+    workflows: Workflows,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    told: str,
+) -> None:
+    receive(spool)
+    monkeypatch.setattr("iscl_node.pipeline.housekeeping._ROUND_SECONDS", 0)
+    keeping = housekeeping(spool, workflows, metrics, forget=failing(fault))
+    monkeypatch.setattr(keeping._retention, "make_room", failing(fault))
+    with capture_logs() as logs:
+        keeping.tick()
+        keeping.tick()
+    failed = [(entry["chore"], entry["fault"]) for entry in logs if entry["event"] == "housekeeping.failed"]
+    assert failed == [("room", told), ("sizes", told), ("workflows", told)]
+    assert gauge(metrics, "housekeeping_faults_total", chore="workflows") == 2
+    assert len(workflows.batches) == 1
+    assert gauge(metrics, "spool_batches", state="closed") == 1
+
+
+def test_the_node_is_ready_again_when_series_can_be_closed_again(
+    spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = housekeeping(spool, workflows, metrics)
+    keeping.last_tick = 0.0
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(keeping._closer, "tick", failing(OSError(28, "No space left on device")))
+        keeping.tick()
+    assert keeping.last_tick == 0.0
+    with capture_logs() as logs_after:
+        keeping.tick()
+    assert keeping.last_tick > 0.0
+    assert [entry["event"] for entry in [*logs, *logs_after]] == ["housekeeping.failed", "housekeeping.recovered"]
+
+
+def test_the_thread_outlives_every_fault(
+    spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([OSError(5, "Input/output error"), KeyError("unforeseen"), ZeroDivisionError()])
     recovered = threading.Event()
-    results = iter([fault])
     keeping = housekeeping(spool, workflows, metrics)
 
     def tick() -> None:
-        result = next(results, None)
-        if result is not None:
-            raise result
+        if (fault := next(faults, None)) is not None:
+            raise fault
         recovered.set()
 
-    monkeypatch.setattr(keeping, "tick", tick)
+    monkeypatch.setattr(keeping._closer, "tick", tick)
     monkeypatch.setattr("iscl_node.pipeline.housekeeping._TICK_SECONDS", 0.001)
-    with capture_logs() as logs:
-        keeping.start()
-        assert recovered.wait(30)
-        keeping.stop()
-
-    assert [entry["event"] for entry in logs] == ["housekeeping.failed"]
+    keeping.start()
+    assert recovered.wait(30)
+    keeping.stop()
+    assert gauge(metrics, "housekeeping_faults_total", chore="close") == 3

@@ -1,16 +1,22 @@
 """The order of the steps in the real engine: the ends of a batch, and a batch that was begun in an earlier order."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import OperationalError
 
 from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline import workflow
+from iscl_node.pipeline import ended_workflows, workflow
+from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.shutdown import NodeStopping, Shutdown
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 
@@ -166,3 +172,54 @@ def test_a_batch_goes_where_it_was_to_go_when_it_was_begun(
     again.peers = ("vault",)
     launch()
     again.wait_for(WHOLE_WAY[WHOLE_WAY.index(steps.stops_at) :])
+
+
+def rows(database: Path) -> dict[str, int]:
+    """How many rows each of the engine's tables has for batches."""
+    with closing(sqlite3.connect(database)) as opened:
+        tables = ("workflow_status", "workflow_input", "workflow_output", "operation_outputs")
+        return {name: opened.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in tables}
+
+
+def test_workflows_that_ended_long_ago_are_forgotten_and_no_others(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = tmp_path / "workflows.sqlite"
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(WHOLE_WAY)
+    waiting = Event()
+    steps.before_check = lambda: waiting.wait(PATIENCE_SECONDS) and None
+    series_workflow.enqueue(Batch("1.2.4", BATCH.key))
+    steps.wait_for([*WHOLE_WAY, "check"])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(hours=1))
+    assert forget_ended(0) == 0
+    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(0))
+    assert forget_ended(3600) == 0
+    before = rows(database)
+    while forget_ended(0) == 0:  # its end is recorded a moment after its last step
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    left = rows(database)
+    waiting.set()
+    steps.wait_for([*WHOLE_WAY, *WHOLE_WAY])
+    assert before["operation_outputs"] > left["operation_outputs"] == 0
+    assert left["workflow_status"] == 1
+
+
+def test_a_database_that_refuses_to_forget_is_asked_again(
+    steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise OperationalError("DELETE", {}, Exception("database is locked"))
+
+    launch()
+    monkeypatch.setattr(ended_workflows.DBOS, "list_workflows", locked)
+    with pytest.raises(RetryLaterError, match="OperationalError"):
+        forget_ended(0)
+    assert steps.calls == []

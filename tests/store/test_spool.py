@@ -226,29 +226,13 @@ def test_a_full_disk_does_not_keep_a_batch_from_quarantine(
     assert [q.reason for q in spool.quarantined()] == ["no reason was recorded"]
 
 
-def test_purge_counts_from_the_release(spool: Spool, batch: Batch) -> None:
-    os.utime(spool.root / "closed" / SERIES / batch.key, (1_000, 1_000))
-    spool.release(batch)
-    released = (spool.root / "done" / SERIES / batch.key).stat().st_mtime
-    assert released > 1_000
-    assert spool.purge_done(100, released + 99) == 0
-    assert spool.purge_done(100, released + 101) == 1
-    assert files(spool) == []
-    assert not (spool.root / "done" / SERIES).exists()
-    assert spool.purge_done(100, released + 101) == 0
-
-
-def test_an_ignored_batch_keeps_its_reason_until_it_is_purged_or_requeued(spool: Spool, batch: Batch) -> None:
+def test_an_ignored_batch_keeps_its_reason_until_it_is_requeued(spool: Spool, batch: Batch) -> None:
     for _ in range(2):  # the second as after a crash
         spool.ignore(batch, "too few slices")
     assert [(each.batch, each.reason) for each in spool.ignored()] == [(batch, "too few slices")]
     assert (spool.quarantined(), spool.closed_batches()) == ([], [])
-    ignored = (spool.root / "ignored" / SERIES / batch.key).stat().st_mtime
-    assert spool.purge_done(100, ignored + 99) == 0
     (requeued,) = spool.requeue(SERIES, NOW + timedelta(days=1))
-    spool.ignore(requeued, "again")
-    assert spool.purge_done(100, ignored + 10_000) == 1
-    assert files(spool) == []
+    assert files(spool) == [f"closed/{SERIES}/{requeued.key}/1.2.3.{number}.dcm" for number in (1, 2)]
 
 
 def test_instances_of_a_series_are_counted_in_all_batches(spool: Spool, batch: Batch) -> None:
@@ -269,14 +253,6 @@ def test_an_instance_that_was_sent_again_is_counted_once(spool: Spool, batch: Ba
     again = spool.close(SERIES, NOW + timedelta(seconds=1))
     assert [path.name for path in spool.instances(again)] == [path.name for path in spool.instances(batch)]
     assert spool.instance_count(SERIES) == 2
-
-
-def test_purge_touches_delivered_batches_only(spool: Spool, batch: Batch) -> None:
-    quarantined_series_of(spool, "1.2.5")
-    spool.store(header(series="1.2.6"), part10(b"a"))
-    before = files(spool)
-    assert spool.purge_done(0, 1e12) == 0
-    assert files(spool) == before
 
 
 def test_a_requeued_batch_is_a_new_one(spool: Spool) -> None:
@@ -343,7 +319,19 @@ def test_oldest_waiting(spool: Spool) -> None:
     assert spool.oldest_waiting(NOW.timestamp() - 60) == 0.0
 
 
+def test_what_is_in_quarantine_tells_since_when_and_how_much(spool: Spool) -> None:
+    assert spool.oldest_in_quarantine(1e12) == 0.0
+    batch = quarantined_series(spool)
+    folder = spool.root / "quarantine" / SERIES / batch.key
+    os.utime(folder, (1_000, 1_000))
+    quarantined_series_of(spool, "1.2.5")
+    each = spool.quarantined()[0]
+    assert (each.since, each.files, each.size_bytes) == (1_000, 2, len(part10(b"a")) + len(b"why\n"))
+    assert spool.oldest_in_quarantine(1_007) == 7.0
+    assert spool.oldest_in_quarantine(900) == 0.0
+
+
 def test_a_spool_that_was_never_opened_is_empty(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "none")
+    spool = Spool(tmp_path / "none", 0)
     assert spool.counts() == dict.fromkeys(SeriesState, 0)
     assert (spool.closed_batches(), spool.quarantined(), spool.oldest_waiting(0.0)) == ([], [], 0.0)

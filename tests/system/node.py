@@ -153,6 +153,12 @@ send_to = ["archive"]
 {rule}
 """
 
+    def change_settings(self, old: str, new: str) -> None:
+        """Put other text in the place of some of its settings; the next start reads them."""
+        text = self._config.read_text()
+        assert old in text
+        self._config.write_text(text.replace(old, new))
+
     # Life and death
 
     def start(self) -> None:

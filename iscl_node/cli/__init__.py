@@ -8,21 +8,19 @@ import logging
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from iscl_node import __version__
+from iscl_node.cli.spool import export, release, requeue, status
+from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, QualitySettings, Settings, load_settings
@@ -37,30 +35,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_err = Console(stderr=True)
+for command in (status, requeue, release, export):
+    app.command()(command)
 
-_WRONG = 2
-_FAILED = 1
 _FEW_DAYS = 30
 """A certificate that ends sooner is warned of."""
-
-Config = Annotated[Path, typer.Option("--config", help="Settings file (TOML).", envvar="ISCL_NODE_CONFIG")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_CONFIG = Path("config/iscl-node.toml")
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn our own errors into one clear message and an exit code."""
-    try:
-        yield
-    except ConfigurationError as error:
-        _err.print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(_WRONG) from error
-    except IsclNodeError as error:
-        _err.print(f"[red]failed[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(_FAILED) from error
 
 
 def _configure_logging() -> None:
@@ -82,7 +61,7 @@ def _configure_logging() -> None:
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Show the version."""
     if version:
-        _out.print(__version__, highlight=False)
+        out.print(__version__, highlight=False)
         raise typer.Exit
     _configure_logging()
 
@@ -92,7 +71,7 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
     from iscl_node.service import Node
 
-    with _reported():
+    with reported():
         settings = load_settings(config)
         Node(settings).run()
 
@@ -127,7 +106,7 @@ def denoise(
     from iscl_node.domain import EvidenceChoice
     from iscl_node.offline import Denoising, denoise_folder
 
-    with _reported():
+    with reported():
         if not 1 <= len(suffix) <= LONGEST_SUFFIX:
             raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
         evidence = EvidenceChoice(noise_map, report)
@@ -147,7 +126,7 @@ def simulate(
     """Make a low-dose copy of the CT series of a folder, for training and tests."""
     from iscl_node.offline import simulate_folder
 
-    with _reported():
+    with reported():
         if not 0 < dose <= 1:
             raise ConfigurationError(f"--dose is {dose}; it is a fraction above 0 and at most 1")
         _write_all(simulate_folder(source, target, dose, seed, workers))
@@ -158,7 +137,7 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
     from iscl_node.offline import FinishedSeries, RefusedSeries, WrittenInstance
 
     progress, written, refused = 0, 0, 0
-    with _err.status("0 instances") as status:
+    with err.status("0 instances") as status:
         for outcome in outcomes:
             match outcome:
                 case WrittenInstance():
@@ -168,13 +147,13 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
                     written += instances
                 case RefusedSeries(series_uid, reason):
                     refused += 1
-                    _err.print(f"[red]refused[/red] series {series_uid}: {escape(reason)}", soft_wrap=True)
+                    err.print(f"[red]refused[/red] series {series_uid}: {escape(reason)}", soft_wrap=True)
                 case skipped:
                     name = escape(str(skipped.path))
-                    _err.print(f"[yellow]skipped[/yellow] {name}: {escape(skipped.reason)}", soft_wrap=True)
-    _out.print(f"{written} instances written, {refused} series refused", highlight=False)
+                    err.print(f"[yellow]skipped[/yellow] {name}: {escape(skipped.reason)}", soft_wrap=True)
+    out.print(f"{written} instances written, {refused} series refused", highlight=False)
     if refused or not written:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -196,15 +175,15 @@ def demo(
     from iscl_node.demo.tables import quality_table, stage_table
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
-    with _reported(), _err.status("demo") as shown:
+    with reported(), err.status("demo") as shown:
         if archive not in set(ArchiveKind):
             raise ConfigurationError(f"--archive is {archive!r}; it is {' or '.join(ArchiveKind)}")
         if not 0 < dose < 1:
             raise ConfigurationError(f"--dose is {dose}; it is a fraction above 0 and below 1")
         result = demonstrate(Options(folder, ArchiveKind(archive), dose, slices), _Terminal(shown))
-    _out.print(stage_table(result), quality_table(result))
-    _out.print(f"derived series: {result.workplace.archive}", highlight=False, soft_wrap=True)
-    _out.print(f"report: {result.workplace.report}", highlight=False, soft_wrap=True)
+    out.print(stage_table(result), quality_table(result))
+    out.print(f"derived series: {result.workplace.archive}", highlight=False, soft_wrap=True)
+    out.print(f"report: {result.workplace.report}", highlight=False, soft_wrap=True)
 
 
 class _Terminal:
@@ -215,68 +194,11 @@ class _Terminal:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        _err.print(text, highlight=False, soft_wrap=True, markup=False)
+        err.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def progress(self, text: str) -> None:
         """Change the line that moves."""
         self._shown.update(text)
-
-
-@app.command()
-def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, and why."""
-    from iscl_node.domain import SeriesState
-    from iscl_node.store.spool import Spool
-
-    with _reported():
-        settings = load_settings(config)
-        if not (settings.spool_dir / SeriesState.OPEN.value).is_dir():
-            raise ConfigurationError(f"there is no spool in {settings.spool_dir}; has the node run here?")
-        spool = Spool(settings.spool_dir, settings.spool.min_free_bytes)
-        counts = {state.value: count for state, count in spool.counts().items()}
-        quarantined = [
-            {
-                "series": each.batch.series_instance_uid,
-                "batch": each.batch.key,
-                "reason": each.reason,
-                "picture": str(each.picture or ""),
-            }
-            for each in spool.quarantined()
-        ]
-        ignored = Counter(each.reason for each in spool.ignored())
-    if as_json:
-        print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
-        return
-    table = Table("state", "batches", title="Spool")
-    for state, count in counts.items():
-        table.add_row(state, str(count))
-    _out.print(table)
-    for reason, count in ignored.items():
-        _out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
-    for each in quarantined:
-        _out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
-        if each["picture"]:
-            _out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command()
-def requeue(
-    series_uid: Annotated[
-        str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID, in quarantine or ignored.")
-    ],
-    config: Config = DEFAULT_CONFIG,
-) -> None:
-    """Give a series in quarantine, or an ignored one, another try; the running node takes it up by itself."""
-    from datetime import UTC, datetime
-
-    from iscl_node.store.spool import Spool
-
-    with _reported():
-        settings = load_settings(config)
-        batches = Spool(settings.spool_dir, settings.spool.min_free_bytes).requeue(series_uid, datetime.now(UTC))
-        if not batches:
-            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine or ignored")
-    _out.print(f"{len(batches)} batch(es) requeued", highlight=False)
 
 
 @app.command()
@@ -290,9 +212,9 @@ def echo(
     from iscl_node.domain import Peer
     from iscl_node.network.verification import echo as verify
 
-    with _reported():
+    with reported():
         seconds = verify(Peer("peer", called, host, port), calling)
-    _out.print(f"{called} at {host}:{port} answers in {seconds * 1000:.0f} ms", highlight=False)
+    out.print(f"{called} at {host}:{port} answers in {seconds * 1000:.0f} ms", highlight=False)
 
 
 @app.command()
@@ -305,7 +227,7 @@ def check(
     ] = None,
 ) -> None:
     """Check the settings, the bundle and, by C-ECHO, every peer that we send to."""
-    with _reported():
+    with reported():
         settings = load_settings(config)
         if explain is not None:
             _explain(settings, explain, as_json)
@@ -315,9 +237,9 @@ def check(
         print(json.dumps(report, indent=2))  # noqa: T201 - for machines
     else:
         for name, result in report.items():
-            _out.print(f"{name}: {result}", highlight=False, markup=False, soft_wrap=True)
+            out.print(f"{name}: {result}", highlight=False, markup=False, soft_wrap=True)
     if any(result.startswith("FAILED") for result in report.values()):
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _explain(settings: Settings, path: Path, as_json: bool) -> None:
@@ -336,9 +258,9 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
         return
     for each in explained:
         for line in told(each):
-            _out.print(line, highlight=False, markup=False, soft_wrap=True)
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
     for file in skipped:
-        _out.print(f"{file.path}: refused: {file.reason}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{file.path}: refused: {file.reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -349,7 +271,7 @@ def conformance(
     from iscl_node.conformance.statement import conformance_statement
 
     text = conformance_statement()
-    with _reported():
+    with reported():
         if output is None:
             print(text, end="")  # noqa: T201 - a document
             return

@@ -1,0 +1,153 @@
+"""The commands that look into the spool of a node, running or not, and decide what waits for a person.
+
+Each of them changes the spool by one rename at a time, so a running node is never in the way.
+"""
+
+import getpass
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.errors import ConfigurationError, RetryLaterError
+from iscl_node.settings import load_settings
+
+if TYPE_CHECKING:
+    from iscl_node.store.spool import Spool
+
+SeriesUid = Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID.")]
+
+
+@contextmanager
+def _spool(config: Path) -> "Iterator[Spool]":
+    """The spool of the settings, for the length of one command; every error is told."""
+    from iscl_node.store.spool import Spool
+
+    with reported():
+        settings = load_settings(config)
+        if not (settings.spool_dir / SeriesState.OPEN.value).is_dir():
+            raise ConfigurationError(f"there is no spool in {settings.spool_dir}; has the node run here?")
+        try:
+            yield Spool(settings.spool_dir.resolve(), settings.spool.min_free_bytes)
+        except OSError as error:
+            raise RetryLaterError(f"the disk refuses it: {error.strerror}") from error
+
+
+def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, why, and since when."""
+    with _spool(config) as spool:
+        counts = {state.value: count for state, count in spool.counts().items()}
+        quarantined = [_told(each) for each in spool.quarantined()]
+        ignored = Counter(each.reason for each in spool.ignored())
+    if as_json:
+        print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
+        return
+    table = Table("state", "batches", title="Spool")
+    for state, count in counts.items():
+        table.add_row(state, str(count))
+    out.print(table)
+    for reason, count in ignored.items():
+        out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
+    for each in quarantined:
+        out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
+        amount = f"  since {each['since']}, {each['files']} files, {decimal(each['bytes'])}, in {each['path']}"
+        out.print(amount, highlight=False, markup=False, soft_wrap=True)
+        if each["picture"]:
+            out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(each: SetAsideBatch) -> dict[str, Any]:
+    return {
+        "series": each.batch.series_instance_uid,
+        "batch": each.batch.key,
+        "reason": each.reason,
+        "since": datetime.fromtimestamp(each.since, UTC).isoformat(timespec="seconds"),
+        "files": each.files,
+        "bytes": each.size_bytes,
+        "path": str(each.folder),
+        "picture": str(each.picture or ""),
+    }
+
+
+def requeue(
+    series_uid: Annotated[
+        str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID, in quarantine or ignored.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Give a series in quarantine, or an ignored one, another try; the running node takes it up by itself.
+
+    Another image under a SOP Instance UID that was here stays in quarantine: its result would have the UID of the
+    first one's. Look at it with export, then release it.
+    """
+    with _spool(config) as spool:
+        batches = spool.requeue(series_uid, datetime.now(UTC))
+        if not batches:
+            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine or ignored")
+    out.print(f"{len(batches)} batch(es) requeued", highlight=False)
+
+
+def release(
+    series_uid: SeriesUid,
+    batch: Annotated[str | None, typer.Option(help="Only this batch of it, as status shows it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it only tell what would be deleted.")] = False,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Delete what is in quarantine of a series for good; who did it is recorded in the spool's releases.jsonl."""
+    from iscl_node.store.retention import discard
+
+    with _spool(config) as spool:
+        chosen = [
+            each
+            for each in spool.quarantined()
+            if each.batch.series_instance_uid == series_uid and batch in (None, each.batch.key)
+        ]
+        if not chosen:
+            raise ConfigurationError(f"no such batch of series {series_uid} is in quarantine")
+        for each in chosen:
+            amount = f"{each.batch.key}: {each.files} files, {decimal(each.size_bytes)}: {each.reason}"
+            out.print(amount, highlight=False, markup=False, soft_wrap=True)
+        if not yes:
+            err.print("nothing was deleted; with --yes these are, for good", highlight=False)
+            raise typer.Exit(FAILED)
+        deleted = discard(spool.root, chosen, _user(), datetime.now(UTC))
+    out.print(f"{deleted} batch(es) deleted", highlight=False)
+
+
+def _user() -> str:
+    """Who runs this; in a container the number may have no name."""
+    number = os.getuid()
+    try:
+        return f"{os.environ.get('SUDO_USER') or getpass.getuser()} ({number})"
+    except (KeyError, OSError):
+        return str(number)
+
+
+def export(
+    series_uid: SeriesUid,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Is made; must not be there yet.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Copy all that the spool has of a series: received and derived instances, reasons, pictures."""
+    from iscl_node.store.export import export as export_series
+
+    with _spool(config) as spool:
+        try:
+            copied = export_series(spool.root, series_uid, folder)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        if not copied:
+            raise ConfigurationError(f"nothing of series {series_uid} is in the spool")
+    for name, files in copied.items():
+        out.print(f"{folder / name}: {files} files", highlight=False, markup=False, soft_wrap=True)

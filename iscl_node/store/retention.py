@@ -1,0 +1,210 @@
+"""What is ever deleted: delivered batches by age and for space, ignored ones by age, and what a person released.
+
+Nothing else in the node deletes what was received. A batch vanishes in one step, never slice by slice: it is moved away
+from its state, and then removed.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
+from iscl_node.store.layout import Layout
+
+RELEASES_FILE = "releases.jsonl"
+"""Who released what from quarantine, one JSON object a line, in the root of the spool; nothing removes it."""
+
+_AT_A_TIME = 20
+"""So that the deleting of very many batches leaves time for everything else."""
+
+_DOOMED = ".purged"
+_KEPT_FOR_A_TIME = (SeriesState.DONE, SeriesState.IGNORED)
+
+
+@dataclass(frozen=True)
+class RetentionLimits:
+    """How long, and in how much space, delivered batches are kept.
+
+    ``seconds`` counts from their end. ``max_bytes`` is for the whole spool, 0 for no limit; ``free_bytes`` is the free
+    space below which delivered batches go.
+    """
+
+    seconds: float
+    max_bytes: int = 0
+    free_bytes: int = 0
+
+
+class Retention:
+    """Deletes what need not be kept.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    limits : RetentionLimits
+        When.
+    """
+
+    def __init__(self, root: Path, limits: RetentionLimits) -> None:
+        self._layout = Layout(root)
+        self._limits = limits
+
+    def purge_old(self, now: float) -> int:
+        """Delete batches that were released or ignored longer ago than the limit, and say how many.
+
+        At most 20, so call it again; ``now`` is in seconds since the epoch.
+        """
+        _remove_leftovers(self._layout)
+        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in self._layout.state(state).glob("*/*/"))
+        old = (folder for end, folder in ended if now - end >= self._limits.seconds)
+        return sum(map(self._delete, islice(old, _AT_A_TIME)))
+
+    def make_room(self, spool_bytes: int = 0) -> int:
+        """Delete delivered batches, oldest first, until there is enough space, and say how many.
+
+        Nothing else is deleted, however full the disk is. At most 20, so call it again.
+
+        Parameters
+        ----------
+        spool_bytes : int
+            How much the spool holds, if that is known.
+        """
+        lacking = self._limits.free_bytes - shutil.disk_usage(self._layout.root).free
+        if self._limits.max_bytes:
+            lacking = max(lacking, spool_bytes - self._limits.max_bytes)
+        deleted = 0
+        if lacking > 0:
+            for _, folder in islice(_by_age(self._layout.state(SeriesState.DONE).glob("*/*/")), _AT_A_TIME):
+                lacking -= sum(size for _, size in _files(folder))
+                deleted += self._delete(folder)
+                if lacking <= 0:
+                    break
+        return deleted
+
+    def _delete(self, folder: Path) -> bool:
+        """Delete a batch; one that a person took up again meanwhile is left alone."""
+        with suppress(FileNotFoundError):
+            _delete(self._layout, folder)
+            return True
+        return False
+
+
+class Sizes:
+    """How many bytes lie where; a folder in which nothing changed is not looked through again.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._layout = Layout(root)
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def by_folder(self) -> dict[str, int]:
+        """Bytes of files by the name of a folder in the root of the spool."""
+        before, self._known = self._known, {}
+        return {top.name: self._of_tree(top, before) for top in self._layout.folders()}
+
+    def _of_tree(self, top: Path, before: dict[str, tuple[int, int]]) -> int:
+        total = 0
+        for folder, _, _ in os.walk(top):  # in contrast to Path.rglob it bears that folders move meanwhile
+            with suppress(FileNotFoundError):
+                changed = Path(folder).stat().st_mtime_ns
+                if folder not in before or before[folder][0] != changed:
+                    before[folder] = changed, sum(size for _, size in _files(Path(folder)))
+                self._known[folder] = before[folder]
+                total += before[folder][1]
+        return total
+
+
+def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: datetime) -> int:
+    """Delete batches in quarantine for good, as a person decided, and say how many.
+
+    Each is recorded durably before it goes; a second record follows if it was not there any more. The record has no
+    UID but a digest of the Series Instance UID, so that it can be kept for ever.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    batches : iterable of SetAsideBatch
+        In quarantine.
+    user : str
+        Who decided.
+    now : datetime
+        For the record.
+
+    Raises
+    ------
+    ValueError
+        A batch is not in quarantine.
+    OSError
+        It cannot be recorded or moved; then it is still there.
+    """
+    layout = Layout(root)
+    deleted = 0
+    for each in batches:
+        if each.folder.parent.parent != layout.state(SeriesState.QUARANTINE):
+            raise ValueError("only what is in quarantine can be released")
+        entry = {
+            "time": now.isoformat(timespec="seconds"),
+            "event": "released",
+            "user": user,
+            "batch": each.batch.key,
+            "series_sha256": sha256(each.batch.series_instance_uid.encode()).hexdigest(),
+            "files": each.files,
+            "bytes": each.size_bytes,
+        }
+        _record(layout, entry)
+        try:
+            _delete(layout, each.folder)
+            deleted += 1
+        except FileNotFoundError:
+            _record(layout, entry | {"event": "not released, it was gone"})
+    return deleted
+
+
+def _record(layout: Layout, entry: dict[str, object]) -> None:
+    append_synced(layout.root / RELEASES_FILE, json.dumps(entry).encode() + b"\n")
+
+
+def _delete(layout: Layout, folder: Path) -> None:
+    doomed = layout.receiving / f"{uuid.uuid4().hex}{_DOOMED}"
+    move_folder(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+    remove_if_empty(folder.parent)
+
+
+def _remove_leftovers(layout: Layout) -> None:
+    """Remove what could not be removed when it was deleted, or was left by a kill."""
+    for doomed in layout.receiving.glob(f"*{_DOOMED}"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _by_age(folders: Iterable[Path]) -> list[tuple[float, Path]]:
+    """The folders with the time of their last change, oldest first."""
+    dated = []
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            dated.append((folder.stat().st_mtime, folder))
+    return sorted(dated)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the files in a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size
