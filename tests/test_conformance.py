@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydicom.sr.coding import Code
 from pydicom.uid import AllTransferSyntaxes, MRImageStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
@@ -12,7 +13,7 @@ from surroundings import REPOSITORY
 
 from iscl_node import __version__
 from iscl_node.conformance.statement import SENT, conformance_statement, parameters
-from iscl_node.dicom import header
+from iscl_node.dicom import header, noise_map, provenance, report
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
@@ -76,6 +77,7 @@ def test_every_status_that_the_code_knows_is_stated() -> None:
     names = re.compile("_?(SUCCESS|PROCESSING_FAILURE|OUT_OF_RESOURCES|CANNOT_UNDERSTAND|DATA_SET_DOES_NOT_MATCH)")
     known = {value for module in modules for name, value in vars(module).items() if names.fullmatch(name)}
     assert known == set(SCP_STATUSES)
+    assert f"deflated and of more than {header.INFLATED_MAX_BYTES >> 20} MiB" in SCP_STATUSES[0xC000][1]
 
 
 @pytest.mark.parametrize(("stated", "does"), SCU_STATUSES.items())
@@ -108,6 +110,13 @@ def test_what_is_derived_is_stated_with_its_class(statement: str) -> None:
     assert __version__ in statement.splitlines()[0]
     assert {row[1] for row in rows(statement, "#### 4.2.2")} == set(SENT)
     assert set(CT_STORAGE) <= set(SENT)
+
+
+def test_every_code_that_the_code_chooses_is_stated(statement: str) -> None:
+    stated = {tuple(row[:3]) for row in rows(statement, "### 8.3")}
+    values = [each for module in (noise_map, report) for each in vars(module).values()]
+    assert stated >= {(each.value, each.scheme_designator, each.meaning) for each in values if isinstance(each, Code)}
+    assert stated >= {each for each in vars(provenance).values() if isinstance(each, tuple) and len(each) == 3}
 
 
 def test_the_document_is_plain_text_without_what_differs_between_machines(statement: str) -> None:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from iscl_node import __version__
-from iscl_node.dicom import attribute_table, provenance
+from iscl_node.dicom import attribute_table, noise_map, provenance, report
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
 from iscl_node.network.service_tables import (
     COMPREHENSIVE_SR_STORAGE,
@@ -34,12 +34,29 @@ SENT: Final = {
     COMPREHENSIVE_SR_STORAGE: "the report, if the rule asks for it",
 }
 
-CODES: Final = {
+CODES: Final[dict[tuple[str | None, ...], str]] = {
     provenance.SMOOTHING: "Derivation Code Sequence (CID 7203)",
     provenance.SOURCE_IMAGE: "Source Image Sequence (CID 7202)",
     provenance.SOURCE_SERIES: "Related Series Sequence (CID 7210)",
     provenance.PROCESSING_EQUIPMENT: "Contributing Equipment Sequence (CID 7005)",
+    noise_map.SUBTRACTION: "Parametric Map: Derivation Code Sequence (CID 7203)",
+    noise_map.ATTENUATION: "Parametric Map: Quantity Definition Sequence",
+    report.HOUNSFIELD_UNIT: "Parametric Map, report: unit",
+    report.PERCENT: "report: unit",
+    report.NO_UNIT: "report: unit",
+    report.CT_EXAMINATION: "report: procedure reported (CID 100)",
+    report.ARTIFICIAL_INTELLIGENCE: "report: algorithm family (CID 7162)",
+    report.SERIES_UID: "report: the source series",
+    **dict.fromkeys(
+        (
+            *(report.NOISE, report.MEAN, report.IMAGES, report.MEASURED),
+            *(report.SHIFT, report.NOISE_REDUCTION, report.STRUCTURE),
+        ),
+        "report: measurement",
+    ),
+    report.COMMENT: "report: text",
 }
+"""Those that the node chooses; the templates that the report follows (TID 1500) bring others."""
 
 
 def conformance_statement() -> str:
@@ -57,7 +74,8 @@ def conformance_statement() -> str:
         parameters=_table(parameters(Settings, "")),
         ct_image=_table(_attributes()),
         private=_table((f"{each.group:04X}", f"xx{each.element:02X}", each.creator) for each in SCAN_FACTS),
-        codes=_table((*code, where) for code, where in CODES.items()),
+        own_scheme=report.OWN_SCHEME,
+        codes=_table((*code[:3], where) for code, where in CODES.items()),
     )
 
 

@@ -20,7 +20,10 @@ SCP_STATUSES: Final = {
         "less free space than spool.min_free_bytes, a full disk, too large, or the node stops",
     ),
     0xA900: ("data set does not match SOP Class", "a UID, the Modality or Pixel Data is missing or contradicts"),
-    0xC000: ("cannot understand", "no DICOM data set, cut off, or not in the transfer syntax it claims"),
+    0xC000: (
+        "cannot understand",
+        "no DICOM data set, cut off, not in the transfer syntax it claims, or deflated and of more than 64 MiB",
+    ),
 }
 """Status of a C-STORE response (PS3.4 Table B.2-1), its meaning, and when the node gives it."""
 
