@@ -15,12 +15,13 @@ from iscl_node.store.spool import Spool
 _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 0.5
-_ROUND_SECONDS = 60
-"""What takes longer is done once in so long."""
+_SWEEP_SECONDS = 60
 
 
 class Housekeeping:
-    """A thread that ticks. A chore that fails is counted, logged and tried again, and keeps no other from its work.
+    """Two threads: one that ticks, and one that sweeps, which may take minutes on a large and slow disk.
+
+    A chore that fails is counted, logged and tried again, and keeps no other from its work.
 
     Parameters
     ----------
@@ -46,36 +47,42 @@ class Housekeeping:
         self._forget = forget
         self._sizes = Sizes(spool.root)
         self._faults: dict[str, str] = {}
-        self._next_round = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping")
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
+            threading.Thread(target=self._repeat, args=(self.sweep, _SWEEP_SECONDS), name="sweeping"),
+        ]
         self.last_tick = time.monotonic()
 
     def start(self) -> None:
-        """Begin to tick."""
-        self._thread.start()
+        """Begin to tick and to sweep."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Finish the tick in hand."""
+        """Finish what is in hand."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_TICK_SECONDS):
-            self.tick()
+    def _repeat(self, work: Callable[[], None], seconds: float) -> None:
+        work()
+        while not self._stopping.wait(seconds):
+            work()
 
     def tick(self) -> None:
-        """One round; readiness tells when no series could be closed, or the spool not be measured, for long."""
+        """What may not wait; readiness tells when no series could be closed, or the spool not be measured, for long."""
         closed = self._attempt("close", self._closer.tick)
         self._attempt("room", self._make_room)
         measured = self._attempt("measure", self._measure)
-        if time.monotonic() >= self._next_round:
-            self._attempt("purge", self._purge)
-            self._attempt("sizes", self._measure_sizes)
-            self._attempt("workflows", self._forget)
-            self._next_round = time.monotonic() + _ROUND_SECONDS
         if closed and measured:
             self.last_tick = time.monotonic()
+
+    def sweep(self) -> None:
+        """What may take long."""
+        self._attempt("purge", self._purge)
+        self._attempt("sizes", self._measure_sizes)
+        self._attempt("workflows", self._forget)
 
     def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
         """Do it, whatever comes of it; a fault is logged when it is new, not twice a second for as long as it lasts."""

@@ -113,7 +113,7 @@ def test_a_delivered_batch_is_kept_for_its_retention_time(
         os.utime(folder, (time.time() - 60, time.time() - 60))
 
     keeping = housekeeping(spool, workflows, metrics, RetentionLimits(retention_seconds))
-    keeping.tick()
+    keeping.sweep()
 
     assert spool.counts()[SeriesState.DONE] == left
     assert (gauge(metrics, "purged_batches_total", cause="age") or 0) == 1 - left
@@ -122,19 +122,21 @@ def test_a_delivered_batch_is_kept_for_its_retention_time(
 def test_a_spool_that_holds_too_much_makes_room(spool: Spool, workflows: Workflows, metrics: Metrics) -> None:
     receive(spool)
     spool.release(spool.close(spool.quiet_series(time.time(), 0)[0], datetime.now(UTC)))
-    housekeeping(spool, workflows, metrics, RetentionLimits(3600, max_bytes=1)).tick()
+    housekeeping(spool, workflows, metrics, RetentionLimits(3600, max_bytes=1)).sweep()
     assert spool.counts()[SeriesState.DONE] == 0
     assert gauge(metrics, "purged_batches_total", cause="space") == 1
 
 
-def test_a_tick_tells_how_much_is_in_quarantine_and_since_when(
+def test_it_is_told_how_much_is_in_quarantine_and_since_when(
     spool: Spool, workflows: Workflows, metrics: Metrics
 ) -> None:
     receive(spool)
     spool.quarantine(spool.close(spool.quiet_series(time.time(), 0)[0], datetime.now(UTC)), "why")
     (each,) = spool.quarantined()
     os.utime(each.folder, (time.time() - 3600, time.time() - 3600))
-    housekeeping(spool, workflows, metrics).tick()
+    keeping = housekeeping(spool, workflows, metrics)
+    keeping.tick()
+    keeping.sweep()
     assert gauge(metrics, "spool_bytes", folder="quarantine") == each.size_bytes
     assert gauge(metrics, "spool_bytes", folder="open") == 0
     assert gauge(metrics, "quarantine_oldest_seconds") == pytest.approx(3600, abs=60)
@@ -157,12 +159,12 @@ def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
     told: str,
 ) -> None:
     receive(spool)
-    monkeypatch.setattr("iscl_node.pipeline.housekeeping._ROUND_SECONDS", 0)
     keeping = housekeeping(spool, workflows, metrics, forget=failing(fault))
     monkeypatch.setattr(keeping._retention, "make_room", failing(fault))
     with capture_logs() as logs:
-        keeping.tick()
-        keeping.tick()
+        for _ in range(2):
+            keeping.tick()
+            keeping.sweep()
     failed = [(entry["chore"], entry["fault"]) for entry in logs if entry["event"] == "housekeeping.failed"]
     assert failed == [("room", told), ("sizes", told), ("workflows", told)]
     assert gauge(metrics, "housekeeping_faults_total", chore="workflows") == 2
@@ -190,15 +192,15 @@ def test_the_thread_outlives_every_fault(
 ) -> None:
     faults = iter([OSError(5, "Input/output error"), KeyError("unforeseen"), ZeroDivisionError()])
     recovered = threading.Event()
-    keeping = housekeeping(spool, workflows, metrics)
 
     def tick() -> None:
         if (fault := next(faults, None)) is not None:
             raise fault
         recovered.set()
 
-    monkeypatch.setattr(keeping._closer, "tick", tick)
     monkeypatch.setattr("iscl_node.pipeline.housekeeping._TICK_SECONDS", 0.001)
+    keeping = housekeeping(spool, workflows, metrics)
+    monkeypatch.setattr(keeping._closer, "tick", tick)
     keeping.start()
     assert recovered.wait(30)
     keeping.stop()
