@@ -5,7 +5,7 @@ again when it starts, and none of the finished ones.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, TypeVar
 
@@ -103,12 +103,24 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("evidence", self._steps.evidence, batch, rule, files)
+        self._deliver(batch, rule, made)
+        self._step("release", self._steps.release, batch)
+
+    def _deliver(self, batch: Batch, rule: str, made: Sequence[tuple[str, int]]) -> None:
+        """Send every series everywhere; a destination that refuses one gets no more, and keeps none from the others."""
         # A step of its own: with other destinations after a restart, one send would be taken for another one.
         peers = self._step("destinations", self._steps.destinations, rule)
-        # Series by series, so that a destination that refuses evidence keeps the images from no one.
+        refusals: dict[str, str] = {}
+        # Series by series, so that who refuses evidence has the images.
         for (series_uid, count), peer in product(made, peers):
-            self._step("send", self._steps.send, batch, peer, series_uid, count)
-        self._step("release", self._steps.release, batch)
+            if peer in refusals:
+                continue
+            try:
+                self._step("send", self._steps.send, batch, peer, series_uid, count)
+            except QuarantineSeriesError as error:
+                refusals[peer] = str(error)
+        if refusals:
+            raise QuarantineSeriesError("; ".join(dict.fromkeys(refusals.values())))
 
     def _ignore(self, batch: Batch, reason: str) -> str:
         _log.info("batch.ignored", batch=batch.key, reason=reason)

@@ -41,6 +41,7 @@ class ScriptedSteps:
         self.before_check: Callable[[], None] = lambda: None
         self.peers: tuple[str, ...] = ("pacs", "vault")
         self.stops_at = ""
+        self.refused = ""
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         self.calls.append("check")
@@ -61,6 +62,8 @@ class ScriptedSteps:
         self.calls.append(call)
         if call == self.stops_at:
             raise NodeStopping
+        if call == self.refused:
+            raise QuarantineSeriesError("no room for this")
 
     def raising(self, error: BaseException) -> None:
         def fail() -> None:
@@ -118,6 +121,16 @@ def test_a_batch_that_is_not_processed_has_its_end(
     launch()
     series_workflow.enqueue(BATCH)
     steps.wait_for(["check", end])
+
+
+def test_a_destination_that_refuses_keeps_nothing_from_the_others(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
+) -> None:
+    steps.refused = "send pacs 2.25.2 1"
+    launch()
+    series_workflow.enqueue(BATCH)
+    sent_no_more = ("send pacs 2.25.3 2", "release")
+    steps.wait_for([*(call for call in WHOLE_WAY if call not in sent_no_more), "quarantine no room for this"])
 
 
 def test_what_asks_for_a_later_try_is_tried_again(
