@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
-from iscl_node.dicom.rules import check_rule
+from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
 from iscl_node.domain import Peer, Rule
 from iscl_node.errors import ConfigurationError
@@ -73,11 +73,8 @@ class Node:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.rules:
-            raise ConfigurationError("the settings have no [[rules]], so nothing would ever be denoised")
         rules = settings.known_rules()
-        for rule in rules:
-            check_rule(rule)
+        check_rules(rules)
         self._settings = settings
         self._metrics = Metrics(CollectorRegistry())
         self._spool = _opened_spool(settings)

@@ -99,10 +99,11 @@ def test_wrong_settings_are_exit_code_2_and_every_fault_is_shown(command: str, t
     assert "scp.prot" in result.stderr
 
 
-def test_settings_without_rules_do_not_serve_and_the_message_keeps_its_brackets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_settings_without_rules_do_not_serve_and_the_message_keeps_its_brackets(tmp_path: Path, command: str) -> None:
     file = tmp_path / "iscl-node.toml"
     file.write_text(f"spool_dir = '{tmp_path / 'spool'}'")
-    result = run("serve", "--config", file)
+    result = run(command, "--config", file)
     assert result.exit_code == 2
     assert "the settings have no [[rules]]" in result.stderr
 

@@ -244,12 +244,11 @@ def check(
 
 def _explain(settings: Settings, path: Path, as_json: bool) -> None:
     from iscl_node.denoise.bundle_digest import bundle_identity
-    from iscl_node.dicom.rules import check_rule
+    from iscl_node.dicom.rules import check_rules
     from iscl_node.pipeline.explanation import explain, told
 
     rules = settings.known_rules()
-    for rule in rules:
-        check_rule(rule)
+    check_rules(rules)
     model = bundle_identity(settings.bundle.path, settings.bundle.digest)
     explained, skipped = explain(path, rules, model, __version__)
     if as_json:
@@ -282,13 +281,12 @@ def conformance(
 
 
 def _checked(settings: Settings) -> dict[str, str]:
-    from iscl_node.dicom.rules import check_rule
+    from iscl_node.dicom.rules import check_rules
     from iscl_node.network.verification import echo as verify
     from iscl_node.service import load_denoisers
 
     report = {"settings": "good"}
-    for rule in settings.known_rules():
-        check_rule(rule)
+    check_rules(settings.known_rules())
     for profile, denoiser in load_denoisers(settings).items():
         model = denoiser.model
         report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"

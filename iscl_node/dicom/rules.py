@@ -38,6 +38,19 @@ class Decision:
     instances: tuple[Dataset, ...]
 
 
+def check_rules(rules: Sequence[Rule]) -> None:
+    """Refuse settings without rules, and as :func:`check_rule` each of them.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    if not rules:
+        raise ConfigurationError("the settings have no [[rules]], so nothing would ever be denoised")
+    for rule in rules:
+        check_rule(rule)
+
+
 def check_rule(rule: Rule) -> None:
     """Refuse a rule that cannot be meant like this.
 
