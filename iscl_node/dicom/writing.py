@@ -140,7 +140,7 @@ def keep_loss_history(dataset: Dataset, source: Dataset) -> None:
     Ratios and methods of earlier losses are inherited; one that only the transfer syntax tells of is added.
     """
     syntax = UID(source.file_meta.TransferSyntaxUID) if hasattr(source, "file_meta") else UID("")
-    is_denied = "LossyImageCompression" in dataset and syntax not in ALWAYS_LOSSY
+    is_denied = dataset.get("LossyImageCompression") == "00" and syntax not in ALWAYS_LOSSY
     if syntax in LOSSY_SYNTAXES and not is_denied and dataset.get("LossyImageCompression") != "01":
         dataset.LossyImageCompression = "01"
         dataset.LossyImageCompressionMethod = LOSSY_SYNTAXES[syntax]

@@ -13,7 +13,14 @@ import pytest
 from factories import CT_IMAGE, ROOT, ct_dataset, ct_series, file_meta_of, part10
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from iscl_node.dicom.derived import derive, encode
 from iscl_node.dicom.provenance import is_own_output
@@ -301,6 +308,15 @@ def test_lossy_transfer_syntax_is_remembered(derivation: Derivation, monkeypatch
     monkeypatch.setattr("iscl_node.dicom.derived.stored_values", lambda _: stored)
     monkeypatch.setattr("iscl_node.dicom.derived.padding_mask", lambda _: stored < -3000)
     assert derive(source, hu, derivation, STARTED, NOW).LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize(("told", "expected"), [("00", "00"), ("", "01"), (None, "01"), ("01", "01")])
+def test_only_a_source_that_denies_a_loss_is_believed(told: str | None, expected: str, derivation: Derivation) -> None:
+    """JPEG 2000 (PS3.5 A.4.4) may be lossless in the transfer syntax that is named after its loss."""
+    source = ct_dataset(LossyImageCompression=told)
+    source.compress(JPEG2000Lossless, generate_instance_uid=False)
+    source.file_meta.TransferSyntaxUID = JPEG2000
+    assert derived_of(read_back(source), derivation).LossyImageCompression == expected
 
 
 def test_text_is_kept_byte_for_byte_even_when_it_is_invalid(derivation: Derivation) -> None:
