@@ -13,7 +13,6 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence as Items
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 FRAME_TYPE = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
 DIMENSIONS = f"{ROOT}.5"
 

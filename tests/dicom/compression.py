@@ -10,7 +10,6 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
     UID,
-    JPEG2000Lossless,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -24,7 +23,6 @@ DCMTK = {
     RLELossless: ("dcmcrle",),
 }
 """DCMTK's programs, by transfer syntax; all keep the stored values."""
-BY_PYDICOM = (JPEGLSLossless, JPEG2000Lossless, RLELossless)
 
 
 def compressed(dataset: FileDataset, syntax: UID, **options: object) -> FileDataset:
