@@ -1,6 +1,7 @@
 """The section [derived] of the settings: what every derived instance says and keeps."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -8,6 +9,23 @@ from iscl_node import domain
 
 InAnyCharacterSet = StringConstraints(max_length=64, pattern=r"^[ -\[\]-~]*$")
 """ASCII without backslash, as many characters as an LO holds: it must fit any Specific Character Set."""
+
+LONGEST_SUFFIX: Final = 32
+"""Half of what a Series Description holds (PS3.5 Table 6.2-1, VR LO)."""
+
+
+def checked_suffix(text: str) -> str:
+    """Return a suffix for the Series Description.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit every Specific Character Set, or would leave the description the source's.
+    """
+    if not text.strip() or re.fullmatch(rf"[ -\[\]-~]{{1,{LONGEST_SUFFIX}}}", text) is None:
+        raise ValueError(f"a suffix has 1 to {LONGEST_SUFFIX} characters of ASCII without backslash, not only spaces")
+    return text
+
 
 PrivateElement = Annotated[domain.PrivateElement, BeforeValidator(domain.PrivateElement.parsed)]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,7 +17,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from iscl_node import domain
-from iscl_node.derived_settings import DerivedSettings, InAnyCharacterSet
+from iscl_node.derived_settings import DerivedSettings, checked_suffix
 from iscl_node.errors import ConfigurationError
 
 AETitle = Annotated[
@@ -33,9 +34,6 @@ Strengths = Annotated[
 ]
 
 _LIMITS = domain.ReceptionLimits()
-
-LONGEST_SUFFIX = 32
-"""Half of what a Series Description holds (PS3.5 Table 6.2-1, VR LO)."""
 
 INSTALLED_BUNDLE = Path(__file__).parent.parent / "monai_bundle"
 """The bundle that is installed beside this package."""
@@ -224,7 +222,7 @@ class RuleSettings(_Section):
     profile: str = "abdomen"
     strength: Strengths = (1.0,)
     """One number or several; each gives a derived series of its own."""
-    suffix: Annotated[str, InAnyCharacterSet, StringConstraints(min_length=1, max_length=LONGEST_SUFFIX)] = " ISCL"
+    suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
     send_to: tuple[str, ...] = ()
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""

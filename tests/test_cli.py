@@ -349,7 +349,9 @@ def test_denoise_makes_a_series_for_each_strength(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--strength", "2"), ("--device", "tpu"), ("--profile", "x"), ("--suffix", "s" * 65)]
+    ("option", "value"),
+    [("--strength", "2"), ("--device", "tpu"), ("--profile", "x")]
+    + [("--suffix", suffix) for suffix in ("s" * 33, " ", "ä", "a\\b")],
 )
 def test_denoise_with_a_wrong_option_is_exit_code_2(
     write_series: Callable[..., Path], tmp_path: Path, option: str, value: str, identity_bundle: Path

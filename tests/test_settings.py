@@ -144,6 +144,8 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER + RULE + "strength = 1.5", r"rules\.0\.strength"),
         (PEER + RULE + "strength = [0.5, -1]", r"rules\.0\.strength"),
         (PEER + RULE + "strength = []", r"rules\.0\.strength"),
+        (PEER + RULE + 'suffix = " "', "not only spaces"),
+        (PEER + RULE + r"suffix = ' a\b'", "without backslash"),
         (PEER + RULE + 'ignore = "a localizer"', "rule 'CT' ignores, so it may only have"),
         (PEER + '[[rules]]\nname = "CT"', "rule 'CT' needs send_to .* or ignore with a reason"),
         (PEER + RULE + RULE, "two rules have the same name"),

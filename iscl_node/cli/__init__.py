@@ -21,9 +21,10 @@ from rich.status import Status
 from iscl_node import __version__
 from iscl_node.cli.spool import export, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.derived_settings import checked_suffix
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
-from iscl_node.settings import INSTALLED_BUNDLE, LONGEST_SUFFIX, QualitySettings, Settings, load_settings
+from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from iscl_node.offline import Outcome
@@ -107,8 +108,10 @@ def denoise(
     from iscl_node.offline import Denoising, denoise_folder
 
     with reported():
-        if not 1 <= len(suffix) <= LONGEST_SUFFIX:
-            raise ConfigurationError(f"--suffix has {len(suffix)} characters; 1 to {LONGEST_SUFFIX} are allowed")
+        try:
+            checked_suffix(suffix)
+        except ValueError as error:
+            raise ConfigurationError(f"--suffix is {suffix!r}: {error}") from error
         evidence = EvidenceChoice(noise_map, report)
         limits = (load_settings(config).quality if config else QualitySettings()).limits()
         denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax, evidence, limits)
