@@ -237,6 +237,8 @@ class RuleSettings(_Section):
             raise ValueError(f"rule {self.name!r} ignores, so it may only have name, when and ignore")
         if not self.ignore and not self.send_to:
             raise ValueError(f"rule {self.name!r} needs send_to with at least one peer, or ignore with a reason")
+        if len(set(self.send_to)) < len(self.send_to):
+            raise ValueError(f"rule {self.name!r} names a peer twice in send_to, which would get all of it twice")
         return self
 
 

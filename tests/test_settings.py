@@ -146,6 +146,7 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER + RULE + "strength = []", r"rules\.0\.strength"),
         (PEER + RULE + 'suffix = " "', "not only spaces"),
         (PEER + RULE + r"suffix = ' a\b'", "without backslash"),
+        (PEER + RULE.replace('"pacs"', '"pacs", "pacs"'), "names a peer twice"),
         (PEER + RULE + 'ignore = "a localizer"', "rule 'CT' ignores, so it may only have"),
         (PEER + '[[rules]]\nname = "CT"', "rule 'CT' needs send_to .* or ignore with a reason"),
         (PEER + RULE + RULE, "two rules have the same name"),
