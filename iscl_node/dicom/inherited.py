@@ -43,6 +43,9 @@ PIXEL_GROUPS: Final = range(0x7F00, 0x8000)
 """Pixel Data (7FE0,0010) and all that stands beside it."""
 OVERLAY_DATA_ELEMENT: Final = 0x3000
 
+MOST_NESTED: Final = 32
+"""Sequences in one another; those of the standard are a few, and all that goes through them bears about a hundred."""
+
 _DROPPED_TAGS: Final = frozenset(tag_for_keyword(keyword) for keyword in DROPPED)
 _WORD_BYTES: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Bytes of the words of a stream (PS3.5 7.3), which pydicom hands on without swapping them."""
@@ -69,11 +72,15 @@ def inherited(source: Dataset, keep_private: Collection[PrivateElement] = ()) ->
     Raises
     ------
     QuarantineSeriesError
-        When a value must be decoded and cannot be.
+        When a value must be decoded and cannot be, or sequences are nested deeper than ``MOST_NESTED``.
     """
+    return _inherited(source, keep_private, MOST_NESTED)
+
+
+def _inherited(source: Dataset, keep_private: Collection[PrivateElement], levels: int) -> Dataset:
     private = _kept_private(source, keep_private)
     tags = [tag for tag in source.keys() if tag in private or _is_kept(tag, source)]  # noqa: SIM118 - keeps them raw
-    elements = {tag: _copied(source, tag, keep_private) for tag in tags}
+    elements = {tag: _copied(source, tag, keep_private, levels) for tag in tags}
     # An item without Specific Character Set has its parent's (PS3.5 7.5.3).
     kept = Dataset(elements, parent_encoding=source.original_character_set)
     kept.set_original_encoding(False, True, source.original_character_set)
@@ -113,7 +120,9 @@ def _text(source: Dataset, tag: BaseTag) -> str:
     return text.strip(" \0")
 
 
-def _copied(source: Dataset, tag: BaseTag, keep_private: Collection[PrivateElement]) -> DataElement | RawDataElement:
+def _copied(
+    source: Dataset, tag: BaseTag, keep_private: Collection[PrivateElement], levels: int
+) -> DataElement | RawDataElement:
     element = source.get_item(tag)
     explicit = _explicit(element) if isinstance(element, RawDataElement) else None
     if explicit is not None:
@@ -121,7 +130,10 @@ def _copied(source: Dataset, tag: BaseTag, keep_private: Collection[PrivateEleme
     try:
         decoded = source[tag]
         if decoded.VR == "SQ":
-            return DataElement(tag, "SQ", Sequence([inherited(item, keep_private) for item in decoded.value]))
+            if not levels:
+                raise QuarantineSeriesError(f"the sequence {tag} is nested in {MOST_NESTED} others")
+            items = [_inherited(item, keep_private, levels - 1) for item in decoded.value]
+            return DataElement(tag, "SQ", Sequence(items))
         copy = deepcopy(decoded)
         return _swapped(copy) if source.original_encoding[1] is False and copy.VR in _WORD_BYTES else copy
     except (AttributeError, ValueError, TypeError, NotImplementedError, BytesLengthException) as error:

@@ -23,6 +23,7 @@ from pydicom.uid import (
 )
 
 from iscl_node.dicom.derived import derive, encode
+from iscl_node.dicom.inherited import MOST_NESTED
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
@@ -325,6 +326,22 @@ def test_text_is_kept_byte_for_byte_even_when_it_is_invalid(derivation: Derivati
     broken = stream.replace(b"ABCDEFGH^IJ", b"AB\xfc\xe4DEFGH^I")
     derived = derive(dcmread(BytesIO(broken)), to_hu(ct_dataset()), derivation, STARTED, NOW)
     assert b"AB\xfc\xe4DEFGH^I" in encode(derived)
+
+
+@pytest.mark.parametrize("depth", [MOST_NESTED, MOST_NESTED + 1, 1000])
+def test_sequences_nested_too_deeply_quarantine_the_series(depth: int, derivation: Derivation) -> None:
+    """Reception does not look into sequences of known length; 1000 are beyond what Python can follow."""
+    sequences = b""
+    for _ in range(depth):
+        nested = b"\xfe\xff\x00\xe0" + len(sequences).to_bytes(4, "little") + sequences
+        sequences = b"\x40\x00\x75\x02SQ\0\0" + len(nested).to_bytes(4, "little") + nested
+    stream = part10(ct_dataset()).replace(b"\xe0\x7f\x10\x00OW", sequences + b"\xe0\x7f\x10\x00OW")
+    source = dcmread(BytesIO(stream))
+    if depth > MOST_NESTED:
+        with pytest.raises(QuarantineSeriesError, match=f"is nested in {MOST_NESTED} others"):
+            derived_of(source, derivation)
+    else:
+        assert sequences in encode(deepcopy(derive(source, to_hu(source), derivation, STARTED, NOW)))
 
 
 def test_synthetic_series_has_no_complaints(
