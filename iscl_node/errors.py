@@ -41,7 +41,7 @@ class RejectInstanceError(IsclNodeError):
 
 
 class QuarantineSeriesError(IsclNodeError):
-    """The series cannot be processed or its result cannot be trusted; nothing of it is sent."""
+    """The series cannot be processed, its result cannot be trusted, or a destination will never take it."""
 
 
 class IgnoreSeriesError(IsclNodeError):
