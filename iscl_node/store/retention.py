@@ -66,7 +66,7 @@ class Retention:
         _remove_leftovers(self._layout)
         ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in self._layout.state(state).glob("*/*/"))
         old = (folder for end, folder in ended if now - end >= self._limits.seconds)
-        return sum(self._delete(folder) > 0 for folder in islice(old, _AT_A_TIME))
+        return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
 
     def make_room(self, spool_bytes: int = 0) -> int:
         """Delete delivered batches, oldest first, until there is enough space, and say how many.
@@ -85,19 +85,19 @@ class Retention:
         if lacking > 0:
             for _, folder in islice(_by_age(self._layout.state(SeriesState.DONE).glob("*/*/")), _AT_A_TIME):
                 size = self._delete(folder)
-                lacking -= size
-                deleted += size > 0
+                deleted += size is not None
+                lacking -= size or 0
                 if lacking <= 0:
                     break
         return deleted
 
-    def _delete(self, folder: Path) -> int:
-        """Delete a batch, and say how many bytes it had; 0 for one that was taken away meanwhile."""
+    def _delete(self, folder: Path) -> int | None:
+        """Delete a batch, and say how many bytes it had; None for one that was taken away meanwhile."""
         with suppress(FileNotFoundError):
             size = sum(size for _, size in _files(folder))
             _delete(self._layout, folder)
             return size
-        return 0
+        return None
 
 
 class Sizes:

@@ -105,6 +105,12 @@ def test_very_many_are_deleted_in_parts(spool: Spool, monkeypatch: pytest.Monkey
     assert [keeping.purge_old(100) for _ in range(3)] == [2, 1, 0]
 
 
+def test_a_batch_without_a_byte_is_counted_too(spool: Spool) -> None:
+    for path in delivered(spool, SERIES, 0).iterdir():
+        path.write_bytes(b"")
+    assert Retention(spool.root, NO_TIME).purge_old(1e12) == 1
+
+
 def test_a_kill_while_deleting_leaves_no_part_of_a_batch(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
