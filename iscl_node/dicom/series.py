@@ -38,6 +38,10 @@ MOST_PIXEL_BYTES: Final = 2 << 30
 """Of one instance, decompressed: 4000 frames of 512 x 512. A few megabytes can tell of more frames than fit any memory,
 and the derived instance takes three times this."""
 
+MOST_FRAME_PIXELS: Final = 2048 * 2048
+"""Of one frame: the largest CT. The model takes 0.45 GB for a million pixels, so a small compressed file of many more
+would end the node, again and again."""
+
 SPACING_TOLERANCE_MM: Final = 0.01
 """Distances between slices that differ by less are equal; positions are often written with two decimals."""
 
@@ -174,11 +178,13 @@ SHARED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 
 def _check_size(instances: Sequence[Dataset]) -> None:
     for instance in instances:
-        sides = (_number(instance, keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames"))
+        sides = [_number(instance, keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames")]
         if math.prod(sides) * BITS_ALLOCATED // 8 > MOST_PIXEL_BYTES:
             raise QuarantineSeriesError(
                 f"an image has more than {MOST_PIXEL_BYTES >> 30} GiB of pixels when decompressed"
             )
+        if math.prod(sides[:2]) > MOST_FRAME_PIXELS:
+            raise QuarantineSeriesError(f"an image of {sides[0]:g} x {sides[1]:g} pixels is larger than any CT")
 
 
 def _check_each(instances: Sequence[Dataset]) -> None:

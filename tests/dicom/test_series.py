@@ -167,6 +167,15 @@ def test_real_head_series(shared_ct: list) -> None:
     assert facts.has_unequal_spacing
 
 
+def test_an_image_of_the_largest_size_is_taken() -> None:
+    largest = ct_dataset()
+    largest.Rows, largest.Columns = 2048, 2048
+    assert select_series([largest]) == (largest,)
+    largest.Columns = 2049
+    with pytest.raises(QuarantineSeriesError, match="2048 x 2049 pixels"):
+        select_series([largest])
+
+
 def frame_types(*flavors: str) -> list[dict[str, Any]]:
     return [{"CTImageFrameTypeSequence": {"FrameType": ["ORIGINAL", "PRIMARY", each, "NONE"]}} for each in flavors]
 
@@ -179,6 +188,7 @@ def frame_types(*flavors: str) -> list[dict[str, Any]]:
         (lambda: enhanced_ct(2, ConcatenationUID=f"{ROOT}.9"), "concatenation"),
         (lambda: enhanced_ct(2, shared={"CTImageFrameTypeSequence": {"PixelPresentation": "COLOR"}}), "color"),
         (lambda: enhanced_ct(2, Rows=32768, Columns=32769), "2 GiB"),
+        (lambda: enhanced_ct(2, Rows=2048, Columns=2049), "2048 x 2049 pixels is larger than any CT"),
         (lambda: enhanced_ct(2, NumberOfFrames=3), "3 frames, but functional groups for 2"),
         (
             lambda: dcmread(str(get_testdata_file("eCT_Supplemental.dcm", download=False))),
