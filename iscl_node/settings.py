@@ -40,7 +40,7 @@ INSTALLED_BUNDLE = Path(__file__).parent.parent / "monai_bundle"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class TlsSettings(_Section):

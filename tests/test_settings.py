@@ -156,6 +156,7 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("[scp]\nmax_associations_per_host = 100", "more than max_associations"),
         ("[scp]\nmax_instance_bytes = 4_000_000_000", "more than max_receiving_bytes"),
         ("[scp]\nmax_half_open = 1", r"scp\.max_half_open"),
+        ("[scp]\nquiet_seconds = inf", r"scp\.quiet_seconds"),
         ("scp = 3", "scp"),
         (PEER.replace('"127.0.0.1"', '""'), "may 'receive' and has no host"),
         (PEER.replace('"127.0.0.1"', '""').replace("receive", "store"), "neither host nor networks"),

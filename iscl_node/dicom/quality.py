@@ -102,15 +102,26 @@ def judge(source_hu: Slice, derived_hu: Slice, limits: QualityLimits, strength: 
     ImplausibleResultError
         When a value is not finite or a limit is exceeded; the message names every limit that is.
     """
-    if derived_hu.shape != source_hu.shape or not np.isfinite(derived_hu).all():
-        raise ImplausibleResultError(
-            "the processed image has another shape or values that are not finite", source_hu, derived_hu
-        )
+    check_numbers(source_hu, derived_hu)
     quality = measure(source_hu, derived_hu)
     faults = "; ".join(_faults(quality, limits, strength))
     if faults:
         raise ImplausibleResultError(faults, source_hu, derived_hu)
     return quality
+
+
+def check_numbers(source_hu: Slice, derived_hu: Slice) -> None:
+    """Check that a processed slice, (H, W) HU, can be written at all.
+
+    Raises
+    ------
+    ImplausibleResultError
+        When it has another shape than the source or values that are not finite.
+    """
+    if derived_hu.shape != source_hu.shape or not np.isfinite(derived_hu).all():
+        raise ImplausibleResultError(
+            "the processed image has another shape or values that are not finite", source_hu, derived_hu
+        )
 
 
 def measure(source_hu: Slice, derived_hu: Slice) -> SliceQuality:

@@ -11,7 +11,7 @@ from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.frames import frames
-from iscl_node.dicom.quality import judge
+from iscl_node.dicom.quality import check_numbers, judge
 from iscl_node.dicom.series_quality import judge_input, judge_series, sample
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
@@ -121,11 +121,18 @@ class Products:
         # Frames are held, with 8 bytes for each pixel, only when they are needed more than once.
         pairs = noisy if len(self.derivations) == 1 else tuple(noisy)
         for derivation in self.derivations:
-            derived_hu = (self._judged(source_hu, noise_hu, derivation) for source_hu, noise_hu in pairs)
-            derived = derive(source, derived_hu, derivation, started, datetime.now().astimezone())
-            yield as_asked(derived, source, self.transfer_syntax)
+            derived_hu = (self._blended(source_hu, noise_hu, derivation) for source_hu, noise_hu in pairs)
+            native = derive(source, derived_hu, derivation, started, datetime.now().astimezone())
+            derived = as_asked(native, source, self.transfer_syntax)
+            self._judge(source, derived, derivation)
+            yield derived
 
-    def _judged(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
+    def _blended(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
         derived_hu = blend(source_hu, noise_hu, derivation.strength, self.denoiser.window_hu)
-        judge(source_hu, derived_hu, self.limits, derivation.strength)
+        check_numbers(source_hu, derived_hu)
         return derived_hu
+
+    def _judge(self, source: Instance, derived: Instance, derivation: Derivation) -> None:
+        """Judge the pixels as they are written, so that rounding, rescale and compression are judged, too."""
+        for before, after in zip(frames(source), frames(derived), strict=True):
+            judge(to_hu(before), to_hu(after), self.limits, derivation.strength)

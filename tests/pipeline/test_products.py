@@ -10,11 +10,16 @@ from factories import ct_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from phantom import SIDE, anatomy, noise
+from pydicom.dataset import Dataset
 
 from iscl_node.denoise.denoiser import FADE_HU, Slice
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom import derived, writing
+from iscl_node.dicom.volume import Stored, to_hu
 from iscl_node.domain import ModelIdentity, QualityLimits, Site
+from iscl_node.errors import QuarantineSeriesError
 from iscl_node.pipeline.products import Products, derivations
+from iscl_node.settings import QualitySettings
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
 MODEL = ModelIdentity("arbitrary", "1", "0" * 64)
@@ -76,3 +81,16 @@ def test_several_strengths_are_told_apart_by_their_suffix(strengths: tuple[float
     assert [replace(each, suffix="", strength=0) for each in found] == [replace(found[0], suffix="", strength=0)] * len(
         found
     )
+
+
+def test_the_judge_sees_the_pixels_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ct_dataset(np.rint(anatomy() + noise(15, seed=0)).astype(np.int16))
+    products = replace(made(np.zeros((SIDE, SIDE), np.float32), 1.0), limits=QualitySettings().limits())
+    assert len(list(products.made_of(source, STARTED))) == 1
+
+    def set_pixels(dataset: Dataset, stored: Stored) -> None:
+        writing.set_pixels(dataset, stored + 10)
+
+    monkeypatch.setattr(derived, "set_pixels", set_pixels)
+    with pytest.raises(QuarantineSeriesError, match="max_hu_drift"):
+        list(products.made_of(source, STARTED))
