@@ -31,7 +31,8 @@ FILE_META_TWINS = (("MediaStorageSOPClassUID", "SOPClassUID"), ("MediaStorageSOP
 """File meta attributes that repeat one of the data set (PS3.10 Table 7.1-1)."""
 
 INFLATED_MAX_BYTES = 64 << 20
-"""A few kilobytes can inflate to gigabytes. This is eight times the largest CT image, of 2048 x 2048 pixels."""
+"""A few kilobytes can inflate to gigabytes. This is eight times the largest CT image, of 2048 x 2048 pixels.
+The network takes no multi-frame image deflated; one in a file is skipped beyond this."""
 
 # Leading zeros of a component are against PS3.5 9.1 but common in the field, and harmless to us.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

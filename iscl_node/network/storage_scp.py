@@ -17,7 +17,7 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from iscl_node.domain import CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits, Tls
+from iscl_node.domain import CT_STORAGE, MULTIFRAME_CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits, Tls
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Admission, Refusal
@@ -28,11 +28,15 @@ from iscl_node.network.intake import Discarded, Intake
 from iscl_node.network.tls import ServerTls
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Deflated Explicit VR Little Endian (PS3.5 A.5), for single frames only: it must be inflated in memory to be read, so
+the size is bounded there, at less than a multi-frame image has. A sender has a native syntax, too (PS3.5 10.1)."""
+
 TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
     "1.2.840.10008.1.2",  # Implicit VR Little Endian
     "1.2.840.10008.1.2.2",  # Explicit VR Big Endian (retired)
-    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    DEFLATED,
     "1.2.840.10008.1.2.5",  # RLE Lossless
     "1.2.840.10008.1.2.4.57",  # JPEG Lossless, Non-Hierarchical (Process 14)
     "1.2.840.10008.1.2.4.70",  # JPEG Lossless, Non-Hierarchical, First-Order Prediction (Process 14, Selection Value 1)
@@ -305,7 +309,8 @@ def entity_accepting(ae_title: str, limits: ReceptionLimits) -> AE:
     entity.network_timeout = limits.idle_seconds
     entity.add_supported_context(Verification)
     for sop_class in CT_STORAGE:
-        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        refused = (DEFLATED,) if sop_class in MULTIFRAME_CT_STORAGE else ()
+        entity.add_supported_context(sop_class, [each for each in TRANSFER_SYNTAXES if each not in refused])
     return entity
 
 

@@ -17,10 +17,10 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from scripted_peers import dcmtk, storescu, wait_until
 
-from iscl_node.domain import CT_IMAGE_STORAGE, CT_STORAGE, Peer, ReceivedInstance
+from iscl_node.domain import CT_IMAGE_STORAGE, CT_STORAGE, MULTIFRAME_CT_STORAGE, Peer, ReceivedInstance
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.storage_scp import DEFLATED, StorageScp
 
 SCANNER = Peer("scanner", "SCANNER", "127.0.0.1", 104)
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -141,6 +141,14 @@ def test_echoscu_is_answered(start: Start) -> None:
 def test_every_ct_storage_class_is_accepted(start: Start, sop_class: str) -> None:
     association = associate(start(Receiver()), sop_class=sop_class)
     assert [context.abstract_syntax for context in association.accepted_contexts] == [sop_class]
+    association.release()
+
+
+def test_multiframe_is_refused_as_deflated_only(start: Start) -> None:
+    contexts = [build_context(each, syntax) for each in CT_STORAGE for syntax in (DEFLATED, EXPLICIT)]
+    association = AE("SCANNER").associate("127.0.0.1", start(Receiver()).port, contexts, "ISCL_NODE")
+    refused = {(each.abstract_syntax, each.transfer_syntax[0]) for each in association.rejected_contexts}
+    assert refused == {(sop_class, DEFLATED) for sop_class in MULTIFRAME_CT_STORAGE}
     association.release()
 
 
