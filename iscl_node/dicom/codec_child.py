@@ -56,6 +56,9 @@ class Answer:
     content: bytes
 
 
+DAMAGED: Final = Answer(False, b"DamagedPixels")
+
+
 class ClosedError(Exception):
     """The other side is gone."""
 
@@ -116,7 +119,7 @@ def serve(connection: Connection, complaints: Complaints) -> None:
             complaints.taken()
             answer = _answer(*request)
             if JPEG_DAMAGED in complaints.taken():
-                answer = Answer(False, b"DamagedPixels")
+                answer = DAMAGED
         except ClosedError:
             return
         connection.sendall(_ANSWER.pack(answer.is_done, len(answer.content)) + answer.content)
@@ -133,6 +136,8 @@ def _answer(operation: str, form: PixelForm, content: bytes) -> Answer:
     try:
         return Answer(True, (decode if operation == DECODE else encode)(form, content))
     except Exception as error:  # noqa: BLE001 - codecs raise almost anything, and all of it means the same
+        if RLE_DAMAGED in str(error):
+            return DAMAGED
         return Answer(False, type(error).__name__.encode("ascii", "replace")[:_REASON_LENGTH])
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,13 @@ def test_damage_that_a_codec_notices_is_never_pixels(syntax: str, process: Codec
         with pytest.raises(QuarantineSeriesError, match="cannot be decoded"):
             process.ask(DECODE, form, damaged)
     assert process.ask(DECODE, form, whole) == soft_tissue().tobytes()
+
+
+def test_rle_segment_of_more_pixels_than_the_image_is_told_as_damage(process: CodecProcess) -> None:
+    form = PixelForm(RLELossless, 64, 64, 16, True)
+    whole = encapsulate([encoded(form, soft_tissue().astype(np.int32))])
+    with pytest.raises(QuarantineSeriesError, match=r"the pixels cannot be decoded \(DamagedPixels\)"):
+        process.ask(DECODE, replace(form, rows=63), whole)
 
 
 @pytest.mark.parametrize(
