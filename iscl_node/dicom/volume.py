@@ -1,6 +1,7 @@
 """Hounsfield units from stored pixel values and back, without harm to padding and to what did not change."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -169,8 +170,8 @@ def _within(stored: Stored, padding: tuple[int, int]) -> Mask:
 
 def _padding_attribute(dataset: Dataset, keyword: str) -> int | None:
     """Read a padding value with the signedness of the pixels, whichever of US and SS it was written with."""
-    value = dataset.get(keyword)
-    if not isinstance(value, int):
+    value = _padding_number(dataset, keyword)
+    if value is None:
         return None
     if not _is_signed(dataset):
         return value % (1 << BITS_ALLOCATED)
@@ -178,6 +179,17 @@ def _padding_attribute(dataset: Dataset, keyword: str) -> int | None:
     # Written as US: the two's complement in 16 bits, or in Bits Stored where it has no more bits than these.
     width = int(dataset.BitsStored) if value < 1 << int(dataset.BitsStored) else BITS_ALLOCATED
     return value - (1 << width) if value > largest else value
+
+
+def _padding_number(dataset: Dataset, keyword: str) -> int | None:
+    """Read a padding value that is written as it should not be, too: as a word (OW), or the first of several."""
+    value = dataset.get(keyword)
+    if isinstance(value, bytes):
+        order: Literal["little", "big"] = "big" if dataset.original_encoding[1] is False else "little"
+        return int.from_bytes(value[:2], order) if len(value) >= 2 else None
+    if isinstance(value, Sequence):
+        value = next(iter(value), None)
+    return value if isinstance(value, int) else None
 
 
 def _is_signed(dataset: Dataset) -> bool:

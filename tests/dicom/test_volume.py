@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom import dcmread, dcmwrite
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from iscl_node.dicom.volume import padding_mask, padding_range, stored_range, stored_values, to_hu, to_stored
 from iscl_node.errors import QuarantineSeriesError
@@ -114,6 +114,39 @@ def test_padding_value_from_implicit_vr() -> None:
     stream = BytesIO()
     dcmwrite(stream, dataset, enforce_file_format=True, implicit_vr=True)
     assert padding_mask(dcmread(BytesIO(stream.getvalue()))).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "expected"),
+    [
+        ("OW", b"\x30\xf8", -2000),
+        ("OW", b"\x30\xf8\x00\x00", -2000),
+        ("OW", b"", None),
+        ("UN", b"\x30\xf8", -2000),
+        ("SS", [-2000, -1000], -2000),
+        ("US", [63536, 0], -2000),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_padding_value_that_is_not_one_number_is_read_like_one(
+    vr: str, value: bytes | list[int], expected: int | None
+) -> None:
+    dataset = of([-2000, 5])
+    dataset.add_new("PixelPaddingValue", vr, value)
+    dataset.file_meta = file_meta_of(dataset, ExplicitVRLittleEndian)
+    stream = BytesIO()
+    dcmwrite(stream, dataset, enforce_file_format=True)
+    found = padding_range(dcmread(BytesIO(stream.getvalue())))
+    assert found == (None if expected is None else (expected, expected))
+
+
+def test_padding_word_of_a_big_endian_source() -> None:
+    dataset = of([-2000, 5])
+    dataset.add_new("PixelPaddingValue", "OW", b"\xf8\x30")
+    dataset.file_meta = file_meta_of(dataset, ExplicitVRBigEndian)
+    stream = BytesIO()
+    dcmwrite(stream, dataset, enforce_file_format=True, implicit_vr=False, little_endian=False)
+    assert padding_range(dcmread(BytesIO(stream.getvalue()))) == (-2000, -2000)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
