@@ -151,7 +151,8 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         Treatment.KEPT,
         "InstanceNumber AcquisitionNumber AcquisitionDate AcquisitionTime AcquisitionDateTime BurnedInAnnotation "
         "LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod ImageComments",
-        "a loss is never forgotten: 01 stays 01, and is written where only the transfer syntax tells of it",
+        "a loss is never forgotten: 01 stays 01, and is written where only the transfer syntax tells of it, "
+        "with its method, and with the length of the native pixels over that of the compressed ones as the ratio",
     ),
     _row(
         "Image Plane (C.7.6.2)",

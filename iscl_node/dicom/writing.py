@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydicom.charset import convert_encodings, encode_string
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
+from pydicom.pixels.utils import get_expected_length
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     HTJ2K,
@@ -38,6 +39,7 @@ LOSSY_SYNTAXES: Final[Mapping[UID, str]] = {
 """Transfer syntaxes that may have lost something (PS3.5 A.4), and their Lossy Image Compression Method."""
 ALWAYS_LOSSY: Final = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
 """The others have a lossless mode, so that an attribute that denies the loss is believed."""
+_ONE_FOR_EACH_LOSS: Final = frozenset({"LossyImageCompressionMethod", "LossyImageCompressionRatio"})
 
 LO_MAX_CHARACTERS: Final = 64
 IS_MAX: Final = 2**31 - 1
@@ -137,13 +139,26 @@ def append_item(dataset: Dataset, keyword: str, item: Dataset) -> None:
 def keep_loss_history(dataset: Dataset, source: Dataset) -> None:
     """PS3.3 C.7.6.1.1.5: once lossy, always lossy, also when the new pixels are not compressed.
 
-    Ratios and methods of earlier losses are inherited; one that only the transfer syntax tells of is added.
+    Ratios and methods of earlier losses are inherited; one that only the transfer syntax tells of is added. Where the
+    source tells of one loss at most, what it does not tell, method or ratio, is that of its own pixels.
     """
     syntax = UID(source.file_meta.TransferSyntaxUID) if hasattr(source, "file_meta") else UID("")
     is_denied = dataset.get("LossyImageCompression") == "00" and syntax not in ALWAYS_LOSSY
-    if syntax in LOSSY_SYNTAXES and not is_denied and dataset.get("LossyImageCompression") != "01":
-        dataset.LossyImageCompression = "01"
+    if syntax not in LOSSY_SYNTAXES or is_denied:
+        return
+    dataset.LossyImageCompression = "01"
+    missing = {keyword for keyword in _ONE_FOR_EACH_LOSS if not dataset.get(keyword)}
+    if any(dataset[keyword].VM > 1 for keyword in _ONE_FOR_EACH_LOSS - missing):
+        return
+    if "LossyImageCompressionMethod" in missing:
         dataset.LossyImageCompressionMethod = LOSSY_SYNTAXES[syntax]
+    if "LossyImageCompressionRatio" in missing:
+        dataset.LossyImageCompressionRatio = _compression_ratio(source)
+
+
+def _compression_ratio(source: Dataset) -> float:
+    """Return the native length over the compressed one, with the offset table; PS3.3 C.7.6.1.1.5.2 asks for no more."""
+    return round(get_expected_length(source, unit="bytes") / max(1, len(source.PixelData)), 2)
 
 
 def set_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> None:

@@ -27,6 +27,7 @@ from iscl_node.dicom.inherited import MOST_NESTED
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.writing import keep_loss_history
 from iscl_node.domain import Derivation
 from iscl_node.errors import QuarantineSeriesError
 
@@ -309,6 +310,30 @@ def test_lossy_transfer_syntax_is_remembered(derivation: Derivation, monkeypatch
     monkeypatch.setattr("iscl_node.dicom.derived.stored_values", lambda _: stored)
     monkeypatch.setattr("iscl_node.dicom.derived.padding_mask", lambda _: stored < -3000)
     assert derive(source, hu, derivation, STARTED, NOW).LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize(
+    ("method", "ratio", "expected"),
+    [
+        (None, None, ("ISO_15444_1", 8192 / 5000)),
+        ("ISO_10918_1", None, ("ISO_10918_1", 8192 / 5000)),
+        (None, 7, ("ISO_15444_1", 7)),
+        (None, [10, 3], (None, [10, 3])),
+        (["ISO_10918_1", "ISO_15444_1"], None, (["ISO_10918_1", "ISO_15444_1"], None)),
+    ],
+)
+def test_what_is_not_told_of_a_loss_is_that_of_the_pixels(
+    method: str | list[str] | None, ratio: float | list[float] | None, expected: tuple[Any, Any]
+) -> None:
+    source = ct_dataset()
+    source.file_meta = file_meta_of(source, JPEG2000)
+    source.PixelData = bytes(5000)
+    told = Dataset()
+    told.LossyImageCompression = "01"
+    told.LossyImageCompressionMethod, told.LossyImageCompressionRatio = method, ratio
+    keep_loss_history(told, source)
+    found = told.LossyImageCompressionMethod, told.LossyImageCompressionRatio
+    assert found == (expected[0], expected[1] and pytest.approx(expected[1], abs=0.005))
 
 
 @pytest.mark.parametrize(("told", "expected"), [("00", "00"), ("", "01"), (None, "01"), ("01", "01")])

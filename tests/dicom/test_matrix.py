@@ -19,6 +19,7 @@ from compression import DCMTK, by_dcmtk, compressed
 from factories import ct_dataset, ct_series, file_meta_of, part10
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from pydicom.encaps import generate_fragmented_frames
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
@@ -41,6 +42,7 @@ from iscl_node.dicom.header import read_header
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.writing import LOSSY_SYNTAXES
 from iscl_node.domain import Derivation
 
 NATIVE: Final = (
@@ -221,6 +223,10 @@ def check_lossy(lossy: FileDataset, expected: FileDataset, derivation: Derivatio
     assert file.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     np.testing.assert_array_equal(file.pixel_array, pixels)
     assert file.LossyImageCompression == "01"
+    assert file.LossyImageCompressionMethod == LOSSY_SYNTAXES[lossy.file_meta.TransferSyntaxUID]
+    fragments = b"".join(each for frame in generate_fragmented_frames(lossy.PixelData) for each in frame)
+    told = float(lossy.get("LossyImageCompressionRatio") or pixels.size * 2 / len(fragments))
+    assert float(file.LossyImageCompressionRatio) == pytest.approx(told, rel=0.02)
     assert len(np.unique(pixels)) > 100
 
 
