@@ -69,6 +69,9 @@ def test_the_trusted_bundle_is_taken_and_another_is_not(identity_bundle: Path) -
         load_bundle(identity_bundle, "abdomen", "cpu", digest)
 
 
+@pytest.mark.fault(
+    "machine", "the bundle is not the one that the settings trust", "an error at the start, and none of its code runs"
+)
 def test_no_code_of_an_untrusted_bundle_runs(tmp_path: Path) -> None:
     bundle = shifting_bundle(tmp_path / "bundle", 1)
     (bundle / "scripts" / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
@@ -137,6 +140,9 @@ def test_an_argument_that_is_code_or_nothing_is_refused(tmp_path: Path, value: s
 
 
 @pytest.mark.parametrize("weights", [None, b"", b"not weights", "wrong"], ids=["missing", "empty", "foreign", "wrong"])
+@pytest.mark.fault(
+    "machine", "the weights are missing, empty, foreign or of another network", "an error that names the file"
+)
 def test_weights_that_do_not_fit_are_refused(identity_bundle: Path, weights: bytes | str | None) -> None:
     path = identity_bundle / "models" / "chest.pt"
     path.unlink()
@@ -148,6 +154,7 @@ def test_weights_that_do_not_fit_are_refused(identity_bundle: Path, weights: byt
         load_bundle(identity_bundle, "chest", "cpu")
 
 
+@pytest.mark.fault("machine", "the weights hold code", "an error, and they are not loaded")
 def test_weights_that_hold_code_are_refused(identity_bundle: Path) -> None:
     torch.save({"weight": Path("pickled")}, identity_bundle / "models" / "model.pt")
     with pytest.raises(ConfigurationError, match="no weights of this network"):
@@ -173,6 +180,9 @@ def test_a_config_that_is_no_json_is_named(identity_bundle: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.fault(
+    "machine", "the settings ask for a CUDA device that is not there", "an error that says what to change"
+)
 def test_a_missing_cuda_device_is_named(identity_bundle: Path) -> None:
     with pytest.raises(ConfigurationError, match="'auto' takes the CPU"):
         load_bundle(identity_bundle, "abdomen", "cuda")

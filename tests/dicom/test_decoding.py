@@ -75,6 +75,7 @@ def test_one_process_serves_many_requests_of_many_threads(process: CodecProcess)
     assert pid_of(process) == pid
 
 
+@pytest.mark.fault("processing", "compressed pixels that end early", "quarantine; the decoding process goes on")
 def test_broken_pixels_are_refused_and_the_process_goes_on(process: CodecProcess) -> None:
     native, pixel_data = frame()
     process.ask(DECODE, FORM, pixel_data)
@@ -86,6 +87,11 @@ def test_broken_pixels_are_refused_and_the_process_goes_on(process: CodecProcess
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, RLELossless])
+@pytest.mark.fault(
+    "processing",
+    "400 bytes of compressed pixels are overwritten, at many places",
+    "quarantine, never pixels that nobody sent",
+)
 def test_damage_that_a_codec_notices_is_never_pixels(syntax: str, process: CodecProcess) -> None:
     """libjpeg and pydicom's RLE decoder go on after damage; neither may give pixels that nobody sent."""
     form = PixelForm(syntax, 64, 64, 16, True)
@@ -113,6 +119,9 @@ def test_rle_segment_of_more_pixels_than_the_image_is_told_as_damage(process: Co
         ("time.sleep(60)", r"did not come to an end with these pixels in 0\.5 s"),
     ],
 )
+@pytest.mark.fault(
+    "processing", "the decoding process crashes, answers garbage or hangs", "quarantine in time, with what happened"
+)
 def test_child_that_crashes_lies_or_hangs_quarantines_the_series(body: str, message: str) -> None:
     process = CodecProcess(script(body), answer_seconds=0.5 if "sleep" in body else 30)
     start = time.monotonic()
@@ -121,6 +130,7 @@ def test_child_that_crashes_lies_or_hangs_quarantines_the_series(body: str, mess
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.fault("processing", "the decoding process has crashed", "the next pixels are decoded by a new one")
 def test_crashed_child_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, process: CodecProcess) -> None:
     native, pixel_data = frame()
     monkeypatch.setattr(process, "_command", script("os.abort()"))
@@ -131,6 +141,7 @@ def test_crashed_child_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, p
     assert process.ask(DECODE, FORM, pixel_data) == native
 
 
+@pytest.mark.fault("processing", "the decoding process is killed between two requests", "the next pixels are decoded")
 def test_child_that_was_killed_between_two_requests_costs_no_series(process: CodecProcess) -> None:
     native, pixel_data = frame()
     process.ask(DECODE, FORM, pixel_data)
@@ -139,6 +150,9 @@ def test_child_that_was_killed_between_two_requests_costs_no_series(process: Cod
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
+@pytest.mark.fault(
+    "processing", "a request to the decoding process is given up", "its answer is not taken for another's"
+)
 def test_answer_to_a_request_that_was_given_up_is_nobody_elses(
     interruption: type[BaseException], process: CodecProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,11 +169,15 @@ def test_answer_to_a_request_that_was_given_up_is_nobody_elses(
     assert process.ask(DECODE, FORM, second_data) == second
 
 
+@pytest.mark.fault("processing", "the decoding process cannot be started", "tried again later")
 def test_program_that_cannot_be_started_is_tried_again_later() -> None:
     with pytest.raises(RetryLaterError, match="cannot be started"):
         CodecProcess(("/no/such/program",)).ask(DECODE, FORM, b"")
 
 
+@pytest.mark.fault(
+    "processing", "a compressed image claims 40,000 x 40,000 pixels", "quarantine, within the process's limit of memory"
+)
 def test_memory_is_limited(process: CodecProcess) -> None:
     """An image that claims to be huge: RLE makes the codec allocate before it looks."""
     huge = PixelForm(RLELossless, 40_000, 40_000, 16, True)
@@ -170,6 +188,7 @@ def test_memory_is_limited(process: CodecProcess) -> None:
     assert int(peak.split()[1]) * 1024 <= codec_child.MEMORY_BYTES
 
 
+@pytest.mark.fault("processing", "a codec computes for ever", "the process has a limit of computing time")
 def test_computing_time_is_limited(process: CodecProcess) -> None:
     _, pixel_data = frame()
     process.ask(DECODE, FORM, pixel_data)
@@ -225,6 +244,7 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "os.abort()"])
+@pytest.mark.fault("machine", "the node exits, aborts or is killed", "the decoding process ends with it")
 def test_process_ends_with_the_node_however_that_ends(end: str) -> None:
     done = run_node(f"print(ask(), flush=True); {end}")
     pid = int(done.stdout)
@@ -256,6 +276,9 @@ def test_encoded_frames_decode_to_the_same(syntax: str, is_signed: bool) -> None
     assert (decoded(form, encapsulate([encoded(form, stored)])) == stored).all()
 
 
+@pytest.mark.fault(
+    "processing", "a compressed frame does not decode to what it was made of", "quarantine; it is not used"
+)
 def test_frame_that_does_not_come_back_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     real = decoding._process.ask
 

@@ -88,11 +88,13 @@ def test_multiframe_that_is_no_ct_is_refused(overrides: dict[str, str | None]) -
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.fault("reception", "a data set that is cut off at any of its bytes", "0xC000 or 0xA900")
 def test_truncated_anywhere_is_refused() -> None:
     for length in range(len(SMALL)):
         assert status_of(SMALL[:length]) in (0xC000, 0xA900)
 
 
+@pytest.mark.fault("reception", "a data set that is cut off behind its pixels", "0xC000")
 def test_truncated_behind_the_pixels_is_refused() -> None:
     dataset = ct_dataset()
     dataset.add_new(0xFFFCFFFC, "OB", b"\0" * 20)
@@ -101,6 +103,7 @@ def test_truncated_behind_the_pixels_is_refused() -> None:
         assert status_of(stream[:-cut]) == 0xC000
 
 
+@pytest.mark.fault("reception", "a data set that is cut off in a sequence of undefined length", "0xC000")
 def test_truncated_in_an_undefined_length_sequence_is_refused() -> None:
     """pydicom ends such a sequence without a word when the stream ends at an item's border."""
     dataset = ct_dataset(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
@@ -116,12 +119,14 @@ def test_truncated_in_an_undefined_length_sequence_is_refused() -> None:
         assert status_of(stream[:-cut]) == 0xC000
 
 
+@pytest.mark.fault("reception", "a data set with more behind its end", "0xC000")
 def test_longer_than_it_should_be_is_refused() -> None:
     assert status_of(WHOLE + b"\0") == 0xC000
     assert status_of(WHOLE + b"\xfe\xff\x0d\xe0\0\0\0\0" + b"more") == 0xC000
 
 
 @pytest.mark.parametrize("stream", [b"", b"\0", b"DICM", b"\0" * 128 + b"DICM", b"\0" * 1000, WHOLE[128:]])
+@pytest.mark.fault("reception", "garbage in place of a data set", "0xC000")
 def test_garbage_is_refused(stream: bytes) -> None:
     assert status_of(stream) == 0xC000
 
@@ -138,6 +143,7 @@ def test_deflated_is_read() -> None:
     assert known.sop_instance_uid == f"{ROOT}.3.1"
 
 
+@pytest.mark.fault("reception", "a deflated data set that is cut off or goes on behind its end", "0xC000")
 def test_truncated_or_prolonged_deflated_is_refused() -> None:
     stream = deflated()
     for cut in (2, 3, 100, len(stream) // 2):
@@ -145,6 +151,7 @@ def test_truncated_or_prolonged_deflated_is_refused() -> None:
     assert status_of(stream + b"more") == 0xC000
 
 
+@pytest.mark.fault("reception", "a deflated data set that inflates beyond the limit", "0xC000 with bounded memory")
 def test_deflate_bomb_is_refused_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header, "INFLATED_MAX_BYTES", 1 << 20)
     start = deflated()
@@ -159,11 +166,13 @@ def test_deflate_bomb_is_refused_with_little_memory(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.fault("reception", "a data set in another encoding than declared", "0xC000")
 def test_encoding_other_than_declared_is_refused() -> None:
     stream = WHOLE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0", 1)
     assert status_of(stream) == 0xC000
 
 
+@pytest.mark.fault("reception", "sequences nested 2000 deep", "0xC000")
 def test_endless_nesting_is_refused() -> None:
     nested = (b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff") * 2000
     start = WHOLE.index(b"\x08\x00\x05\x00CS")
@@ -173,6 +182,7 @@ def test_endless_nesting_is_refused() -> None:
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
 @pytest.mark.parametrize("value", [None, "", "1.2/../3", "1" * 65])
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.fault("reception", "a data set without one of its UIDs, or with one that is none", "0xA900")
 def test_without_identity_is_refused(keyword: str, value: str | None) -> None:
     dataset = ct_dataset(**{keyword: value})
     dataset.file_meta = file_meta_of(ct_dataset())
@@ -182,6 +192,7 @@ def test_without_identity_is_refused(keyword: str, value: str | None) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"])
+@pytest.mark.fault("reception", "a data set that is another instance than its file meta information says", "0xA900")
 def test_file_meta_of_another_instance_is_refused(keyword: str) -> None:
     dataset = ct_dataset()
     setattr(dataset.file_meta, keyword, "1.2.3")
@@ -190,10 +201,12 @@ def test_file_meta_of_another_instance_is_refused(keyword: str) -> None:
     assert status_of(stream.getvalue()) == 0xA900
 
 
+@pytest.mark.fault("reception", "a CT image of another modality", "0xA900")
 def test_ct_image_of_another_modality_is_refused() -> None:
     assert status_of(part10(ct_dataset(Modality="MR"))) == 0xA900
 
 
+@pytest.mark.fault("reception", "a CT image without pixels", "0xA900")
 def test_ct_image_without_pixels_is_refused() -> None:
     dataset = ct_dataset()
     del dataset.PixelData
@@ -206,16 +219,19 @@ def test_other_classes_need_no_pixels() -> None:
     assert read_header(part10(dataset)).sop_class_uid == "1.2.840.10008.5.1.4.1.1.88.11"
 
 
+@pytest.mark.fault("reception", "native pixels in a compressed transfer syntax", "0xA900")
 def test_native_pixels_in_a_compressed_syntax_are_refused() -> None:
     rle = WHOLE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1)
     assert status_of(rle) == 0xA900
 
 
 @pytest.mark.parametrize("overrides", [{"Rows": 63}, {"Columns": 65}, {"BitsAllocated": 8}, {"NumberOfFrames": 2}])
+@pytest.mark.fault("reception", "pixels of another length than rows, columns, bits and frames say", "0xA900")
 def test_pixels_of_another_length_are_refused(overrides: dict) -> None:
     assert status_of(part10(ct_dataset(**overrides))) == 0xA900
 
 
+@pytest.mark.fault("reception", "a data set with a patient's name is refused", "the reason does not hold the name")
 def test_reason_carries_no_patient_data() -> None:
     stream = part10(ct_dataset(PatientName="Secret^Name", Rows=3))
     with pytest.raises(RejectInstanceError) as refusal:
@@ -224,6 +240,7 @@ def test_reason_carries_no_patient_data() -> None:
 
 
 @given(st.binary(max_size=400))
+@pytest.mark.fault("reception", "random bytes behind the preamble", "0xC000 or 0xA900")
 def test_random_bytes_are_refused(tail: bytes) -> None:
     assert status_of(b"\0" * 128 + b"DICM" + tail) in (0xC000, 0xA900)
 
@@ -231,6 +248,7 @@ def test_random_bytes_are_refused(tail: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(132, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.fault("reception", "a data set with some bytes changed", "read or refused, nothing else")
 def test_flipped_bytes_are_read_or_refused(flips: list[tuple[int, int]]) -> None:
     stream = bytearray(SMALL)
     for position, byte in flips:

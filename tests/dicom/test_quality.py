@@ -65,6 +65,7 @@ def test_less_noise_passes(noise_hu: float, seed: int, share_removed: float) -> 
 @pytest.mark.parametrize("ruin", RUINS)
 @examples
 @given(noise_hu=st.floats(3, 40), seed=SEEDS)
+@pytest.mark.fault("processing", "the model ruins a slice", "it is not let pass")
 def test_a_ruined_result_is_caught(ruin: str, noise_hu: float, seed: int) -> None:
     grain = noise(noise_hu, seed)
     with pytest.raises(ImplausibleResultError):
@@ -85,6 +86,7 @@ def test_more_removed_than_the_strength_says_is_caught() -> None:
         judge(anatomy() + grain, anatomy() + np.float32(0.4) * grain, LIMITS, strength=0.2)
 
 
+@pytest.mark.fault("processing", "the model adds noise", "quarantine with the reason")
 def test_added_noise_is_caught() -> None:
     source = anatomy() + noise(20, 0)
     with pytest.raises(QuarantineSeriesError, match="of noise are left of"):

@@ -57,6 +57,11 @@ def mapped_to(unit: str) -> Dataset:
         ({"SeriesInstanceUID": None}, "SeriesInstanceUID"),
     ],
 )
+@pytest.mark.fault(
+    "processing",
+    "no CT in HU: localizer, calculated or material map, unknown rescale, color, wrong bits",
+    "quarantine with the reason",
+)
 def test_ineligible_series_is_quarantined(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(QuarantineSeriesError, match=message):
         select_series(ct_series(2, **overrides))
@@ -84,6 +89,7 @@ def test_eligible_series_passes(overrides: dict[str, Any]) -> None:
     assert len(select_series(ct_series(3, **overrides))) == 3
 
 
+@pytest.mark.fault("processing", "a series without instances", "quarantine with the reason")
 def test_empty_series_is_quarantined() -> None:
     with pytest.raises(QuarantineSeriesError, match="no instances"):
         select_series([])
@@ -92,6 +98,9 @@ def test_empty_series_is_quarantined() -> None:
 @pytest.mark.parametrize(
     ("keyword", "value"), [("SeriesInstanceUID", "1.2"), ("StudyInstanceUID", "1.2"), ("Rows", 32), ("Columns", 32)]
 )
+@pytest.mark.fault(
+    "processing", "instances of several series, studies or sizes in one batch", "quarantine with the attribute"
+)
 def test_mixed_series_is_quarantined(keyword: str, value: object) -> None:
     first, second = ct_series(2)
     setattr(second, keyword, value)
@@ -99,6 +108,7 @@ def test_mixed_series_is_quarantined(keyword: str, value: object) -> None:
         select_series([first, second])
 
 
+@pytest.mark.fault("processing", "one instance twice in a batch", "quarantine with the reason")
 def test_same_instance_twice_is_quarantined() -> None:
     with pytest.raises(QuarantineSeriesError, match="SOP Instance UID"):
         select_series([ct_dataset(), ct_dataset()])
@@ -167,6 +177,7 @@ def test_real_head_series(shared_ct: list) -> None:
     assert facts.has_unequal_spacing
 
 
+@pytest.mark.fault("processing", "an image larger than 2048 x 2048", "quarantine with its size")
 def test_an_image_of_the_largest_size_is_taken() -> None:
     largest = ct_dataset()
     largest.Rows, largest.Columns = 2048, 2048
@@ -195,6 +206,11 @@ def frame_types(*flavors: str) -> list[dict[str, Any]]:
             "2 of 2 frames: it is in color",
         ),
     ],
+)
+@pytest.mark.fault(
+    "processing",
+    "a multi-frame CT with frames that are no CT in HU, of 2 GiB, too large, or a part of a concatenation",
+    "quarantine with the reason",
 )
 def test_ineligible_frames_are_quarantined(multiframe: Callable[[], Dataset], message: str) -> None:
     with pytest.raises(QuarantineSeriesError, match=message):

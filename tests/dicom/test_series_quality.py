@@ -37,6 +37,9 @@ def series(images: Sequence[Image], **overrides: object) -> list[Dataset]:
 
 @settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(st.floats(0, 40), st.integers(0, 1000), st.integers(0, COUNT - 2), st.integers(1, COUNT - 1))
+@pytest.mark.fault(
+    "processing", "two derived slices have their pixels exchanged, with any noise", "the reason names the slice"
+)
 def test_swapped_slices_are_caught_and_slices_in_order_pass(noise_hu: float, seed: int, one: int, step: int) -> None:
     other = min(one + step, COUNT - 1)
     sources, derived = series(slices(noise_hu, seed)), series(slices(0))
@@ -59,11 +62,15 @@ def test_slices_that_differ_by_their_noise_alone_pass() -> None:
         ({"PixelSpacing": [2, 2]}, "another PixelSpacing than its source"),
     ],
 )
+@pytest.mark.fault(
+    "processing", "a derived slice has another position or spacing than its source", "quarantine with the attribute"
+)
 def test_a_slice_in_another_place_is_caught(overrides: dict[str, object], fault: str) -> None:
     with pytest.raises(QuarantineSeriesError, match=fault):
         judge_series(lambda: zip(series([anatomy()]), series([anatomy()], **overrides), strict=True))
 
 
+@pytest.mark.fault("processing", "a derived slice names another source", "quarantine with the reason")
 def test_a_slice_that_names_another_source_is_caught() -> None:
     item = Dataset()
     item.ReferencedSOPInstanceUID = "1.2.99"
@@ -77,11 +84,15 @@ def test_the_noise_of_a_standard_kernel_passes(noise_hu: float) -> None:
     judge_input([anatomy() + noise(noise_hu, seed) for seed in range(3)], LIMITS)
 
 
+@pytest.mark.fault(
+    "processing", "the source is noisier than the model was made for", "the reason names limit and noise"
+)
 def test_more_noise_than_the_model_was_made_for_is_told() -> None:
     with pytest.raises(ImplausibleResultError, match=r"\d+ HU of noise, .*max_noise_hu = 150"):
         judge_input([anatomy() + noise(250, seed) for seed in range(3)], LIMITS)
 
 
+@pytest.mark.fault("processing", "the source has the noise of a sharp kernel", "the reason names limit and correlation")
 def test_a_sharp_kernel_is_told() -> None:
     """White noise is nearly that of a bone kernel."""
     white = np.random.default_rng(0).normal(0, 40, anatomy().shape).astype(np.float32)

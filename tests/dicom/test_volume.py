@@ -42,11 +42,13 @@ def test_stored_range(bits: int, representation: int, expected: tuple[int, int])
     assert stored_range(of([0], BitsStored=bits, PixelRepresentation=representation)) == expected
 
 
+@pytest.mark.fault("processing", "stored values that do not fit Bits Stored", "quarantine with the value")
 def test_values_beyond_bits_stored_are_quarantined() -> None:
     with pytest.raises(QuarantineSeriesError, match="-3024"):
         stored_values(of([0, -3024], BitsStored=12))
 
 
+@pytest.mark.fault("processing", "native pixels that cannot be decoded", "quarantine with the reason")
 def test_undecodable_pixels_are_quarantined() -> None:
     dataset = of([0, 1])
     dataset.PixelData = b"\0"
@@ -150,6 +152,7 @@ def test_padding_word_of_a_big_endian_source() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.fault("processing", "the model gives NaN or infinity", "quarantine")
 def test_not_finite_is_quarantined(value: float) -> None:
     with pytest.raises(QuarantineSeriesError):
         restored(of([0]), np.array([[value]]))

@@ -103,6 +103,11 @@ def test_a_known_title_is_held_to_its_entry_also_where_strangers_are_taken() -> 
     assert rejection(HERE, host="192.0.2.7", unknown=True) is not None
 
 
+@pytest.mark.fault(
+    "peers",
+    "a known AE title from another host",
+    "rejected and counted; the log line has the setting that would let it in",
+)
 def test_a_peer_from_another_host_is_rejected(start: Start, metrics: Metrics) -> None:
     scp = start(replace(HERE, host="192.0.2.7"))
     with structlog.testing.capture_logs() as logs:
@@ -116,6 +121,7 @@ def test_a_peer_from_another_host_is_rejected(start: Start, metrics: Metrics) ->
     assert metrics.registry.get_sample_value("iscl_node_refused_connections_total", labels) == 1
 
 
+@pytest.mark.fault("peers", "a peer that may only `echo` wants to store", "only Verification is accepted")
 def test_who_may_only_echo_gets_no_storage_context(start: Start) -> None:
     association = associate(start(replace(HERE, may_store=False, may_echo=True)))
     assert [context.abstract_syntax for context in association.accepted_contexts] == [Verification]
@@ -140,6 +146,7 @@ def test_a_user_with_the_password_gets_in_and_hears_so(start: Start, ct_file: Pa
     [[], ["-usr", "ct1"], ["-usr", "ct1", "-pwd", "guess"], ["-usr", "ct2", "-pwd", "pass word"]],
     ids=["nobody", "no password", "wrong password", "wrong user"],
 )
+@pytest.mark.fault("peers", "no user identity, another user or a wrong password", "rejected; the log has no password")
 def test_other_users_do_not_get_in(start: Start, ct_file: Path, options: list[str]) -> None:
     scp = start(replace(HERE, user=SECRET))
     with structlog.testing.capture_logs() as logs:

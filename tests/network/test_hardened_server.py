@@ -93,6 +93,7 @@ def acceptor_threads() -> int:
     return sum("AcceptorThread" in thread.name for thread in threading.enumerate())
 
 
+@pytest.mark.fault("peers", "30 half-open connections", "C-ECHO and C-STORE of another client succeed")
 def test_half_open_connections_keep_nobody_out(start: Start, ct_file: Path, metrics: Metrics) -> None:
     scp = start(half_open=8, associations=2)
     with half_open(scp, 30):
@@ -102,6 +103,11 @@ def test_half_open_connections_keep_nobody_out(start: Start, ct_file: Path, metr
         assert refused(metrics, "too many half-open connections") >= 22
 
 
+@pytest.mark.fault(
+    "peers",
+    "a connection that sends nothing, or its request byte by byte",
+    "dropped after `request_seconds`, and counted",
+)
 def test_a_half_open_connection_is_dropped_in_time_however_it_dribbles(start: Start, metrics: Metrics) -> None:
     scp = start(request_seconds=0.5)
     request = struct.pack(">BxL", A_ASSOCIATE_RQ, 200)
@@ -125,6 +131,7 @@ def test_a_half_open_connection_is_dropped_in_time_however_it_dribbles(start: St
     wait_until(lambda: acceptor_threads() == 0)
 
 
+@pytest.mark.fault("peers", "silent connections", "another client is answered; they are dropped, and counted")
 def test_a_silent_connection_costs_no_threads_of_pynetdicom(start: Start, metrics: Metrics) -> None:
     scp = start(request_seconds=0.5)
     with half_open(scp, 5, b"") as silent:
@@ -134,6 +141,7 @@ def test_a_silent_connection_costs_no_threads_of_pynetdicom(start: Start, metric
     assert refused(metrics, "no association request in time") == 5
 
 
+@pytest.mark.fault("peers", "half-open connections that are closed by the peer", "their threads end at once")
 def test_a_closed_half_open_connection_takes_its_thread_with_it(start: Start) -> None:
     scp = start(request_seconds=60)
     with half_open(scp, 3):
@@ -141,6 +149,9 @@ def test_a_closed_half_open_connection_takes_its_thread_with_it(start: Start) ->
     wait_until(lambda: acceptor_threads() == 0, seconds=5)
 
 
+@pytest.mark.fault(
+    "peers", "more associations than `max_associations`", "rejected as transient; with one less the next is taken"
+)
 def test_more_associations_than_allowed_are_rejected_as_transient(start: Start, metrics: Metrics) -> None:
     scp = start(associations=2, associations_per_host=2)
     first, second, third = (associate(scp) for _ in range(3))
@@ -158,6 +169,9 @@ def test_more_associations_than_allowed_are_rejected_as_transient(start: Start, 
     fourth.release()
 
 
+@pytest.mark.fault(
+    "peers", "one host opens more associations than `max_associations_per_host`", "rejected, and counted"
+)
 def test_one_host_gets_no_more_than_its_share(start: Start, metrics: Metrics) -> None:
     scp = start(associations=8, associations_per_host=1)
     first, second = associate(scp), associate(scp)
@@ -175,6 +189,7 @@ def test_storescu_hears_that_it_may_try_again(start: Start, ct_file: Path) -> No
 
 
 @pytest.mark.parametrize("pdu_type", [A_ASSOCIATE_RQ, P_DATA_TF])
+@pytest.mark.fault("peers", "a PDU that announces 300 MiB", "the connection is dropped, the memory does not grow")
 def test_an_announced_length_costs_no_memory(start: Start, metrics: Metrics, pdu_type: int) -> None:
     scp = start()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -186,6 +201,7 @@ def test_an_announced_length_costs_no_memory(start: Start, metrics: Metrics, pdu
     assert refused(metrics, "PDU too long") == 4
 
 
+@pytest.mark.fault("peers", "a PDU longer than was negotiated", "the association ends, and it is counted")
 def test_a_pdu_beyond_the_negotiated_maximum_ends_the_association(start: Start, metrics: Metrics) -> None:
     association = associate(start())
     association.dul.socket.socket.sendall(struct.pack(">BxL", P_DATA_TF, 200_000) + bytes(200_000))
@@ -193,6 +209,9 @@ def test_a_pdu_beyond_the_negotiated_maximum_ends_the_association(start: Start, 
     assert refused(metrics, "PDU too long") == 1
 
 
+@pytest.mark.fault(
+    "peers", "a PDU that arrives byte by byte", "the connection is dropped after `pdu_seconds`, and counted"
+)
 def test_an_established_peer_that_dribbles_a_pdu_is_dropped(start: Start, metrics: Metrics) -> None:
     association = associate(start(pdu_seconds=0.4))
     connection = association.dul.socket.socket
@@ -209,6 +228,7 @@ def test_an_established_peer_that_dribbles_a_pdu_is_dropped(start: Start, metric
     wait_until(lambda: acceptor_threads() == 0)
 
 
+@pytest.mark.fault("peers", "an association on which nothing happens", "ended after `idle_seconds`")
 def test_an_idle_association_is_ended(start: Start) -> None:
     association = associate(start(idle_seconds=0.3))
     wait_until(lambda: association.is_aborted)
@@ -222,6 +242,11 @@ def large_ct(ct_file: Path, tmp_path: Path, size: int, name: str = "large.dcm") 
     return path
 
 
+@pytest.mark.fault(
+    "reception",
+    "a data set larger than `max_instance_bytes`",
+    "0xA700 with the setting's name; the next instance on the association is stored",
+)
 def test_a_data_set_beyond_the_limit_gets_a700_and_the_association_goes_on(
     start: Start, ct_file: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +261,9 @@ def test_a_data_set_beyond_the_limit_gets_a700_and_the_association_goes_on(
     association.release()
 
 
+@pytest.mark.fault(
+    "reception", "all senders together exceed `max_receiving_bytes`", "0xA700 for the one too much; later it is stored"
+)
 def test_all_peers_together_get_no_more_memory_than_allowed(start: Start, ct_file: Path, tmp_path: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -260,6 +288,11 @@ def test_all_peers_together_get_no_more_memory_than_allowed(start: Start, ct_fil
     second.release()
 
 
+@pytest.mark.fault(
+    "reception",
+    "one sender holds nearly all of `max_receiving_bytes`",
+    "a slice of another sender is stored all the same",
+)
 def test_an_associations_share_is_always_granted(start: Start, ct_file: Path, tmp_path: Path) -> None:
     received, safe = threading.Semaphore(0), threading.Event()
 
@@ -301,6 +334,11 @@ def p_data(*fragments: bytes) -> bytes:
         (p_data(b"\x03garbage"), "not a DIMSE message"),
     ],
 )
+@pytest.mark.fault(
+    "peers",
+    "garbage in place of a DIMSE message, an endless command set, an empty fragment",
+    "the connection is dropped, and counted with the reason",
+)
 def test_a_peer_that_breaks_the_protocol_loses_its_connection(
     start: Start, metrics: Metrics, sent: bytes, reason: str
 ) -> None:
@@ -311,6 +349,7 @@ def test_a_peer_that_breaks_the_protocol_loses_its_connection(
     wait_until(lambda: acceptor_threads() == 0)
 
 
+@pytest.mark.fault("peers", "requests without waiting for the responses", "the connection is dropped, and counted")
 def test_a_peer_that_does_not_wait_for_responses_loses_its_connection(
     start: Start, metrics: Metrics, ct_file: Path
 ) -> None:

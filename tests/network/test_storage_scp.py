@@ -159,6 +159,9 @@ def test_mr_image_storage_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("peers", [(), (SCANNER,), (Peer("x", "STRANGER", "127.0.0.1", 104, may_store=False),)])
+@pytest.mark.fault(
+    "peers", "a calling AE title that may not store", "rejected; the log line has the setting that would let it in"
+)
 def test_a_stranger_is_rejected_and_the_log_says_what_to_add(start: Start, peers: tuple[Peer, ...]) -> None:
     scp = start(Receiver(), peers=peers)
     with structlog.testing.capture_logs() as logs:
@@ -186,12 +189,18 @@ def test_a_stranger_is_taken_where_the_settings_say_so(start: Start, ct_file: Pa
     assert received(metrics, "0000", calling="unknown") == 1
 
 
+@pytest.mark.fault("peers", "a called AE title that is not the node's", "rejected as not recognized")
 def test_an_association_for_somebody_else_is_rejected(start: Start) -> None:
     association = associate(start(Receiver()), called="OTHER")
     assert association.is_rejected
     assert association.acceptor.primitive.diagnostic == 7
 
 
+@pytest.mark.fault(
+    "reception",
+    "an instance that cannot be taken",
+    "its sender hears status and reason; the next instance on the association is stored",
+)
 def test_a_rejected_instance_gets_its_status_and_the_reason(start: Start, ct_file: Path, metrics: Metrics) -> None:
     reason = "the series is full — " + "x" * 80
     scp = start(Receiver(RejectInstanceError(0xA700, reason)))
@@ -205,6 +214,9 @@ def test_a_rejected_instance_gets_its_status_and_the_reason(start: Start, ct_fil
     assert received(metrics, "0000") == 1
 
 
+@pytest.mark.fault(
+    "reception", "a bug in the reception", "0x0110 without details; the next instance on the association is stored"
+)
 def test_an_unexpected_error_fails_the_instance_and_the_node_lives(
     start: Start, ct_file: Path, metrics: Metrics
 ) -> None:
@@ -222,6 +234,7 @@ def test_an_unexpected_error_fails_the_instance_and_the_node_lives(
     assert len(receiver.instances) == 1
 
 
+@pytest.mark.fault("reception", "the disk is slow", "no success before the instance is safe")
 def test_success_is_answered_only_after_the_instance_is_safe(start: Start, ct_file: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -241,6 +254,11 @@ def test_success_is_answered_only_after_the_instance_is_safe(start: Start, ct_fi
     association.release()
 
 
+@pytest.mark.fault(
+    "machine",
+    "the node is stopped while an instance is stored",
+    "that instance is answered, no further connection is taken",
+)
 def test_stop_answers_the_instance_in_hand_and_takes_no_more(start: Start, ct_file: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -267,6 +285,7 @@ def test_stop_answers_the_instance_in_hand_and_takes_no_more(start: Start, ct_fi
     wait_until(lambda: not association.is_established)
 
 
+@pytest.mark.fault("machine", "an instance arrives while the node stops", "0xA700")
 def test_while_stopping_another_association_is_refused_as_out_of_resources(start: Start, ct_file: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -290,6 +309,11 @@ def test_while_stopping_another_association_is_refused_as_out_of_resources(start
     assert (response.Status, response.ErrorComment) == (0xA700, "the node is stopping")
 
 
+@pytest.mark.fault(
+    "machine",
+    "an instance in hand takes too long while the node stops",
+    "the node stops, and logs that requests are unanswered",
+)
 def test_stop_gives_up_on_an_instance_that_takes_too_long(start: Start, ct_file: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -309,6 +333,7 @@ def test_stop_gives_up_on_an_instance_that_takes_too_long(start: Start, ct_file:
     assert "stopped with C-STORE requests unanswered" in [line["event"] for line in logs]
 
 
+@pytest.mark.fault("machine", "a silent connection while the node stops", "dropped; the node stops")
 def test_stop_does_not_wait_for_a_connection_that_says_nothing(start: Start) -> None:
     scp = start(Receiver())
     with socket.create_connection(("127.0.0.1", scp.port)) as silent:
@@ -329,6 +354,7 @@ def test_stop_twice_and_stop_before_start_are_fine(start: Start, metrics: Metric
     ).stop()
 
 
+@pytest.mark.fault("machine", "a port is taken at the start", "an error that names address and setting")
 def test_a_port_in_use_is_a_configuration_error(start: Start, metrics: Metrics) -> None:
     taken = start(Receiver()).port
     scp = StorageScp(
@@ -344,6 +370,7 @@ def test_a_port_in_use_is_a_configuration_error(start: Start, metrics: Metrics) 
         scp.start()
 
 
+@pytest.mark.fault("peers", "an association request that announces 4 GiB", "the connection is dropped")
 def test_an_announced_pdu_of_4_gib_ends_the_connection(start: Start) -> None:
     scp = start(Receiver())
     with socket.create_connection(("127.0.0.1", scp.port), timeout=20) as liar:
@@ -351,6 +378,7 @@ def test_an_announced_pdu_of_4_gib_ends_the_connection(start: Start) -> None:
         assert liar.recv(1) == b""
 
 
+@pytest.mark.fault("peers", "a sender vanishes in the middle of its association request", "the next sender is served")
 def test_a_sender_that_vanishes_in_the_middle_harms_nobody(start: Start, ct_file: Path) -> None:
     receiver = Receiver()
     scp = start(receiver)
@@ -360,6 +388,27 @@ def test_a_sender_that_vanishes_in_the_middle_harms_nobody(start: Start, ct_file
     assert association.send_c_store(ct_file).Status == 0x0000
     association.release()
     assert len(receiver.instances) == 1
+
+
+@pytest.mark.fault(
+    "reception",
+    "a sender vanishes in the middle of an instance",
+    "what was acknowledged is kept, the half instance is not; the next sender is served",
+)
+def test_a_sender_that_vanishes_in_the_middle_of_a_series_has_what_was_acknowledged(
+    start: Start, ct_file: Path
+) -> None:
+    receiver = Receiver()
+    scp = start(receiver)
+    vanishing = associate(scp)
+    assert vanishing.send_c_store(ct_file).Status == 0x0000
+    connection = vanishing.dul.socket.socket
+    connection.sendall(struct.pack(">BxL", 4, 4096) + b"half of the next instance")
+    connection.shutdown(socket.SHUT_RDWR)
+    association = associate(scp)
+    assert association.send_c_store(ct_file).Status == 0x0000
+    association.release()
+    assert len(receiver.instances) == 2
 
 
 def listens(port: int) -> bool:

@@ -40,6 +40,11 @@ def test_nothing_to_send_opens_no_association(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111])  # 0111: it has the instance already
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers 0xB000, 0xB006, 0xB007 or 0x0111",
+    "counts as stored; the other instances are sent",
+)
 def test_a_warning_or_a_duplicate_means_stored(status: int, make_ct_files: MakeFiles, metrics: Metrics) -> None:
     scp = ScriptedStorageScp([0x0000, status])
     with running(scp) as peer:
@@ -49,6 +54,11 @@ def test_a_warning_or_a_duplicate_means_stored(status: int, make_ct_files: MakeF
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers 0xA7xx, 0x0110 or 0x0213",
+    "tried again later; told with status and number of the instance",
+)
 def test_a_peer_that_cannot_store_now_is_tried_again_later(
     status: int, make_ct_files: MakeFiles, metrics: Metrics
 ) -> None:
@@ -63,6 +73,11 @@ def test_a_peer_that_cannot_store_now_is_tried_again_later(
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0117, 0x0122, 0x0124])
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers 0xA900, 0xCxxx, 0x0117, 0x0122 or 0x0124",
+    "quarantine; told with status and number of the instance",
+)
 def test_a_peer_that_refuses_the_instance_needs_a_person(
     status: int, make_ct_files: MakeFiles, metrics: Metrics
 ) -> None:
@@ -74,6 +89,7 @@ def test_a_peer_that_refuses_the_instance_needs_a_person(
         send(peer, "ISCL_NODE", make_ct_files(3), metrics)
 
 
+@pytest.mark.fault("delivery", "an instance fails", "the association is released, not aborted")
 def test_a_failure_still_releases_the_association(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     scp = ScriptedStorageScp([0xA700])
     with running(scp) as peer:
@@ -83,6 +99,9 @@ def test_a_failure_still_releases_the_association(make_ct_files: MakeFiles, metr
     assert scp.ends == ["released"]
 
 
+@pytest.mark.fault(
+    "delivery", "the destination hangs up in the middle of a series", "tried again later; then all instances are sent"
+)
 def test_a_peer_that_hangs_up_is_tried_again_later_and_takes_all_then(
     make_ct_files: MakeFiles, metrics: Metrics
 ) -> None:
@@ -96,6 +115,7 @@ def test_a_peer_that_hangs_up_is_tried_again_later_and_takes_all_then(
     assert len(scp.received) == 4
 
 
+@pytest.mark.fault("delivery", "nobody listens at the destination", "tried again later")
 def test_no_peer_there_is_tried_again_later(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     with running(ScriptedStorageScp([])) as peer:
         pass
@@ -103,12 +123,16 @@ def test_no_peer_there_is_tried_again_later(make_ct_files: MakeFiles, metrics: M
         send(peer, "ISCL_NODE", make_ct_files(1), metrics)
 
 
+@pytest.mark.fault("delivery", "the destination's host name does not resolve", "tried again later")
 def test_a_host_name_that_does_not_resolve_is_tried_again_later(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     peer = Peer("archive", "ARCHIVE", "no-such-host.invalid", 104)
     with pytest.raises(RetryLaterError, match="no-such-host"):
         send(peer, "ISCL_NODE", make_ct_files(1), metrics)
 
 
+@pytest.mark.fault(
+    "delivery", "the destination does not know our AE title", "tried again later; the message asks whether it knows us"
+)
 def test_a_peer_that_does_not_know_us_says_so(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     with (
         running(ScriptedStorageScp([]), known_callers=["SOMEBODY"]) as peer,
@@ -117,6 +141,7 @@ def test_a_peer_that_does_not_know_us_says_so(make_ct_files: MakeFiles, metrics:
         send(peer, "ISCL_NODE", make_ct_files(1), metrics)
 
 
+@pytest.mark.fault("delivery", "the destination accepts no CT", "quarantine")
 def test_a_peer_that_accepts_no_ct_needs_a_person(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     with (
         running(ScriptedStorageScp([]), sop_classes=verification_only()) as peer,
@@ -125,6 +150,7 @@ def test_a_peer_that_accepts_no_ct_needs_a_person(make_ct_files: MakeFiles, metr
         send(peer, "ISCL_NODE", make_ct_files(1), metrics)
 
 
+@pytest.mark.fault("delivery", "the destination accepts only some of the objects", "quarantine, and none is sent")
 def test_a_peer_that_accepts_some_of_the_files_gets_none(
     make_ct_files: MakeFiles, tmp_path: Path, metrics: Metrics
 ) -> None:
@@ -222,6 +248,11 @@ def test_each_instance_goes_in_its_own_syntax(
     assert syntaxes == [ExplicitVRLittleEndian, RLELossless]
 
 
+@pytest.mark.fault(
+    "delivery",
+    "the destination does not accept the compression, and it cannot be undone",
+    "quarantine, and nothing is sent",
+)
 def test_a_compressed_instance_that_nobody_decodes_needs_a_person(compressed_file: Path, metrics: Metrics) -> None:
     scp = ScriptedStorageScp([])
     with (
@@ -232,6 +263,7 @@ def test_a_compressed_instance_that_nobody_decodes_needs_a_person(compressed_fil
     assert scp.received == []
 
 
+@pytest.mark.fault("delivery", "a file that is to be sent is no DICOM", "quarantine")
 def test_a_file_that_is_no_dicom_needs_a_person(tmp_path: Path, metrics: Metrics) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(b"not DICOM")
@@ -239,6 +271,9 @@ def test_a_file_that_is_no_dicom_needs_a_person(tmp_path: Path, metrics: Metrics
         send(Peer("archive", "ARCHIVE", "127.0.0.1", 1), "ISCL_NODE", [path], metrics)
 
 
+@pytest.mark.fault(
+    "delivery", "pynetdicom's two readers of responses race", "300 instances in a row have their 300 responses"
+)
 def test_no_response_is_lost_in_many_sends(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     """Without the guard in `association` about one run in twenty loses a response and stalls (shared spec, perf.md)."""
     files = make_ct_files(1) * 300

@@ -96,6 +96,11 @@ def test_storescu_sends_over_tls(start: Start, ours: Tls, scanner: Tls, ct_file:
 
 
 @pytest.mark.parametrize("credentials", [[], ["+tla", "-ic"]], ids=["without-tls", "without-certificate"])
+@pytest.mark.fault(
+    "peers",
+    "with TLS required: a client without TLS or without a certificate",
+    "the handshake fails, counted; nothing is stored",
+)
 def test_who_has_no_certificate_does_not_get_in(
     start: Start, ours: Tls, ct_file: Path, metrics: Metrics, credentials: list[str]
 ) -> None:
@@ -105,6 +110,7 @@ def test_who_has_no_certificate_does_not_get_in(
     assert instances == []
 
 
+@pytest.mark.fault("peers", "a certificate of another authority", "the handshake fails, and is counted")
 def test_a_certificate_of_another_authority_does_not_get_in(
     start: Start, ours: Tls, ct_file: Path, metrics: Metrics, tmp_path: Path
 ) -> None:
@@ -113,6 +119,7 @@ def test_a_certificate_of_another_authority_does_not_get_in(
     wait_until(lambda: handshakes_refused(metrics) == 1)
 
 
+@pytest.mark.fault("peers", "an expired certificate", "the handshake fails, and is counted")
 def test_an_expired_certificate_does_not_get_in(
     start: Start, ours: Tls, authority: Authority, ct_file: Path, metrics: Metrics
 ) -> None:
@@ -120,6 +127,7 @@ def test_an_expired_certificate_does_not_get_in(
     wait_until(lambda: handshakes_refused(metrics) == 1)
 
 
+@pytest.mark.fault("peers", "a client that speaks TLS 1.1 at most", "the handshake fails, and is counted")
 def test_tls_1_1_is_not_spoken(start: Start, ours: Tls, metrics: Metrics) -> None:
     scp = start(ours)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -132,6 +140,9 @@ def test_tls_1_1_is_not_spoken(start: Start, ours: Tls, metrics: Metrics) -> Non
     wait_until(lambda: handshakes_refused(metrics) == 1)
 
 
+@pytest.mark.fault(
+    "peers", "31 clients stop in the middle of their TLS handshake", "C-ECHO and C-STORE of another client succeed"
+)
 def test_30_half_open_connections_and_a_silent_tls_client_keep_nobody_out(
     start: Start, ours: Tls, scanner: Tls, ct_file: Path
 ) -> None:
@@ -144,12 +155,18 @@ def test_30_half_open_connections_and_a_silent_tls_client_keep_nobody_out(
         assert storescu(scp.port, [ct_file], *options(scanner)).returncode == 0
 
 
+@pytest.mark.fault("peers", "a silent TLS client", "dropped after `request_seconds`")
 def test_a_silent_tls_client_is_dropped_in_time(start: Start, ours: Tls) -> None:
     scp = start(ours, request_seconds=0.3)
     with socket.create_connection(("127.0.0.1", scp.port), timeout=20) as silent:
         assert silent.recv(1) == b""
 
 
+@pytest.mark.fault(
+    "peers",
+    "the node's certificate expired, and its files are renewed",
+    "the next connection succeeds without a restart",
+)
 def test_a_renewed_certificate_is_used_without_a_restart(
     start: Start, scanner: Tls, ct_file: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +179,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     assert storescu(scp.port, [ct_file], *credentials).returncode == 0
 
 
+@pytest.mark.fault("peers", "the renewed key is broken", "the certificate before stays in use, and the log says so")
 def test_broken_new_files_leave_the_certificate_before(
     start: Start, scanner: Tls, ct_file: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +197,7 @@ def test_we_call_a_peer_over_tls(archive: Callable[..., Peer], authority: Author
     assert 0 < echo(replace(peer, tls=ours), "ISCL_NODE") < 10
 
 
+@pytest.mark.fault("delivery", "the destination's certificate is of another authority", "not called; tried again later")
 def test_a_peer_of_another_authority_is_not_called(
     archive: Callable[..., Peer], scanner: Tls, ours: Tls, tmp_path: Path
 ) -> None:
@@ -187,6 +206,11 @@ def test_a_peer_of_another_authority_is_not_called(
         echo(replace(peer, tls=ours), "ISCL_NODE")
 
 
+@pytest.mark.fault(
+    "delivery",
+    "the destination's certificate has another name",
+    "not called, unless the settings say so; tried again later",
+)
 def test_a_peer_with_another_name_is_not_called_unless_the_settings_say_so(
     archive: Callable[..., Peer], authority: Authority, ours: Tls
 ) -> None:
@@ -205,6 +229,9 @@ def test_the_name_of_a_peer_can_be_another_than_its_host(
         echo(replace(peer, tls=replace(ours, server_name="pacs.example")), "ISCL_NODE")
 
 
+@pytest.mark.fault(
+    "delivery", "the files of our certificate cannot be read", "tried again later; the message names the file"
+)
 def test_files_that_cannot_be_used_put_off_what_would_be_sent(ours: Tls, tmp_path: Path) -> None:
     peer = Peer("archive", "ARCHIVE", "127.0.0.1", 1, tls=replace(ours, key=tmp_path / "missing.key"))
     with pytest.raises(RetryLaterError, match=r"peer archive.*missing\.key cannot be read: No such file"):

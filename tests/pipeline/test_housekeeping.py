@@ -85,6 +85,11 @@ def test_a_series_that_still_arrives_stays_open(spool: Spool, workflows: Workflo
     assert spool.closed_batches() == []
 
 
+@pytest.mark.fault(
+    "machine",
+    "the node stops between closing a series and starting its workflow",
+    "what is closed on disk is enqueued at the next start",
+)
 def test_a_restarted_node_enqueues_what_is_closed_on_disk(spool: Spool, workflows: Workflows) -> None:
     receive(spool)
     closer(spool, workflows).tick()
@@ -150,6 +155,11 @@ def test_it_is_told_how_much_is_in_quarantine_and_since_when(
         (KeyError("unforeseen"), "KeyError: 'unforeseen'"),
     ],
 )
+@pytest.mark.fault(
+    "machine",
+    "a chore of housekeeping fails, on the disk or in the database",
+    "counted, logged once; the other chores go on",
+)
 def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
     spool: Spool,
     workflows: Workflows,
@@ -172,6 +182,11 @@ def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
     assert gauge(metrics, "spool_batches", state="closed") == 1
 
 
+@pytest.mark.fault(
+    "machine",
+    "series cannot be closed because the disk is full",
+    "the age of the last tick grows, and it is logged; later the node recovers by itself",
+)
 def test_the_node_is_ready_again_when_series_can_be_closed_again(
     spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +202,7 @@ def test_the_node_is_ready_again_when_series_can_be_closed_again(
     assert [entry["event"] for entry in [*logs, *logs_after]] == ["housekeeping.failed", "housekeeping.recovered"]
 
 
+@pytest.mark.fault("machine", "housekeeping meets unforeseen exceptions", "its thread goes on")
 def test_the_thread_outlives_every_fault(
     spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """What is counted and logged of instances that are taken."""
 
+import pytest
 import structlog
 from factories import ct_dataset, part10
 
@@ -13,6 +14,9 @@ def arrivals(metrics: Metrics, arrival: str) -> float:
     return metrics.registry.get_sample_value("iscl_node_arrivals_total", {"arrival": arrival}) or 0.0
 
 
+@pytest.mark.fault(
+    "reception", "another image under a known UID", "counted and logged as a conflict, and kept in quarantine"
+)
 def test_new_repeated_and_conflicting_instances_are_told_apart(spool: Spool, metrics: Metrics) -> None:
     receive = reception(spool, metrics)
     first, other = part10(ct_dataset()), part10(ct_dataset(PatientID="another"))

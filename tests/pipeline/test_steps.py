@@ -118,6 +118,9 @@ def test_no_evidence_is_made_unless_the_rule_wants_it(batch: Batch, steps_for: C
     assert steps.evidence(batch, rule, files) == []
 
 
+@pytest.mark.fault(
+    "processing", "the rule's settings change in the middle of a series", "quarantine; the reason says to requeue it"
+)
 def test_other_settings_in_the_middle_of_a_series_are_quarantined(
     batch: Batch, steps_for: Callable[..., SeriesSteps]
 ) -> None:
@@ -126,12 +129,18 @@ def test_other_settings_in_the_middle_of_a_series_are_quarantined(
         steps_for((0.5,)).derive(batch, rule, series_uids, files[0])
 
 
+@pytest.mark.fault("processing", "the rule is set to ignore in the middle of a series", "quarantine with the reason")
 def test_a_rule_that_ignores_by_now_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     rule, series_uids, files = steps_for().check(batch)
     with pytest.raises(QuarantineSeriesError, match="rule 'all' is gone"):
         steps_for(ignore="not any more").derive(batch, rule, series_uids, files[0])
 
 
+@pytest.mark.fault(
+    "delivery",
+    "derived instances are missing when a series is to be sent",
+    "quarantine with the counts, and not half a series",
+)
 def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     steps = steps_for()
     rule, series_uids, files = steps.check(batch)
@@ -140,6 +149,9 @@ def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[...,
         steps.send(batch, "pacs", series_uids[0], len(files))
 
 
+@pytest.mark.fault(
+    "delivery", "the destination is taken from the settings while a batch waits", "quarantine with its name"
+)
 def test_a_destination_that_is_gone_by_now_is_a_reason(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     with pytest.raises(QuarantineSeriesError, match="destination 'vault' is gone from the settings"):
         steps_for().send(batch, "vault", "2.25.1", 3)
@@ -173,6 +185,7 @@ def test_a_rule_may_ignore_its_series(spool: Spool, batch: Batch, steps_for: Cal
     assert [each.reason for each in spool.ignored()] == ["rule 'all': not worth it"]
 
 
+@pytest.mark.fault("processing", "no rule matches a series", "quarantine with the reason")
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     with pytest.raises(QuarantineSeriesError, match="no rule matches"):
         steps_for(modality="MR").check(batch)
@@ -196,6 +209,9 @@ def test_what_was_derived_of_its_own_source_is_let_pass(
     assert list(spool.root.rglob("judge.png")) == []
 
 
+@pytest.mark.fault(
+    "processing", "two derived instances have their pixels exchanged", "quarantine with the reason and a picture"
+)
 def test_pixels_of_another_slice_are_quarantined_with_a_picture(
     spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
 ) -> None:
@@ -215,6 +231,7 @@ def test_pixels_of_another_slice_are_quarantined_with_a_picture(
     assert [path.suffix for path in spool.instances(again)[0].parent.iterdir()] == [".dcm"] * 3
 
 
+@pytest.mark.fault("processing", "a derived instance is gone before the series is judged", "quarantine with the reason")
 def test_a_missing_derived_instance_is_quarantined(
     spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
 ) -> None:
@@ -224,6 +241,9 @@ def test_a_missing_derived_instance_is_quarantined(
         steps.judge(batch, rule, files)
 
 
+@pytest.mark.fault(
+    "processing", "a source is taken away from the spool while it is in work", "quarantine with the name of its file"
+)
 def test_a_source_that_a_person_took_away_is_named(
     spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
 ) -> None:
@@ -237,6 +257,9 @@ def test_a_source_that_a_person_took_away_is_named(
             step()
 
 
+@pytest.mark.fault(
+    "spool", "the disk has no room for the picture of an implausible slice", "quarantine without the picture"
+)
 def test_a_disk_without_room_for_the_picture_does_not_keep_a_series_from_quarantine(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -123,6 +123,9 @@ def test_a_batch_that_is_not_processed_has_its_end(
     steps.wait_for(["check", end])
 
 
+@pytest.mark.fault(
+    "delivery", "one of several destinations refuses for good", "the others get everything; then quarantine"
+)
 def test_a_destination_that_refuses_keeps_nothing_from_the_others(
     series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_destination_that_refuses_keeps_nothing_from_the_others(
     steps.wait_for([*(call for call in WHOLE_WAY if call not in sent_no_more), "quarantine no room for this"])
 
 
+@pytest.mark.fault("processing", "a step cannot be done now", "it is done again, and the batch comes to its end")
 def test_what_asks_for_a_later_try_is_tried_again(
     series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
 ) -> None:
@@ -146,6 +150,11 @@ def test_what_asks_for_a_later_try_is_tried_again(
     steps.wait_for(["check", *WHOLE_WAY])
 
 
+@pytest.mark.fault(
+    "machine",
+    "an upgrade changes the order of the steps while a batch is in hand",
+    "the batch is begun anew, and only once",
+)
 def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
     series_workflow: SeriesWorkflow,
     steps: ScriptedSteps,
@@ -168,6 +177,11 @@ def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
     assert again.calls == WHOLE_WAY
 
 
+@pytest.mark.fault(
+    "delivery",
+    "`send_to` is changed while a batch is being sent",
+    "the batch goes where it was to go, and no finished step is done again",
+)
 def test_a_batch_goes_where_it_was_to_go_when_it_was_begun(
     series_workflow: SeriesWorkflow,
     steps: ScriptedSteps,
@@ -185,6 +199,26 @@ def test_a_batch_goes_where_it_was_to_go_when_it_was_begun(
     again.peers = ("vault",)
     launch()
     again.wait_for(WHOLE_WAY[WHOLE_WAY.index(steps.stops_at) :])
+
+
+@pytest.mark.fault(
+    "machine",
+    "the SQLite workflow database is locked while a batch is enqueued",
+    "the batch waits, and comes to its end when the lock is gone",
+)
+def test_a_locked_database_holds_a_batch_up_and_loses_nothing(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], tmp_path: Path
+) -> None:
+    launch()
+    with closing(sqlite3.connect(tmp_path / "workflows.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        enqueuing = Thread(target=series_workflow.enqueue, args=(BATCH,))
+        enqueuing.start()
+        enqueuing.join(1)
+        assert steps.calls == []
+        other.execute("ROLLBACK")
+    enqueuing.join(PATIENCE_SECONDS)
+    steps.wait_for(WHOLE_WAY)
 
 
 def rows(database: Path) -> dict[str, int]:
@@ -225,6 +259,7 @@ def test_workflows_that_ended_long_ago_are_forgotten_and_no_others(
     assert left["workflow_status"] == 1
 
 
+@pytest.mark.fault("machine", "the workflow database is locked when ended workflows are deleted", "tried again later")
 def test_a_database_that_refuses_to_forget_is_asked_again(
     steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

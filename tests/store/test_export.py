@@ -60,6 +60,7 @@ def test_what_cannot_be_copied_is_told(spool: Spool, tmp_path: Path, series: str
     assert tree(tmp_path) == before
 
 
+@pytest.mark.fault("spool", "a series moves while it is exported", "it is copied whole")
 def test_a_series_that_moves_meanwhile_is_copied_whole(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_series_that_moves_meanwhile_is_copied_whole(
     assert tree(tmp_path / "copy") == [f"closed-{closed.key}/1.2.3.1.dcm"]
 
 
+@pytest.mark.fault("spool", "the disk is full during an export", "an error, and no half copy")
 def test_a_full_disk_leaves_nothing_behind(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

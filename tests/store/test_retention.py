@@ -63,6 +63,7 @@ def test_the_time_counts_from_the_release(spool: Spool) -> None:
     assert (spool.root / "done" / SERIES / batch.key).stat().st_mtime > 1_000
 
 
+@pytest.mark.fault("spool", "everything is too old and the disk too small", "nothing is deleted that was not delivered")
 def test_age_and_space_delete_nothing_that_was_not_delivered(spool: Spool, undelivered: list[str]) -> None:
     delivered(spool, "1.2.9", 1_000)
     everything = RetentionLimits(0, max_bytes=1, free_bytes=1 << 60)
@@ -84,6 +85,7 @@ def test_the_oldest_delivered_batches_make_room(spool: Spool) -> None:
     assert ignored.exists()
 
 
+@pytest.mark.fault("spool", "the free space comes near the reserve", "the oldest delivered batch goes")
 def test_free_space_near_the_reserve_makes_room(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     newer, older = delivered(spool, "1.2.7", 2_000), delivered(spool, "1.2.8", 1_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, 999_500))
@@ -111,6 +113,9 @@ def test_a_batch_without_a_byte_is_counted_too(spool: Spool) -> None:
     assert Retention(spool.root, NO_TIME).purge_old(1e12) == 1
 
 
+@pytest.mark.fault(
+    "spool", "a kill while a delivered batch is deleted", "no part of it is left as a batch; the rest is deleted later"
+)
 def test_a_kill_while_deleting_leaves_no_part_of_a_batch(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -125,6 +130,7 @@ def test_a_kill_while_deleting_leaves_no_part_of_a_batch(spool: Spool, monkeypat
     assert files(spool) == []
 
 
+@pytest.mark.fault("spool", "a batch is requeued at the moment it is to be deleted", "it is not deleted")
 def test_a_batch_taken_up_again_meanwhile_is_left_alone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     delivered(spool, SERIES, 0, "ignored")
     move_folder = retention.move_folder
@@ -179,6 +185,7 @@ def test_a_released_batch_goes_and_the_record_stays(spool: Spool, undelivered: l
     assert SERIES not in (spool.root / RELEASES_FILE).read_text()
 
 
+@pytest.mark.fault("spool", "the record of a release from quarantine cannot be written", "nothing is deleted")
 def test_without_a_record_nothing_is_deleted(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     quarantined_series(spool)
     before = files(spool)
@@ -192,6 +199,11 @@ def test_without_a_record_nothing_is_deleted(spool: Spool, monkeypatch: pytest.M
     assert files(spool) == before
 
 
+@pytest.mark.fault(
+    "spool",
+    "a batch is requeued at the moment it is released from quarantine",
+    "it is not deleted, and the record says so",
+)
 def test_what_was_requeued_meanwhile_is_not_released_and_the_record_says_so(spool: Spool) -> None:
     quarantined_series(spool)
     chosen = spool.quarantined()

@@ -31,6 +31,7 @@ def test_the_key_is_in_utc(spool: Spool) -> None:
     assert spool.close(SERIES, local).key == "20261122T235959.123456Z"
 
 
+@pytest.mark.fault("spool", "an instance arrives after its series was closed", "it makes a further batch")
 def test_a_late_instance_makes_a_further_batch(spool: Spool) -> None:
     batches = []
     for number in range(3):
@@ -67,6 +68,9 @@ def test_a_new_instance_or_a_repetition_ends_the_quiet(spool: Spool, sop: str) -
     assert arrival(spool) > 1_000
 
 
+@pytest.mark.fault(
+    "machine", "the clock is set back", "a series counts as quiet when the distance is larger than the quiet time"
+)
 def test_a_clock_set_back_does_not_hold_a_series_for_ever(spool: Spool) -> None:
     spool.store(header(), part10(b"a"))
     newest = arrival(spool)
@@ -112,6 +116,9 @@ def test_a_derived_instance_is_written_once(spool: Spool, batch: Batch) -> None:
     assert path.read_bytes() == b"derived"
 
 
+@pytest.mark.fault(
+    "spool", "a kill while a derived instance is written", "it does not count as there; it can be written again"
+)
 def test_a_half_written_derived_instance_is_none(spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(source: Path, target: Path) -> Path:
         raise KeyboardInterrupt
@@ -126,6 +133,9 @@ def test_a_half_written_derived_instance_is_none(spool: Spool, batch: Batch, mon
     assert [path.name for path in (spool.outbox(batch) / DERIVED).iterdir()] == ["2.25.1.dcm"]
 
 
+@pytest.mark.fault(
+    "spool", "the disk is full when a derived instance is written", "tried again later, and nothing left behind"
+)
 def test_a_full_disk_puts_the_derived_instance_off(spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -188,6 +198,11 @@ def test_ends_may_be_repeated(spool: Spool, batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("end", ["release", "quarantine"])
+@pytest.mark.fault(
+    "spool",
+    "a kill before a batch is moved to its end",
+    "it stays closed with all its instances; the end can be repeated",
+)
 def test_a_kill_before_the_move_leaves_the_batch_closed(
     spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
@@ -215,6 +230,7 @@ def test_ends_of_an_unknown_batch_are_errors(spool: Spool) -> None:
         spool.quarantine(Batch("9.9", "none"), "why")
 
 
+@pytest.mark.fault("spool", "the disk is full when a batch goes to quarantine", "it goes there without the reason")
 def test_a_full_disk_does_not_keep_a_batch_from_quarantine(
     spool: Spool, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

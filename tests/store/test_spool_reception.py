@@ -26,6 +26,11 @@ def test_an_instance_is_stored_byte_for_byte(spool: Spool) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
+@pytest.mark.fault(
+    "spool",
+    "the power fails around the success",
+    "content, then name are synced before it (the order is tested, not the power)",
+)
 def test_the_way_to_success_is_write_sync_rename_sync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.store(header("1.2.3.1"), part10(b"a"))
     steps: list[str] = []
@@ -50,6 +55,7 @@ def test_the_way_to_success_is_write_sync_rename_sync(spool: Spool, monkeypatch:
 
 
 @pytest.mark.parametrize("uid", ["", ".", "..", "../1", "1/2", "1..2", ".1", "1.", "1.a", "1\n", "１", "1" * 65, "1\0"])
+@pytest.mark.fault("reception", "a UID that is none, like `../1`", "0xC000, and nothing is stored")
 def test_what_is_no_uid_never_becomes_a_path(spool: Spool, uid: str) -> None:
     for bad in (header(sop=uid), header(series=uid)):
         with pytest.raises(RejectInstanceError) as rejected:
@@ -60,6 +66,7 @@ def test_what_is_no_uid_never_becomes_a_path(spool: Spool, uid: str) -> None:
 
 @pytest.mark.parametrize("state", ["open", "closed", "done"])
 @pytest.mark.parametrize("sender", [b"SCANNER ", b"PACS"])
+@pytest.mark.fault("reception", "the same data set again", "a success, and nothing changes in the spool")
 def test_the_same_data_set_again_is_a_success_and_nothing_new(spool: Spool, state: str, sender: bytes) -> None:
     spool.store(header(), part10(b"a"))
     if state != "open":
@@ -72,6 +79,9 @@ def test_the_same_data_set_again_is_a_success_and_nothing_new(spool: Spool, stat
 
 
 @pytest.mark.parametrize("state", ["open", "closed", "done"])
+@pytest.mark.fault(
+    "reception", "another data set under a taken UID", "the first stays, the other is in quarantine with the reason"
+)
 def test_another_data_set_under_a_taken_uid_is_kept_apart(spool: Spool, state: str) -> None:
     spool.store(header(), part10(b"a"))
     if state != "open":
@@ -107,6 +117,11 @@ def test_a_quarantined_series_can_be_sent_again_in_full(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
+@pytest.mark.fault(
+    "spool",
+    "the disk is full when an instance is written or synced",
+    "0xA700 and nothing left behind; with space again it is stored",
+)
 def test_a_full_disk_rejects_the_instance_and_leaves_nothing(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -122,6 +137,7 @@ def test_a_full_disk_rejects_the_instance_and_leaves_nothing(
     assert spool.store(header(), part10(b"a")) is Arrival.NEW
 
 
+@pytest.mark.fault("spool", "the system takes only a part of a write", "the rest is written, too")
 def test_a_write_that_takes_only_a_part_is_continued(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:7]))
@@ -130,6 +146,7 @@ def test_a_write_that_takes_only_a_part_is_continued(spool: Spool, monkeypatch: 
     assert (spool.root / "open/1.2.3/1.2.3.1.dcm").read_bytes() == part10(b"a" * 100)
 
 
+@pytest.mark.fault("spool", "an instance cannot be renamed into its series", "0xA700, and nothing left behind")
 def test_a_failed_rename_rejects_the_instance(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(source: Path, target: Path) -> Path:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -142,6 +159,11 @@ def test_a_failed_rename_rejects_the_instance(spool: Spool, monkeypatch: pytest.
     assert files(spool) == []
 
 
+@pytest.mark.fault(
+    "spool",
+    "a folder cannot be synced",
+    "no success, also for a repetition; with a disk that works again the repetition succeeds",
+)
 def test_a_folder_that_cannot_be_synced_means_no_success_and_a_repetition_makes_it_good(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +180,7 @@ def test_a_folder_that_cannot_be_synced_means_no_success_and_a_repetition_makes_
     assert files(spool) == ["open/1.2.3/1.2.3.1.dcm"]
 
 
+@pytest.mark.fault("spool", "the disk's reserve is reached", "0xA700")
 def test_the_reserve_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10_000, 0, 1_000))
@@ -169,6 +192,11 @@ def test_the_reserve_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert spool.free_bytes() == 1_000
 
 
+@pytest.mark.fault(
+    "spool",
+    "the disk's reserve is reached, and then there is space again",
+    "instances are taken again without a restart",
+)
 def test_with_space_again_instances_are_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     free = [499, 10_000]
@@ -181,6 +209,7 @@ def test_with_space_again_instances_are_taken_again(tmp_path: Path, monkeypatch:
     assert spool.store(header(), part10(b"a")) is Arrival.NEW
 
 
+@pytest.mark.fault("spool", "a part file that a kill left", "removed at the start, and nothing else is")
 def test_a_killed_receivers_part_file_is_removed_and_nothing_else(spool: Spool) -> None:
     spool.store(header(), part10(b"a"))
     (spool.root / "receiving" / "0123.part").write_bytes(b"half an inst")
@@ -212,6 +241,9 @@ def send_twice_each(spool: Spool, uids: list[str]) -> None:
         spool.store(header(uid), part10(b"a"))
 
 
+@pytest.mark.fault(
+    "spool", "a series is closed again and again while three senders send to it", "every instance is there once"
+)
 def test_instances_and_closes_at_the_same_time_lose_nothing(spool: Spool) -> None:
     uids = [[f"1.2.3.{sender}.{number}" for number in range(60)] for sender in range(3)]
     stop = threading.Event()
@@ -226,6 +258,7 @@ def test_instances_and_closes_at_the_same_time_lose_nothing(spool: Spool) -> Non
     assert not list((spool.root / "receiving").iterdir())
 
 
+@pytest.mark.fault("spool", "two senders send different data sets under one UID at the same time", "both are kept")
 def test_two_senders_of_one_uid_lose_neither_data_set(spool: Spool) -> None:
     barrier = threading.Barrier(2)
 

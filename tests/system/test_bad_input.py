@@ -29,6 +29,11 @@ def node_that_must_survive(
     assert_delivered(shared_node, shared_archive, series)
 
 
+@pytest.mark.fault(
+    "peers",
+    "a calling AE title that the settings do not know",
+    "the association is rejected, nothing is stored, and the next good series is delivered",
+)
 def test_stranger_is_rejected(node_that_must_survive: Node, make_series: MakeSeries) -> None:
     series = make_series(1)
 
@@ -40,6 +45,11 @@ def test_stranger_is_rejected(node_that_must_survive: Node, make_series: MakeSer
     assert not node_that_must_survive.states(series_uid_of(series))
 
 
+@pytest.mark.fault(
+    "reception",
+    "an MR image",
+    "no presentation context is accepted, nothing is stored, and the next good series is delivered",
+)
 def test_mr_image_is_refused(node_that_must_survive: Node, make_series: MakeSeries) -> None:
     series = make_series(1, SOPClassUID=MR_IMAGE, Modality="MR")
 
@@ -51,6 +61,7 @@ def test_mr_image_is_refused(node_that_must_survive: Node, make_series: MakeSeri
     assert not node_that_must_survive.states(series_uid_of(series))
 
 
+@pytest.mark.fault("processing", "a localizer", "quarantine with the reason; the next good series is delivered")
 def test_localizer_is_quarantined_with_the_reason(node_that_must_survive: Node, make_series: MakeSeries) -> None:
     series = make_series(1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     uid = series_uid_of(series)
@@ -63,6 +74,11 @@ def test_localizer_is_quarantined_with_the_reason(node_that_must_survive: Node, 
 
 
 @pytest.mark.parametrize("kept_bytes", [40, 400, -1000], ids=["in an early element", "in the header", "in the pixels"])
+@pytest.mark.fault(
+    "reception",
+    "a data set that is cut off, in its header or its pixels",
+    "status Cxxx, nothing is stored, and the next good series is delivered",
+)
 def test_truncated_data_set_is_refused(
     node_that_must_survive: Node, make_series: MakeSeries, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +94,9 @@ def test_truncated_data_set_is_refused(
     assert not node_that_must_survive.states(series_uid_of(series))
 
 
+@pytest.mark.fault(
+    "reception", "random bytes in place of a data set", "status Cxxx, and the next good series is delivered"
+)
 def test_data_set_of_random_bytes_is_refused(
     node_that_must_survive: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +120,11 @@ def _data_set_offset(part10: bytes) -> int:
     [b"GET / HTTP/1.1\r\n\r\n", bytes(500), b"\x01\x00\xff\xff\xff\xff" + bytes(100), b"\x01\x00\x00\x00\x00\x44\x00"],
     ids=["http", "zeros", "a PDU of 4 GiB", "half a PDU"],
 )
+@pytest.mark.fault(
+    "peers",
+    "HTTP, zeros, a PDU of 4 GiB or half a PDU on the DICOM port",
+    "the node runs on, and the next good series is delivered",
+)
 def test_noise_on_the_port_is_survived(node_that_must_survive: Node, noise: bytes) -> None:
     with socket.create_connection(("127.0.0.1", node_that_must_survive.port)) as connection:
         connection.sendall(noise)
@@ -108,6 +132,7 @@ def test_noise_on_the_port_is_survived(node_that_must_survive: Node, noise: byte
     assert node_that_must_survive.is_running
 
 
+@pytest.mark.fault("peers", "an association without a request", "the next good series is delivered")
 def test_association_without_a_request_is_survived(node_that_must_survive: Node) -> None:
     with association(node_that_must_survive) as opened:
         assert opened.is_established

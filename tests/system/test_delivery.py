@@ -85,6 +85,9 @@ def test_each_strength_gets_a_series_of_its_own(
     assert len({number for _, _, number in told}) == 2
 
 
+@pytest.mark.fault(
+    "processing", "the node's own output comes back", "it is ignored with the reason, and not sent a second time"
+)
 def test_own_output_that_comes_back_is_left_alone(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
 ) -> None:
@@ -106,6 +109,11 @@ def test_own_output_that_comes_back_is_left_alone(
     assert [shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived] == [1, 1]
 
 
+@pytest.mark.fault(
+    "reception",
+    "a slice arrives after its series was delivered",
+    "its derived instance joins the derived series; each is sent once",
+)
 def test_late_slice_joins_the_derived_series(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -122,6 +130,7 @@ def test_late_slice_joins_the_derived_series(
     assert set(shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived) == {1}
 
 
+@pytest.mark.fault("reception", "a delivered series is sent again", "no new work; no derived instance is sent again")
 def test_series_that_is_sent_again_is_not_worked_on_again(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -140,6 +149,9 @@ def test_series_that_is_sent_again_is_not_worked_on_again(
     assert [shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived] == [1, 1, 1]
 
 
+@pytest.mark.fault(
+    "delivery", "the destination is down", "tried again until it is up, then it has every derived instance"
+)
 def test_archive_that_is_down_gets_the_series_when_it_is_up(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -155,6 +167,9 @@ def test_archive_that_is_down_gets_the_series_when_it_is_up(
     assert_delivered(shared_node, shared_archive, series)
 
 
+@pytest.mark.fault(
+    "delivery", "the destination answers 0xA700", "tried again until it stores, then it has every derived instance"
+)
 def test_archive_that_is_full_gets_the_series_when_it_is_not(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -170,6 +185,11 @@ def test_archive_that_is_full_gets_the_series_when_it_is_not(
     assert shared_node.metric(SENT, refused) == before + 2
 
 
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers 0xA900",
+    "quarantine with the status; after `iscl-node requeue` everything is delivered",
+)
 def test_refused_series_waits_in_quarantine_until_it_is_requeued(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -191,6 +211,9 @@ def test_refused_series_waits_in_quarantine_until_it_is_requeued(
     assert_delivered(shared_node, shared_archive, series)
 
 
+@pytest.mark.fault(
+    "spool", "the file system refuses to move a delivered series", "tried again until it moves; nothing is sent twice"
+)
 def test_batch_that_the_disk_does_not_let_go_is_released_later(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:

@@ -17,6 +17,11 @@ from sending import MakeSeries, send, storescu
 pytestmark = pytest.mark.peers
 
 
+@pytest.mark.fault(
+    "machine",
+    "`kill -9` while instances arrive",
+    "what was acknowledged is in the spool; after a restart and a repetition each source has one derived instance",
+)
 def test_kill_while_receiving(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
     series = make_series(60)
     uid = series_uid_of(series)
@@ -37,6 +42,11 @@ def test_kill_while_receiving(make_node: MakeNode, archive: RecordingArchive, ma
     assert_delivered(node, archive, series)
 
 
+@pytest.mark.fault(
+    "machine",
+    "`kill -9` while a series is checked",
+    "the check is not recorded as done; the next start brings the series to its end",
+)
 def test_kill_while_checking(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
     series = make_series(4)
     uid = series_uid_of(series)
@@ -58,6 +68,11 @@ def _is_working(node: Node, series_uid: str) -> bool:
     return "closed" in node.states(series_uid) and node.steps_done(series_uid) is not None
 
 
+@pytest.mark.fault(
+    "machine",
+    "`kill -9` while instances are derived",
+    "derived instances that are on disk are not computed again, the others are",
+)
 def test_kill_while_deriving(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
 ) -> None:
@@ -78,6 +93,11 @@ def test_kill_while_deriving(
         assert derived[sop_uid].ContentTime.encode() in content  # not computed again
 
 
+@pytest.mark.fault(
+    "machine",
+    "`kill -9` while the destination has not answered yet",
+    "that instance is sent again under the same UID, the others once",
+)
 def test_kill_while_sending(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
     series = make_series(4)
     archive.hold()
@@ -94,6 +114,9 @@ def test_kill_while_sending(make_node: MakeNode, archive: RecordingArchive, make
     assert sorted(archive.counts().values()) == [1, 1, 1, 2]
 
 
+@pytest.mark.fault(
+    "machine", "`kill -9` after the series was sent", "nothing is sent again; the series is released at the next start"
+)
 def test_kill_while_releasing(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
     series = make_series(4)
     uid = series_uid_of(series)
@@ -109,6 +132,11 @@ def test_kill_while_releasing(make_node: MakeNode, archive: RecordingArchive, ma
     assert set(archive.counts().values()) == {1}
 
 
+@pytest.mark.fault(
+    "machine",
+    "SIGTERM while instances are derived",
+    "the slice in hand is finished, the exit code is 0; the next start derives the others",
+)
 def test_sigterm_finishes_the_slice_in_hand(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
 ) -> None:
@@ -131,6 +159,9 @@ def test_sigterm_finishes_the_slice_in_hand(
     assert_delivered(node, archive, series)
 
 
+@pytest.mark.fault(
+    "machine", "SIGTERM while the destination is down", "the exit code is 0; the next start delivers the series"
+)
 def test_sigterm_while_the_archive_is_down(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
 ) -> None:

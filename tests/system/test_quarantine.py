@@ -43,6 +43,11 @@ def test_export_release_and_send_again(
     assert_delivered(node, archive, good)
 
 
+@pytest.mark.fault(
+    "reception",
+    "another image under the UID of a delivered one",
+    "it is in quarantine; when a person releases it, what was delivered stays",
+)
 def test_another_image_under_a_known_uid_is_looked_at_and_released(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
@@ -63,6 +68,9 @@ def test_another_image_under_a_known_uid_is_looked_at_and_released(
     assert node.states(conflict["series"]) == {"done"}
 
 
+@pytest.mark.fault(
+    "spool", "the spool holds more than `max_bytes`", "the delivered series goes, the one in quarantine stays"
+)
 def test_a_full_spool_gives_up_what_was_delivered_and_nothing_else(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
 ) -> None:

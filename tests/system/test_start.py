@@ -19,6 +19,7 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("section", ["scp", "http"])
+@pytest.mark.fault("machine", "a port is taken at the start", "exit code 2 and the name of the setting")
 def test_taken_port_is_told(section: str, taken_port: int, tmp_path: Path, bundle: Path) -> None:
     node = Node(tmp_path, free_port(), bundle, ports={section: taken_port})
 

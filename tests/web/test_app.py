@@ -36,6 +36,7 @@ def test_ready_when_everything_holds(client: TestClient) -> None:
     assert (response.status_code, response.json()) == (200, {"spool_has_space": True, "housekeeping_runs": True})
 
 
+@pytest.mark.fault("machine", "the spool has no space", "`/readyz` answers 503 and says so")
 def test_not_ready_when_one_thing_does_not_hold(client: TestClient, facts: dict[str, bool]) -> None:
     facts["spool_has_space"] = False
     response = client.get("/readyz")

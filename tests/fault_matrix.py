@@ -1,0 +1,118 @@
+"""The fault matrix of docs/reliability.md, from the tests that are marked with the fault they prove.
+
+Run as ``python tests/fault_matrix.py > docs/reliability.md``. A mark is
+``@pytest.mark.fault("where it strikes", "what goes wrong", "what happens then")``: what happens is what the test
+asserts, and no more. The tests are read and not imported, so that this needs neither torch nor the peers' programs.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+PLACES = {
+    "reception": "What arrives: data sets and series",
+    "peers": "Who connects, and how",
+    "spool": "The spool",
+    "processing": "From a closed series to its derived instances",
+    "delivery": "Destinations",
+    "machine": "The machine: kills, stops, databases, clocks, housekeeping",
+}
+"""Where faults strike, in the order of the document."""
+
+NOT_TESTED = (
+    "**Storage commitment**, and C-FIND in its place: there is neither. What was sent with success counts as "
+    "delivered, so a destination that accepts instances and forgets them is not noticed.",
+    "**Completeness by geometry or count**, by C-FIND, C-MOVE or a time-out's policy: there is none. A series is "
+    "closed when it is quiet; what a sender that vanished in the middle of a series has sent is processed as it is.",
+    "**A soak** of 20,000 instances from parallel clients, with random kills of node, archive and clients.",
+    "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
+    "the peers that lie in their PDUs follow a script.",
+    "**`kill -9` at named points between system calls.** The whole program is killed once while it receives, "
+    "checks, derives and sends, and behind that; between system calls of the spool, an exception stands for the kill.",
+    "**A power cut that drops what is not synced.** It is tested that content and folders are synced in the right "
+    "order before success, not that a file system keeps its promise.",
+    "**PostgreSQL as the workflow database, locked or gone.** SQLite is tested with another writer that holds the lock "
+    "for a second, and not with one that holds it for longer than SQLite waits.",
+    "**A full disk under the workflow database.**",
+    "**Clock jumps of the running program.** The rule that a series is quiet is tested with a clock set back.",
+    "**DICOM audit messages.** There are none.",
+)
+"""What could go wrong and has no test."""
+
+HEAD = """# Faults, and what happens then
+
+Each line is proved by the test it names, which holds the text, as `@pytest.mark.fault(...)`. This page is generated:
+
+```
+python tests/fault_matrix.py > docs/reliability.md
+```
+
+`tests/test_fault_matrix.py` fails when it is not what the tests say. Tests in `tests/system` run the whole program with
+DCMTK as the sender; they are skipped where DCMTK is not installed.
+
+## What has no test
+"""
+
+
+class WrongMarkError(ValueError):
+    """A mark is not of three texts that are there, or the place is none of :data:`PLACES`."""
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """What goes wrong where, and what happens then."""
+
+    place: str
+    what: str
+    then: str
+
+
+def marked_faults(tests: Path = TESTS) -> Iterator[tuple[Fault, Path, str]]:
+    """Every mark below a folder of tests, in the order of the files, with the test's file and name.
+
+    Raises
+    ------
+    WrongMarkError
+        A mark cannot be used; the message names the test.
+    """
+    for path in sorted(tests.rglob("test_*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for decorator in function.decorator_list:
+                    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
+                        yield _fault(decorator, f"{path}::{function.name}"), path, function.name
+
+
+def _fault(mark: ast.Call, test: str) -> Fault:
+    try:
+        fault = Fault(*(ast.literal_eval(argument) for argument in mark.args))
+    except (TypeError, ValueError) as error:
+        raise WrongMarkError(f"{test}: the mark must have three texts: place, fault, what happens") from error
+    if fault.place not in PLACES or not fault.what or not fault.then or "|" in fault.what + fault.then:
+        raise WrongMarkError(f"{test}: no text may be empty or hold a bar, and the place is one of {', '.join(PLACES)}")
+    return fault
+
+
+def reliability_page() -> str:
+    """The text of docs/reliability.md."""
+    tests: dict[Fault, list[str]] = {}
+    for fault, path, name in marked_faults():
+        link = f"[`{name}`](../{path.relative_to(TESTS.parent).as_posix()})"
+        tests.setdefault(fault, []).append(link)
+    lines = [HEAD, *(f"- {each}" for each in NOT_TESTED)]
+    for place, title in PLACES.items():
+        lines += ["", f"## {title}", "", "| fault | what happens | test |", "|---|---|---|"]
+        lines += [
+            f"| {fault.what} | {fault.then} | {', '.join(names)} |"
+            for fault, names in tests.items()
+            if fault.place == place
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reliability_page())

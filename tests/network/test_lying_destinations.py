@@ -1,0 +1,117 @@
+"""Destinations that answer garbage, half an answer or nothing: sending ends in time and is tried again later."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from pynetdicom.events import Event
+from scripted_peers import ScriptedStorageScp, running
+
+from iscl_node.domain import Peer
+from iscl_node.errors import RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.network import association
+from iscl_node.network.storage_scu import send
+
+MakeFiles = Callable[[int], list[Path]]
+
+SHORT_SECONDS = 0.5
+PATIENCE_SECONDS = 10
+
+GARBAGE = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+HALF_A_PDU = b"\x04\x00\x00\x00\x10\x00half of 4096 bytes"
+HALF_AN_ACCEPTANCE = b"\x02\x00\x00\x00\x00\xb8half of 184 bytes"
+NO_DIMSE_MESSAGE = b"\x04\x00\x00\x00\x00\x0d\x00\x00\x00\x09\x01\x03garbage"
+
+
+@pytest.fixture(autouse=True)
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute is too long for a test; what is tested is that there is a limit and what happens at it."""
+    for limit in ("_ACSE_SECONDS", "_DIMSE_SECONDS", "_NETWORK_SECONDS"):
+        monkeypatch.setattr(association, limit, SHORT_SECONDS)
+    limited = partial(association.prepare_connection, seconds=SHORT_SECONDS)
+    monkeypatch.setattr(association, "prepare_connection", limited)
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    """Set at the end of the test: until then a destination that hangs does."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def answering(answer: bytes, let_go: threading.Event) -> Peer:
+    """A destination that answers a connection with these bytes, whatever it is asked, and then hangs."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(6)
+            connection.sendall(answer)
+            let_go.wait(60)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return Peer("archive", "ARCHIVE", "127.0.0.1", listener.getsockname()[1])
+
+
+class LyingStorageScp(ScriptedStorageScp):
+    """Stores the first instance, and answers the second with bytes that are no response, and then nothing more."""
+
+    def __init__(self, answer: bytes, let_go: threading.Event) -> None:
+        super().__init__([])
+        self._answer = answer
+        self._let_go = let_go
+
+    def on_c_store(self, event: Event) -> int:
+        if len(self.received) == 1:
+            event.assoc.dul.socket.socket.sendall(self._answer)
+            self._let_go.wait(60)
+        return super().on_c_store(event)
+
+
+@pytest.mark.parametrize("answer", [b"", GARBAGE, HALF_AN_ACCEPTANCE], ids=["nothing", "garbage", "half an acceptance"])
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers the association request with nothing, garbage or half a PDU",
+    "left in time, tried again later",
+)
+def test_a_destination_that_does_not_answer_the_request_is_left_in_time(
+    answer: bytes, make_ct_files: MakeFiles, metrics: Metrics, let_go: threading.Event
+) -> None:
+    peer = answering(answer, let_go)
+    start = time.monotonic()
+    with pytest.raises(RetryLaterError, match="peer archive"):
+        send(peer, "ISCL_NODE", make_ct_files(1), metrics)
+    assert time.monotonic() - start < PATIENCE_SECONDS
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # pynetdicom's reader, of no message
+@pytest.mark.parametrize(
+    "answer", [b"", GARBAGE, HALF_A_PDU, NO_DIMSE_MESSAGE], ids=["nothing", "garbage", "half a PDU", "no message"]
+)
+@pytest.mark.fault(
+    "delivery",
+    "the destination answers an instance with nothing, garbage, half a PDU or a broken message",
+    "left in time, tried again later; then all instances are sent",
+)
+def test_a_destination_that_does_not_answer_an_instance_is_left_in_time_and_gets_all_again(
+    answer: bytes, make_ct_files: MakeFiles, metrics: Metrics, let_go: threading.Event
+) -> None:
+    files = make_ct_files(3)
+    start = time.monotonic()
+    with running(LyingStorageScp(answer, let_go)) as peer:
+        with pytest.raises(RetryLaterError, match=r"stopped answering.*instance 2 of 3, 1 stored"):
+            send(peer, "ISCL_NODE", files, metrics)
+        assert time.monotonic() - start < PATIENCE_SECONDS
+        let_go.set()
+    scp = ScriptedStorageScp([])
+    with running(scp) as peer:
+        send(peer, "ISCL_NODE", files, metrics)
+    assert len(scp.received) == 3
