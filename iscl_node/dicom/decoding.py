@@ -55,6 +55,7 @@ class CodecProcess:
         self._answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._is_over = False
 
     def ask(self, operation: str, form: PixelForm, content: bytes) -> bytes:
         """Have a frame decoded or encoded, see ``codec``.
@@ -64,7 +65,7 @@ class CodecProcess:
         QuarantineSeriesError
             If the codec refuses the pixels, ends on them, or does not come to an end.
         RetryLaterError
-            If the process cannot be started.
+            If the process cannot be started, or ``abandon`` ended it.
         """
         with self._lock:
             answer = self._answer(operation, form, content)
@@ -76,6 +77,13 @@ class CodecProcess:
         """End the process; the next request starts another."""
         with self._lock:
             self._end()
+
+    def abandon(self) -> None:
+        """End the process for good, without waiting for the request in hand: that says nothing about its pixels."""
+        self._is_over = True
+        child = self._child
+        if child is not None:
+            child.kill()
 
     def forget(self) -> None:
         """Leave the process to the one this one was forked from."""
@@ -94,14 +102,21 @@ class CodecProcess:
                     return self._child.ask(operation, form, content, self._answer_seconds)
                 # Not these pixels need be the cause: it may have ended long ago, and by somebody else's hand.
                 self._end()
+            self._must_not_be_over()
             self._child = _Child(self._command)
             return self._child.ask(operation, form, content, self._answer_seconds)
         except (ClosedError, ConnectionError) as error:
-            raise QuarantineSeriesError(f"the codec crashed on these pixels ({self._end()})") from error
+            ending = self._end()
+            self._must_not_be_over()
+            raise QuarantineSeriesError(f"the codec crashed on these pixels ({ending})") from error
         except TimeoutError as error:
             self._end(patience_seconds=0)
             message = f"the codec did not come to an end with these pixels in {self._answer_seconds:g} s"
             raise QuarantineSeriesError(message) from error
+
+    def _must_not_be_over(self) -> None:
+        if self._is_over:
+            raise RetryLaterError("the node ends, and with it the process that decodes pixels")
 
     def _end(self, patience_seconds: float = _END_SECONDS) -> str:
         """End the process and say how it ended."""
@@ -128,6 +143,10 @@ class _Child:
         answer = receive_answer(connection, MOST_OVERHEAD * form.native_length + _SMALL_FRAME)
         self.owes_answer = False
         return answer
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def end(self, patience_seconds: float) -> str:
         self.connection.close()
@@ -245,5 +264,5 @@ def _name(content: bytes) -> str:
 
 
 _process: Final = CodecProcess()
-atexit.register(_process.stop)
+atexit.register(_process.abandon)
 os.register_at_fork(after_in_child=_process.forget)

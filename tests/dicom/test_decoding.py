@@ -238,6 +238,38 @@ def run_node(program: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
+SLEEPER = script("time.sleep(60)")
+
+
+def test_node_does_not_wait_for_a_request_in_hand() -> None:
+    start = time.monotonic()
+    done = run_node(f"""
+import threading, time
+process = decoding._process
+process._command = {SLEEPER!r}
+form = PixelForm({str(RLELossless)!r}, 2, 2, 16, True)
+threading.Thread(target=process.ask, args=("decode", form, b"12"), daemon=True).start()
+while process._child is None or not process._child.owes_answer:
+    time.sleep(0.01)
+print(process._child._process.pid)
+""")
+    assert is_gone(int(done.stdout)), done.stderr
+    assert time.monotonic() - start < 30
+
+
+def test_request_that_was_abandoned_is_to_be_tried_again() -> None:
+    process = CodecProcess(SLEEPER)
+    with ThreadPoolExecutor(1) as thread:
+        request = thread.submit(process.ask, DECODE, FORM, b"12")
+        while process._child is None or not process._child.owes_answer:
+            time.sleep(0.01)
+        process.abandon()
+        with pytest.raises(RetryLaterError, match="the node ends"):
+            request.result(30)
+    with pytest.raises(RetryLaterError, match="the node ends"):
+        process.ask(DECODE, FORM, b"12")
+
+
 def is_gone(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" in status.read_text()
