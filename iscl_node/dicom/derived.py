@@ -30,6 +30,7 @@ from iscl_node.dicom.writing import (
     series_description,
     series_number,
     set_pixels,
+    set_series_description,
     set_times,
 )
 from iscl_node.domain import Derivation
@@ -117,7 +118,7 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation) -> 
     derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, derivation, SERIES)
     derived.InstanceCreatorUID = device_uid(derivation)
     derived.SeriesNumber = _series_number(source, derivation)
-    derived.SeriesDescription = series_description(source, derivation.suffix)
+    set_series_description(derived, source, derivation.suffix)
     derived.ImageType = derived_image_type(source)
     derived.ContentQualification = provenance.content_qualification(source, derivation.site)
 

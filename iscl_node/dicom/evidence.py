@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from iscl_node.dicom import provenance
 from iscl_node.dicom.inherited import inherited
 from iscl_node.dicom.uids import derivation_number, derived_uid, device_uid
-from iscl_node.dicom.writing import as_file, as_written, series_description, series_number, set_times
+from iscl_node.dicom.writing import as_file, as_written, series_number, set_series_description, set_times
 from iscl_node.domain import Derivation
 
 PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012})
@@ -138,7 +138,7 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
         With file meta information, ready for ``derived.encode``.
     """
     written = as_written(started, source)
-    made.SeriesDescription = series_description(source, derivation.suffix + kind.suffix)
+    set_series_description(made, source, derivation.suffix + kind.suffix)
     made.SeriesNumber = _series_number(source, kind, derivation)
     made.InstanceCreatorUID = device_uid(derivation)
     set_times(made, written, "Series", "Content", "InstanceCreation")

@@ -28,9 +28,9 @@ from iscl_node.dicom.writing import (
     derived_image_type,
     keep_loss_history,
     name_source,
-    series_description,
     series_number,
     set_pixels,
+    set_series_description,
     set_times,
 )
 from iscl_node.errors import QuarantineSeriesError
@@ -170,7 +170,7 @@ def _outside(source: Dataset) -> Mask:
 def _set_identity(copy: Dataset, source: Dataset, simulation: Simulation) -> None:
     copy.SOPInstanceUID = simulation.uid(source.SOPInstanceUID)
     copy.SeriesInstanceUID = simulation.uid(source.SeriesInstanceUID)
-    copy.SeriesDescription = series_description(source, simulation.suffix)
+    set_series_description(copy, source, simulation.suffix)
     # The dose in per mille behind the source's number.
     copy.SeriesNumber = series_number(source, round(1000 * simulation.dose))
     copy.ImageType = derived_image_type(source)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from pydicom.charset import convert_encodings, encode_string
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.utils import get_expected_length
@@ -48,6 +49,8 @@ NUMBERS_PER_SERIES: Final = 1000
 LARGE_NUMBERS: Final = range(2_000_000, IS_MAX // NUMBERS_PER_SERIES)
 """Stand for source series whose own number cannot be used; no scanner counts so far."""
 USUAL_IMAGE_TYPE: Final = ("ORIGINAL", "PRIMARY", "AXIAL")
+_NOT_VALID: Final = "\N{REPLACEMENT CHARACTER}"
+"""Stands for bytes that are not of the character set they are said to be in."""
 _OFFSET: Final = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 """Timezone Offset From UTC, -1200 to +1400 (PS3.3 C.12.1)."""
 
@@ -68,18 +71,40 @@ def set_times(dataset: Dataset, time: datetime, *names: str) -> None:
         setattr(dataset, f"{name}Time", time.strftime("%H%M%S.%f"))
 
 
+def set_series_description(dataset: Dataset, source: Dataset, suffix: str) -> None:
+    """Set ``series_description``, with the very bytes of a source's that are not valid in its character set.
+
+    A description that must be cut is the exception: where a character ends is not known in such bytes.
+    """
+    description = dataset.SeriesDescription = series_description(source, suffix)
+    raw = source.get_item("SeriesDescription")
+    is_whole = description == (_description(source) + suffix).strip()
+    if isinstance(raw, RawDataElement) and is_whole and _NOT_VALID in description:
+        value = raw.value.strip(b" \0") + suffix.encode("ascii")
+        value += b" " * (len(value) % 2)
+        dataset[raw.tag] = RawDataElement(raw.tag, "LO", len(value), value, 0, False, True)
+
+
 def series_description(source: Dataset, suffix: str) -> str:
     """Return the source's Series Description with the suffix, in at most 64 characters: the former is cut.
 
     Characters, not bytes, are what PS3.5 6.2 counts, and some readers count a padding space, too. They are encoded anew
     in the source's Specific Character Set, so that what is cut is valid in it. The suffix is ASCII, which each holds.
     """
-    value = source.get("SeriesDescription") or ""
-    # A backslash is not allowed in LO, yet found: pydicom reads it as several values.
-    text = " ".join(value) if isinstance(value, MultiValue) else str(value)
+    text = _description(source)
     longest = (text[: LO_MAX_CHARACTERS - len(suffix)] + suffix).strip()
     padding = len(encode_string(longest, convert_encodings(source.get("SpecificCharacterSet")))) % 2
     return (text[: LO_MAX_CHARACTERS - padding - len(suffix)] + suffix).strip()
+
+
+def _description(source: Dataset) -> str:
+    """Return the source's Series Description; its bytes stay in the source as they are."""
+    element = source.get_item("SeriesDescription")
+    if isinstance(element, RawDataElement):
+        element = convert_raw_data_element(element, encoding=source.original_character_set, ds=source)
+    value = (element and element.value) or ""
+    # A backslash is not allowed in LO, yet found: pydicom reads it as several values.
+    return " ".join(value) if isinstance(value, MultiValue) else str(value)
 
 
 def series_number(source: Dataset, own: int) -> int:

@@ -133,6 +133,28 @@ def test_series_description_is_cut_by_characters_and_valid(
     assert value.rstrip(b" ") == encode_string(read, convert_encodings(texts[0]))
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (b"Th\xfcr\xe4x", b"Th\xfcr\xe4x ISCL"),
+        (b"\x1b$BTh\xfcr\xe4x", b"\x1b$BTh\xfcr\xe4x ISCL"),
+        (b"\xff" * 64, "\N{REPLACEMENT CHARACTER}".encode() * 59 + b" ISCL"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_series_description_that_is_not_valid_is_kept_where_nothing_is_cut(
+    found: bytes, expected: bytes, syntax: UID, derivation: Derivation
+) -> None:
+    made = ct_dataset(SpecificCharacterSet="ISO_IR 192", SeriesDescription="X" * len(found))
+    source = file_of(made, syntax).replace(b"X" * len(found), found)
+    assert raw_values(source, "SeriesDescription")[0].rstrip() == found.rstrip()
+    read = dcmread(BytesIO(source))
+    for _ in range(2):  # two strengths
+        derived = encode(derive(read, to_hu(read) + 5, derivation, NOW, NOW))
+        assert raw_values(derived, "SeriesDescription")[0].rstrip() == expected.rstrip()
+
+
 def test_overlay_words_of_a_big_endian_source_are_turned(derivation: Derivation) -> None:
     source = ct_dataset()
     source.add_new((0x6000, 0x0010), "US", 64)
