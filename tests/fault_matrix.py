@@ -38,7 +38,8 @@ NOT_TESTED = (
     "**PostgreSQL as the workflow database, locked or gone.** SQLite is tested with another writer that holds the lock "
     "for a second, and not with one that holds it for longer than SQLite waits.",
     "**A full disk under the workflow database.**",
-    "**Clock jumps of the running program.** The rule that a series is quiet is tested with a clock set back.",
+    "**Clock jumps of the machine.** The chores that look at the clock are tested with another clock, the whole "
+    "program is not.",
     "**DICOM audit messages.** There are none.",
 )
 """What could go wrong and has no test."""

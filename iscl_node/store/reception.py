@@ -15,7 +15,7 @@ from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
-from iscl_node.store.durable import make_folder, sync_entry, sync_folder, write_synced
+from iscl_node.store.durable import make_folder, remove_if_empty, sync_entry, sync_folder, write_synced
 from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
 
 OUT_OF_RESOURCES = 0xA700
@@ -135,8 +135,12 @@ class Reception:
     def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes) -> None:
         key = CONFLICT_PREFIX + sha256(_data_set(part10)).hexdigest()[:16]
         folder = self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
-        make_folder(folder)
-        write_synced(folder / REASON_FILE, _CONFLICT_REASON)
+        try:
+            make_folder(folder)
+            write_synced(folder / REASON_FILE, _CONFLICT_REASON)
+        except OSError:
+            remove_if_empty(folder)  # a folder of nothing would be in quarantine until a person looks
+            raise
         part.rename(folder / file_name(header.sop_instance_uid))
         sync_folder(folder)
 

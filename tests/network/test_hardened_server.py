@@ -105,7 +105,7 @@ def test_half_open_connections_keep_nobody_out(start: Start, ct_file: Path, metr
 
 @pytest.mark.fault(
     "peers",
-    "a connection that sends nothing, or its request byte by byte",
+    "an association request that stops, or comes byte by byte",
     "dropped after `request_seconds`, and counted",
 )
 def test_a_half_open_connection_is_dropped_in_time_however_it_dribbles(start: Start, metrics: Metrics) -> None:
@@ -141,7 +141,11 @@ def test_a_silent_connection_costs_no_threads_of_pynetdicom(start: Start, metric
     assert refused(metrics, "no association request in time") == 5
 
 
-@pytest.mark.fault("peers", "half-open connections that are closed by the peer", "their threads end at once")
+@pytest.mark.fault(
+    "peers",
+    "half-open connections that are closed by the peer",
+    "their threads end without waiting for `request_seconds`",
+)
 def test_a_closed_half_open_connection_takes_its_thread_with_it(start: Start) -> None:
     scp = start(request_seconds=60)
     with half_open(scp, 3):

@@ -90,9 +90,8 @@ def test_a_destination_that_does_not_answer_the_request_is_left_in_time(
     assert time.monotonic() - start < PATIENCE_SECONDS
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)  # pynetdicom's reader, of no message
+# A broken message ends pynetdicom's reading thread with an exception.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "answer", [b"", GARBAGE, HALF_A_PDU, NO_DIMSE_MESSAGE], ids=["nothing", "garbage", "half a PDU", "no message"]
 )

@@ -234,7 +234,7 @@ def test_an_unexpected_error_fails_the_instance_and_the_node_lives(
     assert len(receiver.instances) == 1
 
 
-@pytest.mark.fault("reception", "the disk is slow", "no success before the instance is safe")
+@pytest.mark.fault("reception", "an instance takes long to be safe", "no success before it is")
 def test_success_is_answered_only_after_the_instance_is_safe(start: Start, ct_file: Path) -> None:
     entered, safe = threading.Event(), threading.Event()
 
@@ -395,9 +395,7 @@ def test_a_sender_that_vanishes_in_the_middle_harms_nobody(start: Start, ct_file
     "a sender vanishes in the middle of an instance",
     "what was acknowledged is kept, the half instance is not; the next sender is served",
 )
-def test_a_sender_that_vanishes_in_the_middle_of_a_series_has_what_was_acknowledged(
-    start: Start, ct_file: Path
-) -> None:
+def test_of_a_sender_that_vanishes_in_an_instance_the_acknowledged_ones_are_kept(start: Start, ct_file: Path) -> None:
     receiver = Receiver()
     scp = start(receiver)
     vanishing = associate(scp)

@@ -184,8 +184,36 @@ def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
 
 @pytest.mark.fault(
     "machine",
+    "the clock is set ten years ahead while a series arrives, and back again",
+    "nothing undelivered is deleted; the series is closed early, and what still arrives makes a further batch",
+)
+def test_a_clock_that_jumps_loses_nothing(
+    spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = Housekeeping(
+        spool, closer(spool, workflows, quiet_seconds=60), metrics, Retention(spool.root, AN_HOUR), lambda: 0
+    )
+    ten_years_ahead = time.time() + 10 * 365 * 86400
+    receive(spool)
+    keeping.tick()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: ten_years_ahead)
+        before = spool.counts()
+        keeping.tick()
+        keeping.sweep()
+    late = part10(ct_dataset(SOPInstanceUID="1.2.3.4"))
+    spool.store(read_header(late), late)
+    keeping.tick()
+    keeping.sweep()
+    assert (before[SeriesState.OPEN], before[SeriesState.CLOSED]) == (1, 0)
+    assert (spool.counts()[SeriesState.OPEN], spool.counts()[SeriesState.CLOSED]) == (1, 1)
+    assert len(workflows.batches) == 1
+
+
+@pytest.mark.fault(
+    "machine",
     "series cannot be closed because the disk is full",
-    "the age of the last tick grows, and it is logged; later the node recovers by itself",
+    "it is logged, and no tick counts meanwhile; then the node is ready again by itself",
 )
 def test_the_node_is_ready_again_when_series_can_be_closed_again(
     spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch

@@ -111,6 +111,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing_and_the_act_can_be_repea
         if disk.calls <= refused:
             break
         assert {content for _, content in contents(spool)} >= before, refused
+        assert all(each.files for each in spool.quarantined()), refused
         do(spool)
         assert contents(spool) == contents(whole), refused
         assert not list((spool.root / "receiving").iterdir()), refused
