@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -42,24 +41,6 @@ MOST_FRAME_PIXELS: Final = 2048 * 2048
 """Of one frame: the largest CT. The model takes 0.45 GB for a million pixels, so a small compressed file of many more
 would end the node, again and again."""
 
-SPACING_TOLERANCE_MM: Final = 0.01
-"""Distances between slices that differ by less are equal; positions are often written with two decimals."""
-
-
-@dataclass(frozen=True)
-class SeriesFacts:
-    """What is worth recording of a series; none of it keeps a slice-wise network from working.
-
-    ``spacing_mm`` is the median distance between neighbouring slices along their normal, None where it is unknown.
-    """
-
-    instance_count: int
-    rows: int
-    columns: int
-    spacing_mm: float | None
-    has_unequal_spacing: bool
-    gantry_tilt_degrees: float
-
 
 def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
     """Check that the instances are one CT series that may be processed, and put them in order.
@@ -86,21 +67,6 @@ def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
     _check_each(instances)
     _check_together(instances)
     return _ordered(instances)
-
-
-def series_facts(instances: Sequence[Dataset]) -> SeriesFacts:
-    """Describe a series that ``select_series`` returned."""
-    first = instances[0]
-    positions = _positions_mm(instances)
-    steps = np.diff(positions) if positions is not None and len(instances) > 1 else None
-    return SeriesFacts(
-        instance_count=len(instances),
-        rows=int(first.Rows),
-        columns=int(first.Columns),
-        spacing_mm=None if steps is None else float(np.median(steps)),
-        has_unequal_spacing=steps is not None and bool(np.ptp(steps) > SPACING_TOLERANCE_MM),
-        gantry_tilt_degrees=_number(first, "GantryDetectorTilt") or 0.0,
-    )
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
