@@ -159,15 +159,7 @@ def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: dateti
     for each in batches:
         if each.folder.parent.parent != layout.state(SeriesState.QUARANTINE):
             raise ValueError("only what is in quarantine can be released")
-        entry = {
-            "time": now.isoformat(timespec="seconds"),
-            "event": "released",
-            "user": user,
-            "batch": each.batch.key,
-            "series_sha256": sha256(each.batch.series_instance_uid.encode()).hexdigest(),
-            "files": each.files,
-            "bytes": each.size_bytes,
-        }
+        entry = _release(each, user, now)
         _record(layout, entry)
         try:
             _delete(layout, each.folder)
@@ -175,6 +167,18 @@ def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: dateti
         except FileNotFoundError:
             _record(layout, entry | {"event": "not released, it was gone"})
     return deleted
+
+
+def _release(batch: SetAsideBatch, user: str, now: datetime) -> dict[str, object]:
+    return {
+        "time": now.isoformat(timespec="seconds"),
+        "event": "released",
+        "user": user,
+        "batch": batch.batch.key,
+        "series_sha256": sha256(batch.batch.series_instance_uid.encode()).hexdigest(),
+        "files": batch.files,
+        "bytes": batch.size_bytes,
+    }
 
 
 def _record(layout: Layout, entry: dict[str, object]) -> None:

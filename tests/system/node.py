@@ -26,6 +26,48 @@ PATIENCE_SECONDS = 90
 _POLL_SECONDS = 0.02
 _LOG_TAIL_LINES = 30
 
+_SETTINGS = """\
+spool_dir = "{node.spool}"
+[scp]
+ae_title = "{our_ae_title}"
+host = "127.0.0.1"
+port = {node.port}
+quiet_seconds = {quiet_seconds}
+[http]
+port = {http_port}
+[bundle]
+path = "{node.bundle}"
+device = "cpu"
+[spool]
+min_free_bytes = 0
+[delivery]
+first_retry_seconds = 0.2
+last_retry_seconds = 0.5
+[[peers]]
+name = "sender"
+ae_title = "{sender}"
+host = "127.0.0.1"
+port = 104
+may = ["store"]
+[[peers]]
+name = "archive"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {archive_port}
+may = ["store", "receive"]
+[[rules]]
+name = "two strengths"
+when = {{ ProtocolName = "TWO STRENGTHS" }}
+strength = [0.5, 1.0]
+send_to = ["archive"]
+[[rules]]
+name = "CT"
+when = {{ Modality = "CT" }}
+send_to = ["archive"]
+{rule}
+"""
+"""Of a node with one sender, one archive and two rules."""
+
 Result = TypeVar("Result")
 
 
@@ -112,46 +154,15 @@ class Node:
         self._config.write_text(self._settings(archive_port, quiet_seconds, rule))
 
     def _settings(self, archive_port: int, quiet_seconds: float, rule: str) -> str:
-        return f"""
-spool_dir = "{self.spool}"
-[scp]
-ae_title = "{AE_TITLE}"
-host = "127.0.0.1"
-port = {self.port}
-quiet_seconds = {quiet_seconds}
-[http]
-port = {self._http_port}
-[bundle]
-path = "{self.bundle}"
-device = "cpu"
-[spool]
-min_free_bytes = 0
-[delivery]
-first_retry_seconds = 0.2
-last_retry_seconds = 0.5
-[[peers]]
-name = "sender"
-ae_title = "{SENDER}"
-host = "127.0.0.1"
-port = 104
-may = ["store"]
-[[peers]]
-name = "archive"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {archive_port}
-may = ["store", "receive"]
-[[rules]]
-name = "two strengths"
-when = {{ ProtocolName = "TWO STRENGTHS" }}
-strength = [0.5, 1.0]
-send_to = ["archive"]
-[[rules]]
-name = "CT"
-when = {{ Modality = "CT" }}
-send_to = ["archive"]
-{rule}
-"""
+        return _SETTINGS.format(
+            node=self,
+            http_port=self._http_port,
+            our_ae_title=AE_TITLE,
+            sender=SENDER,
+            archive_port=archive_port,
+            quiet_seconds=quiet_seconds,
+            rule=rule,
+        )
 
     def change_settings(self, old: str, new: str) -> None:
         """Put other text in the place of some of its settings; the next start reads them."""
