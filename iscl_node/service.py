@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from iscl_node import __version__
+from iscl_node import __version__, logs
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
@@ -30,6 +30,7 @@ from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 from iscl_node.settings import Settings
+from iscl_node.store.log_key import made_log_key
 from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
@@ -107,13 +108,15 @@ class Node:
         self._show_certificates()
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness)
-        self._web = uvicorn.Server(uvicorn.Config(app, host=http.host, port=http.port, log_level="warning"))
+        web = uvicorn.Config(app, host=http.host, port=http.port, log_level="warning", log_config=None)
+        self._web = uvicorn.Server(web)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
         peers = {peer.name: peer for peer in settings.known_peers()}
         denoisers = load_denoisers(settings)
         self._show_models(denoisers)
+        self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
         return SeriesSteps(self._spool, rules, peers, denoisers, self._send, limits, __version__, site)
 
@@ -125,6 +128,7 @@ class Node:
         ConfigurationError
             If a port cannot be listened on.
         """
+        logs.tell_faults_of_threads()
         web_socket = _listening(self._settings.http.host, self._settings.http.port)
         web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
         stop = threading.Event()
@@ -157,6 +161,13 @@ class Node:
             model = denoiser.model
             self._metrics.model_info.labels(model.name, model.version, model.digest).set(1)
 
+    def _configure_log(self, denoisers: Mapping[str, BundleDenoiser]) -> None:
+        """Every line names the model and the settings."""
+        models = {denoiser.model.digest for denoiser in denoisers.values()}  # all are of one bundle
+        facts = {"model": "".join(models), "settings": self._settings.digest()}
+        short = {name: digest[: logs.SHORT_DIGEST_LENGTH] for name, digest in facts.items()}
+        logs.configure(_log_key(self._spool), short)
+
     def _show_certificates(self) -> None:
         for use, tls in self._settings.tls_uses().items():
             self._metrics.certificate_expiry.labels(use).set_function(partial(expiry_timestamp, tls))
@@ -174,6 +185,13 @@ def _opened_spool(settings: Settings) -> Spool:
         return Spool.open(settings.spool_dir, settings.spool.min_free_bytes)
     except OSError as error:
         raise ConfigurationError(f"spool_dir {settings.spool_dir} cannot be used: {error.strerror}") from error
+
+
+def _log_key(spool: Spool) -> bytes:
+    try:
+        return made_log_key(spool.root)
+    except OSError as error:
+        raise ConfigurationError(f"the key of the log in {spool.root} cannot be used: {error.strerror}") from error
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The settings: one TOML file and ``ISCL_NODE__...`` variables, read once, frozen, all faults reported at once."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -292,6 +293,10 @@ class Settings(BaseSettings):
                 if name not in receivers:
                     raise ValueError(f"rule {rule.name!r} sends to {name!r}, which is no peer that may 'receive'")
         return self
+
+    def digest(self) -> str:
+        """Names these settings; the database's URL, which may hold a password, is left out."""
+        return sha256(self.model_dump_json(exclude={"database_url"}).encode()).hexdigest()
 
     def known_peers(self) -> tuple[domain.Peer, ...]:
         """The peers as the other rooms know them.

@@ -20,6 +20,8 @@ from iscl_node.cli import app
 from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Batch
+from iscl_node.logs import hashed
+from iscl_node.store.log_key import made_log_key
 from iscl_node.store.spool import Spool
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -125,12 +127,25 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
     assert each == {
         "series": quarantined.series_instance_uid,
+        "log": "unknown",
         "batch": quarantined.key,
         "reason": "no rule matches; see [[rules]]",
         "files": 2,
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "picture": "",
     }
+
+
+def test_a_hash_in_the_log_leads_to_its_series_and_back(config: Path, quarantined: Batch, spool: Spool) -> None:
+    uid = quarantined.series_instance_uid
+    assert run("lookup", uid, "--config", config).exit_code == 2  # no node was here yet, so there is no key
+    name = hashed(made_log_key(spool.root), uid)
+    assert json.loads(run("status", "--config", config, "--json").stdout)["quarantine"][0]["log"] == name
+    assert f"in the log {name}" in run("status", "--config", config).stdout
+    for text in (uid, name):
+        assert run("lookup", text, "--config", config).stdout == f"{name} {uid} quarantine/{uid}/{quarantined.key}\n"
+    assert run("lookup", "1.2.3", "--config", config).stdout.endswith(" 1.2.3 not in the spool\n")
+    assert run("lookup", "0123456789ab", "--config", config).exit_code == 2
 
 
 def test_status_tells_why_a_series_is_in_quarantine(config: Path, quarantined: Batch) -> None:
@@ -258,7 +273,7 @@ def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: 
     result = run("check", "--config", config, "--json")
     assert result.exit_code == 1, result.output
     report = json.loads(result.stdout)
-    assert report["settings"] == "good"
+    assert report["settings"].startswith("good, digest ")
     assert bundle_digest(identity_bundle) in report["bundle, profile abdomen"]
     assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
 

@@ -4,7 +4,6 @@ Exit code 0 on success, 1 if the work failed, 2 on wrong usage or settings.
 """
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -13,13 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 from rich.markup import escape
 from rich.status import Status
 
-from iscl_node import __version__
-from iscl_node.cli.spool import export, release, requeue, status
+from iscl_node import __version__, logs
+from iscl_node.cli.spool import export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.derived_settings import checked_suffix
 from iscl_node.domain import OutputSyntax
@@ -36,26 +34,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, requeue, release, export):
+for command in (status, lookup, requeue, release, export):
     app.command()(command)
 
 _FEW_DAYS = 30
 """A certificate that ends sooner is warned of."""
-
-
-def _configure_logging() -> None:
-    """One JSON object per line on standard error; libraries only from warnings on."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
@@ -64,7 +47,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         out.print(__version__, highlight=False)
         raise typer.Exit
-    _configure_logging()
+    logs.configure()
 
 
 @app.command()
@@ -288,7 +271,7 @@ def _checked(settings: Settings) -> dict[str, str]:
     from iscl_node.network.verification import echo as verify
     from iscl_node.service import load_denoisers
 
-    report = {"settings": "good"}
+    report = {"settings": f"good, digest {settings.digest()}"}
     check_rules(settings.known_rules())
     for profile, denoiser in load_denoisers(settings).items():
         model = denoiser.model

@@ -21,6 +21,7 @@ from rich.table import Table
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
+from iscl_node.logs import hashed
 from iscl_node.settings import load_settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, why, and since when."""
     with _spool(config) as spool:
         counts = {state.value: count for state, count in spool.counts().items()}
-        quarantined = [_told(each) for each in spool.quarantined()]
+        key = _log_key(spool)
+        quarantined = [_told(each, key) for each in spool.quarantined()]
         ignored = Counter(each.reason for each in spool.ignored())
     if as_json:
         print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
@@ -61,15 +63,27 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
     for each in quarantined:
         out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
-        amount = f"  since {each['since']}, {each['files']} files, {decimal(each['bytes'])}, in {each['path']}"
-        out.print(amount, highlight=False, markup=False, soft_wrap=True)
+        amount = f"{each['files']} files, {decimal(each['bytes'])}, in {each['path']}"
+        out.print(
+            f"  in the log {each['log']}, since {each['since']}, {amount}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         if each["picture"]:
             out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _told(each: SetAsideBatch) -> dict[str, Any]:
+def _log_key(spool: "Spool") -> bytes | None:
+    from iscl_node.store.log_key import known_log_key
+
+    return known_log_key(spool.root)
+
+
+def _told(each: SetAsideBatch, key: bytes | None) -> dict[str, Any]:
     return {
         "series": each.batch.series_instance_uid,
+        "log": "unknown" if key is None else hashed(key, each.batch.series_instance_uid),
         "batch": each.batch.key,
         "reason": each.reason,
         "since": datetime.fromtimestamp(each.since, UTC).isoformat(timespec="seconds"),
@@ -78,6 +92,26 @@ def _told(each: SetAsideBatch) -> dict[str, Any]:
         "path": str(each.folder),
         "picture": str(each.picture or ""),
     }
+
+
+def lookup(
+    text: Annotated[str, typer.Argument(metavar="HASH_OR_UID", help="Of a line of the log, or any UID.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Tell which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
+    from iscl_node.store.log_key import places_of_uids
+
+    with _spool(config) as spool:
+        key = _log_key(spool)
+        if key is None:
+            raise ConfigurationError(f"the key of the log in {spool.root} is not there or may not be read")
+        places = places_of_uids(spool.root)
+        given = {text} if "." in text else set()
+        found = [uid for uid in sorted({*places, *given}) if text in (uid, hashed(key, uid))]
+        if not found:
+            raise ConfigurationError(f"{text} stands for nothing that is in the spool now")
+    for uid in found:
+        out.print(f"{hashed(key, uid)} {uid} {places.get(uid, 'not in the spool')}", highlight=False, soft_wrap=True)
 
 
 def requeue(

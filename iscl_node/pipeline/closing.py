@@ -49,6 +49,7 @@ class SeriesCloser:
         try:
             batch = self._spool.close(series_uid, datetime.now(UTC))
         except OSError as error:  # the other series go on; this one is tried again at the next tick
-            _log.error("series.not_closed", fault=str(error.strerror))
+            _log.error("series.not_closed", series_uid=series_uid, fault=str(error.strerror))
             return
-        _log.info("series.closed", instances=len(self._spool.instances(batch)), batch=batch.key)
+        instances = len(self._spool.instances(batch))
+        _log.info("series.closed", series_uid=series_uid, batch=batch.key, instances=instances)

@@ -127,7 +127,7 @@ class Housekeeping:
 
 
 def _told(error: Exception) -> str:
-    """The fault without the file's path, which holds UIDs."""
+    """The fault without the file's path, which holds UIDs, and without what a foreign exception quotes."""
     if isinstance(error, OSError):
         return f"{type(error).__name__}: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}" if isinstance(error, IsclNodeError) else type(error).__name__

@@ -22,13 +22,16 @@ def reception(spool: Spool, metrics: Metrics) -> Callable[[ReceivedInstance], No
     """
 
     def receive(instance: ReceivedInstance) -> None:
-        arrival = spool.store(read_header(instance.part10), instance.part10)
+        header = read_header(instance.part10)
+        arrival = spool.store(header, instance.part10)
         metrics.arrivals.labels(arrival=arrival.value).inc()
         if arrival is Arrival.CONFLICT:
             _log.warning(
                 "instance.conflict",
                 reason="another data set arrived under a SOP Instance UID that was here; it is kept in quarantine",
                 calling_ae_title=instance.calling_ae_title,
+                series_uid=header.series_instance_uid,
+                sop_uid=header.sop_instance_uid,
             )
 
     return receive

@@ -236,7 +236,7 @@ class SeriesSteps:
         paths = {path.name: path for path in self._spool.instances(batch)}
         for name in file_names:
             if name not in paths:
-                raise QuarantineSeriesError(f"{name} is gone from the spool")
+                raise QuarantineSeriesError("an instance of the batch is gone from the spool")
         return [paths[name] for name in file_names]
 
 

@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
-from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
+from iscl_node.errors import IgnoreSeriesError, IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
@@ -82,6 +82,10 @@ class SeriesWorkflow(DBOSConfiguredInstance):
     def run(self, series_instance_uid: str, key: str) -> str:
         """Bring a batch to its end; the result is its outcome."""
         batch = Batch(series_instance_uid, key)
+        with structlog.contextvars.bound_contextvars(series_uid=series_instance_uid):  # hashed in the log
+            return self._brought_to_end(batch)
+
+    def _brought_to_end(self, batch: Batch) -> str:
         try:
             self._process(batch)
             outcome = "done"
@@ -90,10 +94,10 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
-            _log.exception("batch.unforeseen_fault", batch=key)
-            outcome = self._quarantine(batch, f"unforeseen fault: {type(error).__name__}: {error}")
+            _log.exception("batch.unforeseen_fault", batch=batch.key)
+            outcome = self._quarantine(batch, _unforeseen(error))
         self._metrics.batches.labels(outcome).inc()
-        _log.info("batch.ended", batch=key, outcome=outcome)
+        _log.info("batch.ended", batch=batch.key, outcome=outcome)
         return outcome
 
     def _process(self, batch: Batch) -> None:
@@ -150,11 +154,20 @@ class SeriesWorkflow(DBOSConfiguredInstance):
                 return work(*arguments)
             except RetryLaterError as error:
                 _log.warning("step.put_off", step=name, reason=str(error), wait_seconds=wait_seconds)
+            except IsclNodeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the engine keeps what is raised: it may quote patient data
+                _log.exception("step.unforeseen_fault", step=name)
+                raise QuarantineSeriesError(_unforeseen(error)) from None
             finally:
                 self._metrics.step_seconds.labels(name).observe(time.monotonic() - started)
             self._metrics.retries.labels(name).inc()
             self._shutdown.wait(wait_seconds)
             wait_seconds = min(2 * wait_seconds, self._last_retry_seconds)
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"unforeseen fault: {type(error).__name__}; the log says where"
 
 
 def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None:

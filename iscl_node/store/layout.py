@@ -10,6 +10,7 @@
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
     releases.jsonl                                who released what from quarantine
+    log.key                                       hashes UIDs in the log
 """
 
 import re

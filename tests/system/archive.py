@@ -36,6 +36,8 @@ class RecordingArchive:
         self.port = free_port()
         self.answers: deque[int] = deque()
         """Statuses for the next requests; when there are none, success."""
+        self.comment = ""
+        """Error Comment of every status but success."""
         self._received: dict[str, list[bytes]] = defaultdict(list)
         self._change = threading.Condition()
         self._is_holding = False
@@ -67,14 +69,18 @@ class RecordingArchive:
             self._is_holding = False
             self._change.notify_all()
 
-    def _on_c_store(self, event: Event) -> int:
+    def _on_c_store(self, event: Event) -> int | Dataset:
         with self._change:
             status = self.answers.popleft() if self.answers else 0x0000
             if status == 0x0000:
                 uid = str(event.request.AffectedSOPInstanceUID)
                 self._received[uid].append(event.encoded_dataset())
             self._change.wait_for(lambda: not self._is_holding, PATIENCE_SECONDS)
-        return status
+        if not self.comment or status == 0x0000:
+            return status
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = status, self.comment
+        return answer
 
     def counts(self) -> Counter[str]:
         """How often each SOP Instance UID was stored."""

@@ -29,6 +29,11 @@ def identity_bundle(folder: Path) -> Path:
     return _bundle(folder, {"_target_": "torch.nn.Identity"})
 
 
+def implausible_bundle(folder: Path) -> Path:
+    """Write a bundle whose result has no negative HU."""
+    return _bundle(folder, {"_target_": "torch.nn.ReLU"})
+
+
 def slow_bundle(folder: Path, seconds: float) -> Path:
     """Write a bundle with code of its own that needs so many seconds for a slice."""
     scripts = folder / "scripts"

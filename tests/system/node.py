@@ -229,7 +229,16 @@ class Node:
 
     def log_tail(self) -> str:
         """The end of what it logged."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+        return "\n".join(self.log().splitlines()[-_LOG_TAIL_LINES:])
+
+    def log(self) -> str:
+        """All that it logged."""
+        return self._log.read_text(errors="replace")
+
+    def page(self, name: str) -> bytes:
+        """What it answers over HTTP: 'metrics', 'healthz' or 'readyz'."""
+        with urlopen(f"http://127.0.0.1:{self._http_port}/{name}", timeout=10) as response:
+            return bytes(response.read())
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a further command of the program with this node's settings."""
@@ -248,8 +257,7 @@ class Node:
 
     def metric(self, name: str, labels: Mapping[str, str] | None = None) -> float:
         """The value of one sample at ``/metrics``; 0 if it is not there yet."""
-        with urlopen(f"http://127.0.0.1:{self._http_port}/metrics", timeout=10) as response:
-            families = list(text_string_to_metric_families(response.read().decode()))
+        families = list(text_string_to_metric_families(self.page("metrics").decode()))
         samples = (sample for family in families for sample in family.samples)
         return next((s.value for s in samples if s.name == name and s.labels == dict(labels or {})), 0.0)
 

@@ -1,0 +1,173 @@
+"""The log: one JSON object per line on standard error, in which no patient can be found.
+
+What identifies a series is hashed with a secret key; docs/security.md tells how to find it again. What libraries say is
+left out, because they quote values of data sets in messages, warnings and exceptions: a line says which library spoke
+up, where, and with which kind of fault.
+"""
+
+import hmac
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+import structlog
+
+SHORT_DIGEST_LENGTH = 12
+"""Hexadecimal digits of a hash or a digest in a log line."""
+
+_UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.[0-9]+){2,}")
+"""A UID that is none of the standard's own, which are the same for everybody."""
+_LONGEST_IP_ADDRESS = 15
+_UNHEARD = ("dbos",)
+"""Loggers that would otherwise print by themselves."""
+
+_log = structlog.get_logger(__name__)
+
+
+def hashed(key: bytes, uid: str) -> str:
+    """What stands in a log line for a UID: the first digits of its HMAC-SHA-256 (RFC 2104)."""
+    return hmac.digest(key, uid.encode(), "sha256").hex()[:SHORT_DIGEST_LENGTH]
+
+
+def configure(key: bytes | None = None, facts: Mapping[str, str] | None = None) -> None:
+    """Set up logging for this process; a second call is for what was not known before.
+
+    Parameters
+    ----------
+    key : bytes or None
+        Hashes UIDs; without it, a key that nobody knows.
+    facts : mapping of str to str
+        Fields of every line.
+    """
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _Facts(facts or {}),
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_fault_told,
+        _UidsHashed(os.urandom(32) if key is None else key),
+        structlog.processors.JSONRenderer(),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = _LibraryHandler()
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in _UNHEARD:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+    warnings.showwarning = _tell_warning
+
+
+def tell_faults_of_threads() -> None:
+    """Have exceptions that nobody catches logged like all others; Python would print them with their messages."""
+
+    def tell(error: BaseException | None) -> None:
+        _log.error("unforeseen fault", exc_info=error)
+
+    sys.excepthook = lambda _kind, error, _trace: tell(error)
+    threading.excepthook = lambda fault: tell(fault.exc_value)
+    sys.unraisablehook = lambda fault: tell(fault.exc_value)
+
+
+class _Facts:
+    """Adds the same fields to every line."""
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        self._facts = facts
+
+    def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        line.update(self._facts)
+        return line
+
+
+class _UidsHashed:
+    """Hashes every field whose name ends in ``_uid``, and whatever looks like a UID in any other text."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        for name, value in line.items():
+            line[name] = hashed(self._key, str(value)) if name.endswith("_uid") else self._without_uids(value)
+        return line
+
+    def _without_uids(self, value: Any) -> Any:
+        return _UID.sub(self._hashed_match, value) if isinstance(value, str) else value
+
+    def _hashed_match(self, found: re.Match[str]) -> str:
+        text = found[0]
+        return hashed(self._key, text) if len(text) > _LONGEST_IP_ADDRESS else text
+
+
+def _with_fault_told(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace an exception by its kind and where it came from."""
+    error = _error_of(line.pop("exc_info", None))
+    if error is not None:
+        line["fault"] = line.get("fault", type(error).__name__)
+        line["places"] = list(_places(error))
+    return line
+
+
+def _error_of(exc_info: Any) -> BaseException | None:
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    error = (exc_info if isinstance(exc_info, tuple) else sys.exc_info())[1] if exc_info else None
+    return error if isinstance(error, BaseException) else None
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """The innermost first: the kinds of the exceptions that led to this one, and the lines they went through."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield f"{type(current).__name__}{_number_of(current)}"
+        yield from reversed(_lines(current.__traceback__))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _lines(trace: TracebackType | None) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace, limit=-20)]
+
+
+def _number_of(error: BaseException) -> str:
+    """The operating system's reason, which quotes nothing."""
+    return f": {os.strerror(error.errno)}" if isinstance(error, OSError) and isinstance(error.errno, int) else ""
+
+
+class _LibraryHandler(logging.Handler):
+    """Tells that a library logged something, without what it said; of warnings from one place, the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[tuple[str, int]] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        place = record.pathname, record.lineno
+        if record.levelno < logging.ERROR and place in self._warned:
+            return
+        self._warned.add(place)
+        tell = _log.error if record.levelno >= logging.ERROR else _log.warning
+        tell("library", library=record.name, place=f"{record.pathname}:{record.lineno}", exc_info=record.exc_info)
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Take the place of ``warnings.showwarning``."""
+    _log.warning("library", fault=category.__name__, place=f"{filename}:{lineno}")
