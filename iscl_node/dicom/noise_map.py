@@ -29,6 +29,7 @@ from iscl_node.dicom.evidence import (
 )
 from iscl_node.dicom.series import numbers
 from iscl_node.dicom.uids import hashed_uid
+from iscl_node.dicom.writing import keep_loss_history
 from iscl_node.domain import CT_IMAGE_STORAGE, Derivation
 
 if TYPE_CHECKING:  # highdicom takes a second to import
@@ -125,8 +126,7 @@ def noise_map(
     )
     _compute_dimension_uid(made)
     _name_sources(made, views)
-    if not views[0].get("BodyPartExamined"):
-        made.Laterality = ""  # type 2C: unknown, unless the source tells (PS3.3 C.7.3.1)
+    _complete(made, views[0])
     return finished(made, views[0], NOISE_MAP, derivation, started)
 
 
@@ -172,6 +172,16 @@ def _stub(view: Dataset, index: int) -> Dataset:
     for keyword, value in attributes.items():
         setattr(stub, keyword, value)
     return stub
+
+
+def _complete(made: Dataset, view: Dataset) -> None:
+    """Tell what highdicom does not: a loss that only the transfer syntax tells of, and what is not known."""
+    if not view.get("LossyImageCompression"):
+        del made.LossyImageCompression
+        keep_loss_history(made, view)
+        made.LossyImageCompression = made.get("LossyImageCompression") or "00"
+    if not view.get("BodyPartExamined"):
+        made.Laterality = ""  # type 2C: unknown, unless the source tells (PS3.3 C.7.3.1)
 
 
 def _mapping(removed_hu: RemovedNoise) -> "RealWorldValueMapping":

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from factories import CT_IMAGE, ROOT, ct_dataset, ct_series, part10
+from factories import CT_IMAGE, ROOT, ct_dataset, ct_series, file_meta_of, part10
 from highdicom.pm import ParametricMap
 from multiframe import enhanced_ct, legacy_ct
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEG2000, ExplicitVRLittleEndian
 from validator import DEVICE_UID, LATERALITY
 
 from iscl_node.dicom import noise_map as module
@@ -62,6 +63,29 @@ def test_values_are_named_as_hounsfield_units(derivation: Derivation) -> None:
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("112031", "DCM")
     assert shared.ParametricMapFrameTypeSequence[0].FrameType == ["DERIVED", "PRIMARY", "VOLUME", "SUBTRACTION"]
+
+
+@pytest.mark.parametrize(
+    ("told", "syntax", "expected"),
+    [
+        (None, JPEG2000, ("01", "ISO_15444_1", 8192 / 4000)),
+        ("00", JPEG2000, ("00", None, None)),
+        (None, ExplicitVRLittleEndian, ("00", None, None)),
+    ],
+)
+def test_loss_that_only_the_transfer_syntax_tells_of_is_told(
+    told: str | None, syntax: str, expected: tuple[Any, ...], derivation: Derivation
+) -> None:
+    views = ct_series(2, LossyImageCompression=told)
+    for view in views:
+        view.file_meta = file_meta_of(view, syntax)
+        view.PixelData = bytes(4000)
+    found = read_map(views, derivation)
+    keywords = ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio")
+    assert tuple(found.get(keyword) for keyword in keywords) == (
+        *expected[:2],
+        expected[2] and pytest.approx(expected[2], abs=0.005),
+    )
 
 
 def test_each_frame_says_from_which_slice_and_how_it_was_made(derivation: Derivation) -> None:
