@@ -31,12 +31,11 @@ NOT_TESTED = (
     "**A soak** of 20,000 instances from parallel clients, with random kills of node, archive and clients.",
     "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
     "the peers that lie in their PDUs follow a script.",
-    "**`kill -9` at named points between system calls.** The whole program is killed once while it receives, "
-    "checks, derives and sends, and behind that; between system calls of the spool, an exception stands for the kill.",
+    "**`kill -9` of the whole program between system calls.** The spool alone is killed before each of its own; the "
+    "whole program is killed once while it receives, checks, derives and sends, and behind that.",
     "**A power cut that drops what is not synced.** It is tested that content and folders are synced in the right "
     "order before success, not that a file system keeps its promise.",
-    "**PostgreSQL as the workflow database, locked or gone.** SQLite is tested with another writer that holds the lock "
-    "for a second, and not with one that holds it for longer than SQLite waits.",
+    "**PostgreSQL as the workflow database, locked or gone.** Only SQLite is tested.",
     "**A full disk under the workflow database.**",
     "**Clock jumps of the machine.** The chores that look at the clock are tested with another clock, the whole "
     "program is not.",

@@ -158,6 +158,7 @@ def test_real_head_series_with_gantry_tilt_and_unequal_spacing_is_taken(shared_c
     assert len(select_series(head)) == 28
 
 
+@pytest.mark.fault("processing", "an image larger than 2048 x 2048", "quarantine with its size")
 def test_an_image_of_the_largest_size_is_taken() -> None:
     largest = ct_dataset()
     largest.Rows, largest.Columns = 2048, 2048

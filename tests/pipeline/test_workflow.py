@@ -221,6 +221,34 @@ def test_a_locked_database_holds_a_batch_up_and_loses_nothing(
     steps.wait_for(WHOLE_WAY)
 
 
+@pytest.mark.long
+@pytest.mark.fault(
+    "machine",
+    "the SQLite workflow database is locked in the middle of a step, for longer than SQLite waits",
+    "the step is recorded when the lock is gone; no step is done twice",
+)
+def test_a_database_locked_for_long_does_not_repeat_a_step(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], tmp_path: Path
+) -> None:
+    launch()
+    locked = Event()
+    with closing(
+        sqlite3.connect(tmp_path / "workflows.sqlite", isolation_level=None, check_same_thread=False)
+    ) as other:
+
+        def lock() -> None:
+            other.execute("BEGIN IMMEDIATE")
+            locked.set()
+
+        steps.before_check = lock
+        series_workflow.enqueue(BATCH)
+        assert locked.wait(PATIENCE_SECONDS)
+        time.sleep(12)  # SQLite waits for 5 s
+        assert steps.calls == ["check"]
+        other.execute("ROLLBACK")
+    steps.wait_for(WHOLE_WAY)
+
+
 def rows(database: Path) -> dict[str, int]:
     """How many rows each of the engine's tables has for batches."""
     with closing(sqlite3.connect(database)) as opened:
