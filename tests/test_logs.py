@@ -61,6 +61,11 @@ def test_every_line_names_model_and_settings(lines: Lines) -> None:
     assert [(line["model"], line["settings"]) for line in lines()] == [("m", "s")] * 2
 
 
+@pytest.mark.fault(
+    "machine",
+    "an exception quotes patient data",
+    "the log line has its kind and place, and not its text",
+)
 def test_an_exception_is_told_without_what_it_says(lines: Lines) -> None:
     try:
         try:
@@ -78,6 +83,11 @@ def test_an_exception_is_told_without_what_it_says(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("name", ["pydicom", "pynetdicom.assoc", "dbos", "uvicorn.error", "py.warnings"])
+@pytest.mark.fault(
+    "machine",
+    "a library logs patient data",
+    "the log line has its place, and not its text",
+)
 def test_what_a_library_logs_is_told_without_what_it_says(lines: Lines, name: str) -> None:
     for _ in range(2):
         try:
@@ -107,6 +117,11 @@ def test_a_warning_is_told_without_what_it_says(lines: Lines) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.fault(
+    "machine",
+    "a thread ends with an exception that quotes patient data",
+    "the log line has its kind, and not its text",
+)
 def test_a_fault_that_ends_a_thread_is_told_without_what_it_says(lines: Lines) -> None:
     def fail() -> None:
         raise ValueError("Doe^Jane")

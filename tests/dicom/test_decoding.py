@@ -103,6 +103,11 @@ def test_damage_that_a_codec_notices_is_never_pixels(syntax: str, process: Codec
     assert process.ask(DECODE, form, whole) == soft_tissue().tobytes()
 
 
+@pytest.mark.fault(
+    "processing",
+    "an RLE segment of more pixels than the image",
+    "quarantine",
+)
 def test_rle_segment_of_more_pixels_than_the_image_is_told_as_damage(process: CodecProcess) -> None:
     form = PixelForm(RLELossless, 64, 64, 16, True)
     whole = encapsulate([encoded(form, soft_tissue().astype(np.int32))])
@@ -241,6 +246,11 @@ def run_node(program: str) -> "subprocess.CompletedProcess[str]":
 SLEEPER = script("time.sleep(60)")
 
 
+@pytest.mark.fault(
+    "machine",
+    "the node ends while a codec hangs",
+    "it does not wait, and the decoding process is gone",
+)
 def test_node_does_not_wait_for_a_request_in_hand() -> None:
     start = time.monotonic()
     done = run_node(f"""
@@ -257,6 +267,11 @@ print(process._child._process.pid)
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.fault(
+    "machine",
+    "the node ends while pixels are decoded",
+    "the request is to be tried again",
+)
 def test_request_that_was_abandoned_is_to_be_tried_again() -> None:
     process = CodecProcess(SLEEPER)
     with ThreadPoolExecutor(1) as thread:

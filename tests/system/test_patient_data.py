@@ -87,6 +87,11 @@ def write(dataset: FileDataset) -> None:
     path.write_bytes(path.read_bytes().replace(str(NO_NUMBER).encode(), b"MARK"))
 
 
+@pytest.mark.fault(
+    "machine",
+    "data with marked patient data are taken, refused, ignored, quarantined and sent, and the node is killed",
+    "no mark is in log, HTTP answers, reasons or workflow database",
+)
 def test_patient_data_stays_inside(
     make_node: MakeNode,
     archive: RecordingArchive,
