@@ -40,10 +40,10 @@ IDENTIFYING = {
     "PatientWeight": NO_NUMBER,
     "PatientAddress": "MARKADDRESS",
     "PatientComments": "MARKCOMMENTS",
-    "AccessionNumber": "MARK" * 9,  # too long for its VR, like some of the following
-    "StudyID": "MARK" * 9,
-    "StudyDescription": "MARK" * 30,
-    "SeriesDescription": "MARK" * 30,
+    "AccessionNumber": "MARKACCESSION",
+    "StudyID": "MARKSTUDYID",
+    "StudyDescription": "MARKSTUDY",
+    "SeriesDescription": "MARKSERIES",
     "InstitutionName": "MARKINSTITUTION",
     "InstitutionAddress": "MARKSTREET",
     "StationName": "MARKSTATION",
@@ -160,6 +160,9 @@ def ignored_or_quarantined(node: Node, marked_series: MakeSeries) -> None:
     damaged = f"{ROOT}.{UID_MARK}.99"
     (node.spool / "open" / damaged).mkdir()
     (node.spool / "open" / damaged / f"{damaged}.1.dcm").write_bytes(b"MARK" * 100)
+    gone = f"{ROOT}.{UID_MARK}.98"
+    (node.spool / "open" / gone).mkdir()
+    (node.spool / "open" / gone / "MARK.dcm").symlink_to("nowhere")  # whoever opens it quotes the name
     ignored = marked_series("ignored", BodyPartExamined="HEAD")
     quarantined = [
         marked_series("implausible"),
@@ -171,7 +174,7 @@ def ignored_or_quarantined(node: Node, marked_series: MakeSeries) -> None:
     ]
     send(node, [file for series in (ignored, *quarantined) for file in files_of(series)])
     ends = {series_uid_of(series): {"quarantine"} for series in (pixels, *quarantined)}
-    ends |= {damaged: {"quarantine"}, series_uid_of(ignored): {"ignored"}}
+    ends |= {damaged: {"quarantine"}, gone: {"quarantine"}, series_uid_of(ignored): {"ignored"}}
     node.wait_for(lambda: {uid: node.states(uid) for uid in ends} == ends, "the end of all these series")
 
 
