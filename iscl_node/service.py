@@ -38,7 +38,7 @@ from iscl_node.web.app import web_app
 _log = structlog.get_logger(__name__)
 
 _BATCHES_IN_HAND = 8
-"""More than one, so that a destination that is down does not hold up the series for another."""
+"""More than one, so that the disk's refusals for one series do not hold up the others."""
 
 _STALLED_SECONDS = 60
 """Housekeeping that has not ticked for this long makes the node not ready."""

@@ -1,16 +1,19 @@
 """What the workflow database keeps of batches that have ended, and for how long.
 
-DBOS deletes nothing by itself: each batch leaves a row for itself and one for each of its steps. The pages of deleted
+DBOS deletes nothing by itself: each batch leaves a row for each of its workflows and their steps. The pages of deleted
 rows are used again, by SQLite as by PostgreSQL, so the database stops growing, though its file does not shrink.
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline.workflow import STEP_ORDER_VERSION
 
+_UNENDED = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 """Every status of DBOS but those of workflows that run, wait in the queue, or are put off."""
 
@@ -24,24 +27,34 @@ _AT_A_TIME = 20
 def forget_ended(retention_seconds: float) -> int:
     """Delete workflows that ended longer ago than this (an hour at least), and say how many.
 
-    At most 20, so call it again. Workflows that have not ended stay, however old they are.
+    At most 20, so call it again. Workflows that have not ended stay, however old they are, and with them the ended ones
+    of the same batch: a batch of which a delivery goes on would be begun anew without them.
 
     Raises
     ------
     RetryLaterError
         If the workflow database refuses it.
     """
-    before = datetime.now(UTC) - max(timedelta(seconds=retention_seconds), _AT_LEAST)
+    now = datetime.now(UTC)
+    before = now - max(timedelta(seconds=retention_seconds), _AT_LEAST)
     try:
-        ended = DBOS.list_workflows(
-            status=_ENDED,
-            completed_before=before.isoformat(),
-            limit=_AT_A_TIME,
-            load_input=False,
-            load_output=False,
-        )
-        if ended:
-            DBOS.delete_workflows([each.workflow_id for each in ended])
+        ended = _listed(status=_ENDED, completed_before=before.isoformat())
+        # Only this version's: those of an earlier one never run again.
+        going_on = _listed(status=_UNENDED, app_version=STEP_ORDER_VERSION) if ended else []
+        going_on += _listed(completed_after=(now - _AT_LEAST).isoformat()) if ended else []
+        kept = {_batch_of(each) for each in going_on}
+        forgotten = [each for each in ended if _batch_of(each) not in kept][:_AT_A_TIME]
+        if forgotten:
+            DBOS.delete_workflows(forgotten)
     except SQLAlchemyError as error:
         raise RetryLaterError(f"the workflow database deletes nothing: {type(error).__name__}") from error
-    return len(ended)
+    return len(forgotten)
+
+
+def _listed(**which: Any) -> list[str]:
+    return [each.workflow_id for each in DBOS.list_workflows(load_input=False, load_output=False, **which)]
+
+
+def _batch_of(workflow_id: str) -> str:
+    """What the identities of a batch's workflows begin with: series, key and version."""
+    return "/".join(workflow_id.split("/")[:3])

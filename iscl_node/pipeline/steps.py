@@ -8,8 +8,11 @@ workflow database keeps them.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import structlog
 
@@ -19,7 +22,7 @@ from iscl_node.dicom.folder import read_instance
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site
+from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
@@ -29,6 +32,18 @@ _log = structlog.get_logger(__name__)
 
 Send = Callable[[Peer, Sequence[Path]], None]
 """Sends files over one association; raises RetryLaterError or QuarantineSeriesError."""
+
+
+class BegunRule(TypedDict):
+    """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
+
+    ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC).
+    """
+
+    name: str
+    suffix: str
+    transfer_syntax: OutputSyntax
+    started: str
 
 
 class SeriesSteps:
@@ -74,13 +89,13 @@ class SeriesSteps:
         self._node_version = node_version
         self._site = site
 
-    def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
+    def check(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
         """Decide what happens to the batch.
 
         Returns
         -------
-        tuple of str and two lists of str
-            The rule's name, the derived series' UIDs, and the files of the instances in the order of their positions.
+        tuple of BegunRule and two lists of str
+            The rule, the derived series' UIDs, and the files of the instances in the order of their positions.
 
         Raises
         ------
@@ -93,9 +108,13 @@ class SeriesSteps:
         with self._pictured(batch):
             products.check_input(decision.instances)
         series_uids = products.series_uids(batch.series_instance_uid)
-        return decision.rule.name, series_uids, [Path(str(each.filename)).name for each in decision.instances]
+        return self._begun(batch, decision.rule), series_uids, [Path(str(i.filename)).name for i in decision.instances]
 
-    def derive(self, batch: Batch, rule_name: str, series_uids: Sequence[str], file_name: str) -> None:
+    def _begun(self, batch: Batch, rule: Rule) -> BegunRule:
+        started = self._spool.first_closed(batch).astimezone().isoformat()
+        return BegunRule(name=rule.name, suffix=rule.suffix, transfer_syntax=rule.transfer_syntax, started=started)
+
+    def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:
         """Make the derived instances of one source instance and put them into the outbox.
 
         Raises
@@ -104,7 +123,7 @@ class SeriesSteps:
             If the pixels cannot be read, the result is not plausible, or the model or the rule were changed
             after the batch was begun: half a series of each would be sent.
         """
-        products = self._products(self._rule(rule_name))
+        products = self._products(self._rule(begun))
         if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
         (path,) = self._files(batch, [file_name])
@@ -112,11 +131,11 @@ class SeriesSteps:
         if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
         with self._pictured(batch):
-            for derived in products.made_of(source, self._spool.first_closed(batch).astimezone()):
+            for derived in products.made_of(source, datetime.fromisoformat(begun["started"])):
                 uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
                 self._spool.write_derived(batch, *uids, encode(derived))
 
-    def judge(self, batch: Batch, rule_name: str, file_names: Sequence[str]) -> None:
+    def judge(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> None:
         """Hold what lies in the outbox against the sources, slice by slice.
 
         Raises
@@ -126,9 +145,9 @@ class SeriesSteps:
         """
         sources = self._files(batch, file_names)
         with self._pictured(batch):
-            self._products(self._rule(rule_name)).check_series(sources, self._spool.outbox(batch))
+            self._products(self._rule(begun)).check_series(sources, self._spool.outbox(batch))
 
-    def evidence(self, batch: Batch, rule_name: str, file_names: Sequence[str]) -> list[tuple[str, int]]:
+    def evidence(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> list[tuple[str, int]]:
         """Make what the rule wants beside each derived series, and put it into the outbox.
 
         Returns
@@ -141,11 +160,11 @@ class SeriesSteps:
         QuarantineSeriesError
             If a derived instance is missing, or pixels cannot be read.
         """
-        rule = self._rule(rule_name)
+        rule = self._rule(begun)
         if rule.evidence == NO_EVIDENCE:
             return []
         sources = self._files(batch, file_names)
-        outbox, started = self._spool.outbox(batch), self._spool.first_closed(batch).astimezone()
+        outbox, started = self._spool.outbox(batch), datetime.fromisoformat(begun["started"])
         counts: Counter[str] = Counter()
         for derivation in self._products(rule).derivations:
             for made in evidence(sources, outbox, derivation, started, rule.evidence):
@@ -154,9 +173,9 @@ class SeriesSteps:
                 counts[uids[0]] += 1
         return list(counts.items())
 
-    def destinations(self, rule_name: str) -> tuple[str, ...]:
+    def destinations(self, begun: BegunRule) -> tuple[str, ...]:
         """Where the derived instances of a rule go."""
-        return self._rule(rule_name).send_to
+        return self._rule(begun).send_to
 
     def send(self, batch: Batch, peer_name: str, series_uid: str, count: int) -> None:
         """Send what the batch has of one series, ``count`` instances, to one destination.
@@ -210,10 +229,11 @@ class SeriesSteps:
         with _disk_refusals_retried():
             self._spool.quarantine(batch, reason)
 
-    def _rule(self, name: str) -> Rule:
+    def _rule(self, begun: BegunRule) -> Rule:
+        name = begun["name"]
         if name not in self._rules or self._rules[name].ignore:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
-        return self._rules[name]
+        return replace(self._rules[name], suffix=begun["suffix"], transfer_syntax=begun["transfer_syntax"])
 
     def _products(self, rule: Rule) -> Products:
         denoiser = self._denoisers[rule.profile]

@@ -1,40 +1,54 @@
-"""The durable workflow of a batch: the order of its steps, and what happens when one of them fails.
+"""The durable workflows of a batch: the order of its steps, and what happens when one of them fails.
 
 DBOS keeps which steps of a batch are done. A node that was killed in the middle of a step does that step
 again when it starts, and none of the finished ones.
+
+A batch has one workflow that makes its derived instances, one for each destination, which may wait there for ever, and
+one that brings it to its end, begun by whichever delivery ends last.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import product
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.shutdown import Shutdown
-from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 
 _log = structlog.get_logger(__name__)
 
 APPLICATION = "iscl-node"
 QUEUE = "batches"
-STEP_ORDER_VERSION = "5"
+DELIVERIES = "deliveries"
+"""The queue of deliveries, with a partition for each destination."""
+STEP_ORDER_VERSION = "6"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
-as far as they are made, are found in the outbox. The earlier workflow stays in the database and never runs again."""
+as far as they are made, are found in the outbox. The earlier workflows stay in the database and never run again."""
+
+_DELIVERIES_IN_HAND = 4
+"""For each destination; more than one, so that a series it has no room for does not hold up the others."""
+
+_REFUSAL = "refusal"
+"""The event by which a delivery tells that it ended: the reason of the destination, or nothing."""
+
+_SENDING = "sending"
 
 Result = TypeVar("Result")
 
 
 @DBOS.dbos_class()
 class SeriesWorkflow(DBOSConfiguredInstance):
-    """check, derive every instance, judge the whole, make the evidence, send every series everywhere, release.
+    """check, derive every instance, judge the whole, make the evidence, send to each destination, release.
 
     Parameters
     ----------
@@ -73,22 +87,46 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             If the workflow database refuses it, for example because its disk is full.
         """
         try:
-            with SetWorkflowID(f"{batch.workflow_id}/{STEP_ORDER_VERSION}"):
+            with SetWorkflowID(_identity(batch)):
                 DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
         except SQLAlchemyError as error:
             raise RetryLaterError(f"the workflow database takes no batch: {type(error).__name__}") from error
 
     @DBOS.workflow(name="series", max_recovery_attempts=None)  # a long outage may see many restarts
     def run(self, series_instance_uid: str, key: str) -> str:
-        """Bring a batch to its end; the result is its outcome."""
+        """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
-        with structlog.contextvars.bound_contextvars(series_uid=series_instance_uid):  # hashed in the log
-            return self._brought_to_end(batch)
+        return self._outcome(batch, partial(self._make, batch))
 
-    def _brought_to_end(self, batch: Batch) -> str:
+    @DBOS.workflow(name="delivery", max_recovery_attempts=None)
+    def deliver(
+        self, series_instance_uid: str, key: str, peer: str, peers: Sequence[str], made: Sequence[tuple[str, int]]
+    ) -> str:
+        """Send all that was made to one of the batch's destinations; the result is why that refused, or nothing."""
+        batch = Batch(series_instance_uid, key)
+        with _series_in_log(batch):
+            refusal = self._send(batch, peer, made)
+        # Told before it is asked who has told: of several that end at once, one at least sees all.
+        DBOS.set_event(_REFUSAL, refusal)
+        refusals = self._step("refusals", _refusals, batch, peers)
+        if refusals is not None:
+            with SetWorkflowID(_identity(batch, "end")):  # if two see all, the second has no effect
+                DBOS.start_workflow(self.end, series_instance_uid, key, refusals)
+        return refusal
+
+    @DBOS.workflow(name="end", max_recovery_attempts=None)
+    def end(self, series_instance_uid: str, key: str, refusals: Sequence[str]) -> str:
+        """Bring a batch to its end after all its deliveries; the result is its outcome."""
+        batch = Batch(series_instance_uid, key)
+        return self._outcome(batch, partial(self._release, batch, refusals))
+
+    def _outcome(self, batch: Batch, work: Callable[[], str]) -> str:
+        with _series_in_log(batch):
+            return self._known_outcome(batch, work)
+
+    def _known_outcome(self, batch: Batch, work: Callable[[], str]) -> str:
         try:
-            self._process(batch)
-            outcome = "done"
+            outcome = work()
         except IgnoreSeriesError as error:
             outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
@@ -96,35 +134,45 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
             _log.exception("batch.unforeseen_fault", batch=batch.key)
             outcome = self._quarantine(batch, _unforeseen(error))
-        self._metrics.batches.labels(outcome).inc()
-        _log.info("batch.ended", batch=batch.key, outcome=outcome)
+        if outcome != _SENDING:
+            self._metrics.batches.labels(outcome).inc()
+            _log.info("batch.ended", batch=batch.key, outcome=outcome)
         return outcome
 
-    def _process(self, batch: Batch) -> None:
+    def _make(self, batch: Batch) -> str:
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
         self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("evidence", self._steps.evidence, batch, rule, files)
-        self._deliver(batch, rule, made)
-        self._step("release", self._steps.release, batch)
+        self._begin_deliveries(batch, rule, made)
+        return _SENDING
 
-    def _deliver(self, batch: Batch, rule: str, made: Sequence[tuple[str, int]]) -> None:
-        """Send every series everywhere; a destination that refuses one gets no more, and keeps none from the others."""
-        # A step of its own: with other destinations after a restart, one send would be taken for another one.
+    def _begin_deliveries(self, batch: Batch, rule: BegunRule, made: Sequence[tuple[str, int]]) -> None:
+        # A step of its own: with other destinations after a restart, one delivery would be taken for another one.
         peers = self._step("destinations", self._steps.destinations, rule)
-        refusals: dict[str, str] = {}
-        # Series by series, so that who refuses evidence has the images.
-        for (series_uid, count), peer in product(made, peers):
-            if peer in refusals:
-                continue
-            try:
+        for peer in peers:
+            with SetWorkflowID(_identity(batch, "to", peer)), SetEnqueueOptions(queue_partition_key=peer):
+                DBOS.enqueue_workflow(DELIVERIES, self.deliver, batch.series_instance_uid, batch.key, peer, peers, made)
+
+    def _send(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> str:
+        """Send series by series, so that who refuses evidence has the images; say why it was refused, or nothing."""
+        try:
+            for series_uid, count in made:
                 self._step("send", self._steps.send, batch, peer, series_uid, count)
-            except QuarantineSeriesError as error:
-                refusals[peer] = str(error)
+        except QuarantineSeriesError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
+            _log.exception("delivery.unforeseen_fault", batch=batch.key, peer=peer)
+            return _unforeseen(error)
+        return ""
+
+    def _release(self, batch: Batch, refusals: Sequence[str]) -> str:
         if refusals:
-            raise QuarantineSeriesError("; ".join(dict.fromkeys(refusals.values())))
+            raise QuarantineSeriesError("; ".join(dict.fromkeys(refusals)))
+        self._step("release", self._steps.release, batch)
+        return "done"
 
     def _ignore(self, batch: Batch, reason: str) -> str:
         _log.info("batch.ignored", batch=batch.key, reason=reason)
@@ -166,6 +214,32 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             wait_seconds = min(2 * wait_seconds, self._last_retry_seconds)
 
 
+def _series_in_log(batch: Batch) -> AbstractContextManager[object]:
+    return structlog.contextvars.bound_contextvars(series_uid=batch.series_instance_uid)  # hashed in the log
+
+
+def _identity(batch: Batch, *part: str) -> str:
+    """The identity of a workflow of the batch: of its first, or of a further part of it."""
+    return "/".join([batch.workflow_id, STEP_ORDER_VERSION, *part])
+
+
+def _refusals(batch: Batch, peers: Sequence[str]) -> list[str] | None:
+    """Why destinations refused the batch, in the order of the destinations; None while a delivery goes on.
+
+    Raises
+    ------
+    RetryLaterError
+        If the workflow database does not answer.
+    """
+    try:
+        told = [DBOS.get_all_events(_identity(batch, "to", peer)) for peer in peers]
+    except SQLAlchemyError as error:
+        raise RetryLaterError(f"the workflow database does not answer: {type(error).__name__}") from error
+    if not all(_REFUSAL in each for each in told):
+        return None
+    return [each[_REFUSAL] for each in told if each[_REFUSAL]]
+
+
 def _unforeseen(error: Exception) -> str:
     return f"unforeseen fault: {type(error).__name__}; the log says where"
 
@@ -182,7 +256,7 @@ def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None
     worker_name : str
         Stable name of this worker.
     concurrency : int
-        How many batches this worker has in hand at the same time.
+        For how many batches at the same time this worker makes derived instances.
     """
     config: DBOSConfig = {
         "name": APPLICATION,
@@ -195,6 +269,7 @@ def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None
     DBOS(config=config)
     DBOS.launch()
     DBOS.register_queue(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.5)
+    DBOS.register_queue(DELIVERIES, partition_worker_concurrency=_DELIVERIES_IN_HAND, polling_interval_sec=0.5)
 
 
 def stop_engine(seconds: float) -> None:

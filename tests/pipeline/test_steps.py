@@ -14,7 +14,7 @@ from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import NO_EVIDENCE, Batch, EvidenceChoice, Peer, Rule, Site
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
-from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 from iscl_node.settings import QualitySettings
 from iscl_node.store.spool import Spool
 
@@ -40,8 +40,9 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         sent: list[str] | None = None,
         ignore: str = "",
         evidence: EvidenceChoice = NO_EVIDENCE,
+        suffix: str = " ISCL",
     ) -> SeriesSteps:
-        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, " ISCL", ("pacs",), ignore, evidence=evidence)
+        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, ("pacs",), ignore, evidence=evidence)
         log = [] if sent is None else sent
         return SeriesSteps(
             spool,
@@ -129,6 +130,32 @@ def test_other_settings_in_the_middle_of_a_series_are_quarantined(
         steps_for((0.5,)).derive(batch, rule, series_uids, files[0])
 
 
+@pytest.mark.fault(
+    "processing",
+    "`suffix` is changed, or an earlier batch goes, in the middle of a series",
+    "the whole series keeps the description and the time that it was begun with",
+)
+def test_a_series_begun_keeps_its_time_and_description(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    """Whatever becomes of an earlier batch, and of the settings, before the last slice is derived."""
+    (spool.root / "closed" / batch.series_instance_uid / "20260101T000000.000000Z").mkdir()
+    rule, series_uids, files = steps_for(evidence=EvidenceChoice(report=True)).check(batch)
+    steps_for().derive(batch, rule, series_uids, files[0])
+    (spool.root / "closed" / batch.series_instance_uid / "20260101T000000.000000Z").rmdir()
+    changed = steps_for(suffix=" OTHER", evidence=EvidenceChoice(report=True))
+    for file in files[1:]:
+        changed.derive(batch, rule, series_uids, file)
+    ((evidence_uid, _count),) = changed.evidence(batch, rule, files)
+
+    uids = [*series_uids, evidence_uid]
+    made = [pydicom.dcmread(path) for uid in uids for path in spool.derived(batch, uid)]
+    started = datetime.fromisoformat(rule["started"])
+    assert started.astimezone(UTC) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert {each.SeriesDate + each.SeriesTime for each in made} == {f"{started:%Y%m%d%H%M%S}.000000"}
+    assert {"ISCL" in each.SeriesDescription for each in made} == {True}
+
+
 @pytest.mark.fault("processing", "the rule is set to ignore in the middle of a series", "quarantine with the reason")
 def test_a_rule_that_ignores_by_now_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     rule, series_uids, files = steps_for().check(batch)
@@ -172,7 +199,7 @@ def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: 
     rule, (derived_uid,), (file,) = steps.check(batch)
     steps.derive(batch, rule, [derived_uid], file)
 
-    assert rule == "B30f"
+    assert rule["name"] == "B30f"
     (derived,) = (pydicom.dcmread(path) for path in spool.derived(batch, derived_uid))
     assert derived.NumberOfFrames == 3
 
@@ -192,7 +219,9 @@ def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callabl
 
 
 @pytest.fixture
-def processed(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> tuple[SeriesSteps, str, list[str], list[str]]:
+def processed(
+    batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> tuple[SeriesSteps, BegunRule, list[str], list[str]]:
     """A batch with all its derived instances."""
     steps = steps_for()
     rule, series_uids, files = steps.check(batch)
@@ -202,7 +231,7 @@ def processed(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> tuple[Seri
 
 
 def test_what_was_derived_of_its_own_source_is_let_pass(
-    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, BegunRule, list[str], list[str]]
 ) -> None:
     steps, rule, _series_uids, files = processed
     steps.judge(batch, rule, files)
@@ -213,7 +242,7 @@ def test_what_was_derived_of_its_own_source_is_let_pass(
     "processing", "two derived instances have their pixels exchanged", "quarantine with the reason and a picture"
 )
 def test_pixels_of_another_slice_are_quarantined_with_a_picture(
-    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, BegunRule, list[str], list[str]]
 ) -> None:
     steps, rule, (series_uid,), files = processed
     paths = spool.derived(batch, series_uid)
@@ -233,7 +262,7 @@ def test_pixels_of_another_slice_are_quarantined_with_a_picture(
 
 @pytest.mark.fault("processing", "a derived instance is gone before the series is judged", "quarantine with the reason")
 def test_a_missing_derived_instance_is_quarantined(
-    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, BegunRule, list[str], list[str]]
 ) -> None:
     steps, rule, (series_uid,), files = processed
     spool.derived(batch, series_uid)[0].unlink()
@@ -245,7 +274,7 @@ def test_a_missing_derived_instance_is_quarantined(
     "processing", "a source is taken away from the spool while it is in work", "quarantine with the name of its file"
 )
 def test_a_source_that_a_person_took_away_is_named(
-    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, str, list[str], list[str]]
+    spool: Spool, batch: Batch, processed: tuple[SeriesSteps, BegunRule, list[str], list[str]]
 ) -> None:
     steps, rule, series_uids, files = processed
     spool.instances(batch)[0].unlink()

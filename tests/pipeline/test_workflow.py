@@ -1,14 +1,16 @@
-"""The order of the steps in the real engine: the ends of a batch, and a batch that was begun in an earlier order."""
+"""The order of the steps in the real engine: deliveries, the ends of a batch, and one begun in an earlier order."""
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
+from dbos import DBOS
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 
@@ -22,15 +24,23 @@ from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engi
 
 BATCH = Batch("1.2.3", "20260301T120000.000000Z")
 PATIENCE_SECONDS = 60
-WHOLE_WAY = [
-    "check",
-    "derive all ['2.25.1', '2.25.2'] 1.dcm",
-    "judge all ['1.dcm']",
-    "evidence all ['1.dcm']",
-    *("send pacs 2.25.1 1", "send vault 2.25.1 1", "send pacs 2.25.2 1", "send vault 2.25.2 1"),
-    *("send pacs 2.25.3 2", "send vault 2.25.3 2"),
-    "release",
-]
+MADE = ["check", "derive all ['2.25.1', '2.25.2'] 1.dcm", "judge all ['1.dcm']", "evidence all ['1.dcm']"]
+
+
+def sent(peer: str) -> list[str]:
+    """What goes to a destination, in its order."""
+    return [f"send {peer} 2.25.1 1", f"send {peer} 2.25.2 1", f"send {peer} 2.25.3 2"]
+
+
+WHOLE_WAY = [*MADE, *sent("pacs"), *sent("vault"), "release"]
+
+
+def by_destination(calls: list[str]) -> dict[str, list[str]]:
+    """The calls, in their order, of each destination (in no order among each other) and of none."""
+    return {
+        peer: [call for call in calls if (call.split()[1] if call.startswith("send") else "") == peer]
+        for peer in ("", "pacs", "vault", "mirror")
+    }
 
 
 class ScriptedSteps:
@@ -42,6 +52,7 @@ class ScriptedSteps:
         self.peers: tuple[str, ...] = ("pacs", "vault")
         self.stops_at = ""
         self.refused = ""
+        self.down: set[str] = set()
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         self.calls.append("check")
@@ -58,6 +69,11 @@ class ScriptedSteps:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda _batch, *arguments: self.note(" ".join([name, *map(str, arguments)]))
 
+    def send(self, _batch: Batch, peer: str, series_uid: str, count: int) -> None:
+        if peer in self.down:
+            raise RetryLaterError("down")
+        self.note(f"send {peer} {series_uid} {count}")
+
     def note(self, call: str) -> None:
         self.calls.append(call)
         if call == self.stops_at:
@@ -73,9 +89,10 @@ class ScriptedSteps:
 
     def wait_for(self, calls: list[str]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.calls != calls:
+        while by_destination(self.calls) != by_destination(calls):
             assert time.monotonic() < deadline, self.calls
             time.sleep(0.05)
+        assert self.calls[-1] == calls[-1] or calls[-1].startswith("send")
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +149,130 @@ def test_a_destination_that_refuses_keeps_nothing_from_the_others(
     steps.refused = "send pacs 2.25.2 1"
     launch()
     series_workflow.enqueue(BATCH)
-    sent_no_more = ("send pacs 2.25.3 2", "release")
-    steps.wait_for([*(call for call in WHOLE_WAY if call not in sent_no_more), "quarantine no room for this"])
+    steps.wait_for([*MADE, *sent("pacs")[:2], *sent("vault"), "quarantine no room for this"])
+
+
+@pytest.mark.fault(
+    "delivery",
+    "one of two destinations is down for more batches than are in hand",
+    "the other gets everything; each batch is released once, when both have it",
+)
+def test_a_destination_that_is_down_keeps_no_batch_from_the_others(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
+) -> None:
+    steps.down = {"pacs"}
+    launch()  # two batches in hand, four deliveries for each destination
+    batches = 10
+    for number in range(batches):
+        series_workflow.enqueue(Batch(f"1.2.{number}", BATCH.key))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while steps.calls.count("send vault 2.25.3 2") < batches:
+        assert time.monotonic() < deadline, steps.calls
+        time.sleep(0.05)
+    assert "release" not in steps.calls
+
+    steps.down = set()
+    while steps.calls.count("release") < batches:
+        assert time.monotonic() < deadline, steps.calls
+        time.sleep(0.05)
+    time.sleep(1)  # two polls of the queues
+    assert Counter(steps.calls) == Counter(WHOLE_WAY * batches)
+
+
+@pytest.mark.fault(
+    "delivery",
+    "of three destinations one refuses, and another is down",
+    "the third gets everything; quarantine with the reason, when the one that was down has everything, too",
+)
+def test_a_refusal_is_the_end_of_a_batch_when_all_its_deliveries_have_ended(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None]
+) -> None:
+    steps.peers, steps.refused, steps.down = ("pacs", "vault", "mirror"), "send pacs 2.25.1 1", {"vault"}
+    launch()
+    series_workflow.enqueue(BATCH)
+    before = [*MADE, *sent("pacs")[:1], *sent("mirror")]
+    steps.wait_for(before)
+    time.sleep(1)  # two polls of the queues
+    assert Counter(steps.calls) == Counter(before)
+
+    steps.down = set()
+    steps.wait_for([*before, *sent("vault"), "quarantine no room for this"])
+
+
+@pytest.mark.fault("delivery", "two destinations have everything at the same time", "the batch is released once")
+def test_deliveries_that_end_at_once_end_the_batch_once(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both, ask, answers = Barrier(2), workflow._refusals, []
+
+    def at_once(batch: Batch, peers: tuple[str, ...]) -> list[str] | None:
+        both.wait(PATIENCE_SECONDS)
+        answers.append(ask(batch, peers))
+        return answers[-1]
+
+    monkeypatch.setattr(workflow, "_refusals", at_once)
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(WHOLE_WAY)
+    time.sleep(1)  # two polls of the queues
+    assert Counter(steps.calls) == Counter(WHOLE_WAY)
+    assert answers == [[], []]
+
+
+@pytest.mark.fault(
+    "machine",
+    "the node stops while it sends to several destinations",
+    "the next start sends what is left to each, and nothing again",
+)
+@pytest.mark.parametrize("stops_at", ["send pacs 2.25.2 1", "send vault 2.25.1 1", "release"])
+def test_a_node_that_stops_at_any_point_of_the_deliveries_goes_on_there(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    stops_at: str,
+) -> None:
+    peer = stops_at.split()[1] if stops_at != "release" else ""
+    steps.stops_at = stops_at
+    before = WHOLE_WAY if not peer else [call for call in WHOLE_WAY[:-1] if f" {peer} " not in call]
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for([*before, *(sent(peer)[: sent(peer).index(stops_at) + 1] if peer else [])])
+    stop_engine(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
+    launch()
+    again.wait_for([*(sent(peer)[sent(peer).index(stops_at) :] if peer else []), "release"])
+
+
+@pytest.mark.fault(
+    "machine", "the node stops between the last delivery and the release", "the next start releases the batch"
+)
+def test_a_node_that_stops_before_it_knows_which_delivery_was_the_last_asks_again(
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def stopping(_batch: Batch, peers: tuple[str, ...]) -> list[str] | None:
+        asked.append(peers)
+        raise NodeStopping
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "_refusals", stopping)
+        launch()
+        series_workflow.enqueue(BATCH)
+        steps.wait_for(WHOLE_WAY[:-1])
+        stop_engine(PATIENCE_SECONDS)
+    assert len(asked) == 2
+
+    launch()
+    steps.wait_for(WHOLE_WAY)
 
 
 @pytest.mark.fault("processing", "a step cannot be done now", "it is done again, and the batch comes to its end")
@@ -174,7 +313,7 @@ def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
     series_workflow.enqueue(BATCH)
     again.wait_for(WHOLE_WAY)
     time.sleep(1)  # two polls of the queue: the earlier workflow does not wake up
-    assert again.calls == WHOLE_WAY
+    assert Counter(again.calls) == Counter(WHOLE_WAY)
 
 
 @pytest.mark.fault(
@@ -189,16 +328,30 @@ def test_a_batch_goes_where_it_was_to_go_when_it_was_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Finished steps are known by their number: with other destinations one would be taken for another."""
-    steps.stops_at = "send vault 2.25.1 1"
-    launch()
-    series_workflow.enqueue(BATCH)
-    steps.wait_for(WHOLE_WAY[: WHOLE_WAY.index(steps.stops_at) + 1])
-    stop_engine(PATIENCE_SECONDS)
+    begin = SeriesWorkflow._begin_deliveries
+
+    def stopping(*arguments: object) -> None:
+        begin(*arguments)  # type: ignore[arg-type]
+        raise NodeStopping
+
+    steps.down = {"pacs", "vault"}
+    with monkeypatch.context() as patched:
+        patched.setattr(SeriesWorkflow, "_begin_deliveries", stopping)
+        launch()
+        series_workflow.enqueue(BATCH)
+        steps.wait_for(MADE)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(DBOS.list_workflows(name="delivery")) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        series_workflow._shutdown.request()
+        stop_engine(PATIENCE_SECONDS)
+        series_workflow._shutdown = Shutdown()
 
     monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
     again.peers = ("vault",)
     launch()
-    again.wait_for(WHOLE_WAY[WHOLE_WAY.index(steps.stops_at) :])
+    again.wait_for([*sent("pacs"), *sent("vault"), "release"])
 
 
 @pytest.mark.fault(
@@ -285,6 +438,34 @@ def test_workflows_that_ended_long_ago_are_forgotten_and_no_others(
     steps.wait_for([*WHOLE_WAY, *WHOLE_WAY])
     assert before["operation_outputs"] > left["operation_outputs"] == 0
     assert left["workflow_status"] == 1
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination is down for longer than workflows are kept",
+    "no workflow of the batch is deleted before the batch has ended",
+)
+def test_no_workflow_of_a_batch_is_forgotten_while_a_delivery_goes_on(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgotten deliveries would never be known to have ended; forgotten, a batch would be begun anew at a restart."""
+    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(0))
+    steps.down = {"vault"}
+    launch()
+    series_workflow.enqueue(BATCH)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(DBOS.list_workflows(status="SUCCESS")) < 2:  # the first workflow, and the delivery to pacs
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert forget_ended(0) == 0
+
+    steps.down = set()
+    steps.wait_for(WHOLE_WAY)
+    while (forgotten := forget_ended(0)) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert forgotten == 4
+    assert DBOS.list_workflows() == []
 
 
 @pytest.mark.fault("machine", "the workflow database is locked when ended workflows are deleted", "tried again later")

@@ -115,6 +115,51 @@ def test_kill_while_sending(make_node: MakeNode, archive: RecordingArchive, make
 
 
 @pytest.mark.fault(
+    "machine",
+    "`kill -9` when one destination has everything and the other is down",
+    "the one gets nothing again; released when the other has it",
+)
+def test_kill_between_two_destinations(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
+    """The one that has everything gets nothing again, and the series is not released before the other has it."""
+    series = make_series(2)
+    uid = series_uid_of(series)
+    mirror = RecordingArchive()
+    node = make_node()
+    node.terminate()
+    node.exit_code(seconds=30)
+    node.change_settings('[[rules]]\nname = "CT"', _MIRROR.format(port=mirror.port) + '[[rules]]\nname = "CT"')
+    node.change_settings(_TO_ARCHIVE, _TO_ARCHIVE.replace('"archive"', '"mirror", "archive"'))
+    node.start()
+    send(node, files_of(series))
+    node.wait_for(lambda: archive.counts().total() == 2, "the archive behind the one that is down has everything")
+    node.wait_for(lambda: "send" in (node.steps_done(uid) or ()), "the node knows so")
+
+    node.kill()
+    node.start()
+    assert node.states(uid) == {"closed", "outbox"}
+    mirror.start()
+    try:
+        wait_until_done(node, series)
+        assert_delivered(node, mirror, series)
+    finally:
+        mirror.stop()
+
+    assert_delivered(node, archive, series)
+    assert set(archive.counts().values()) == {1}
+
+
+_TO_ARCHIVE = 'when = { Modality = "CT" }\nsend_to = ["archive"]'
+_MIRROR = """
+[[peers]]
+name = "mirror"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {port}
+may = ["receive"]
+"""
+
+
+@pytest.mark.fault(
     "machine", "`kill -9` after the series was sent", "nothing is sent again; the series is released at the next start"
 )
 def test_kill_while_releasing(make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries) -> None:
