@@ -135,8 +135,11 @@ def test_series_that_is_sent_again_is_not_worked_on_again(
     shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
     series, marker = make_series(3), make_series(1, "marker")
+    before = shared_node.metric(BATCHES, {"outcome": "done"})
     send(shared_node, files_of(series))
     wait_until_done(shared_node, series)
+    # It is counted a moment after it was released.
+    shared_node.wait_for(lambda: shared_node.metric(BATCHES, {"outcome": "done"}) > before, "the batch is counted")
     batches = shared_node.metric(BATCHES, {"outcome": "done"})
 
     send(shared_node, files_of(series))
