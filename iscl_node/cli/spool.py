@@ -49,8 +49,7 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, why, and since when."""
     with _spool(config) as spool:
         counts = {state.value: count for state, count in spool.counts().items()}
-        key = _log_key(spool)
-        quarantined = [_told(each, key) for each in spool.quarantined()]
+        quarantined = [_told(each, spool.root) for each in spool.quarantined()]
         ignored = Counter(each.reason for each in spool.ignored())
     if as_json:
         print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
@@ -74,16 +73,12 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _log_key(spool: "Spool") -> bytes | None:
-    from iscl_node.store.log_key import known_log_key
+def _told(each: SetAsideBatch, spool: Path) -> dict[str, Any]:
+    from iscl_node.store.log_key import log_name
 
-    return known_log_key(spool.root)
-
-
-def _told(each: SetAsideBatch, key: bytes | None) -> dict[str, Any]:
     return {
         "series": each.batch.series_instance_uid,
-        "log": "unknown" if key is None else hashed(key, each.batch.series_instance_uid),
+        "log": log_name(spool, each.batch.series_instance_uid),
         "batch": each.batch.key,
         "reason": each.reason,
         "since": datetime.fromtimestamp(each.since, UTC).isoformat(timespec="seconds"),
@@ -99,10 +94,10 @@ def lookup(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Tell which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
-    from iscl_node.store.log_key import places_of_uids
+    from iscl_node.store.log_key import known_log_key, places_of_uids
 
     with _spool(config) as spool:
-        key = _log_key(spool)
+        key = known_log_key(spool.root)
         if key is None:
             raise ConfigurationError(f"the key of the log in {spool.root} is not there or may not be read")
         places = places_of_uids(spool.root)

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 from iscl_node.domain import SeriesState
+from iscl_node.logs import hashed
 from iscl_node.store.durable import sync_folder
 
 KEY_FILE = "log.key"
@@ -31,6 +32,12 @@ def known_log_key(root: Path) -> bytes | None:
         return (root / KEY_FILE).read_bytes()
     except OSError:
         return None
+
+
+def log_name(root: Path, uid: str) -> str:
+    """What stands for a UID in the log of the node whose spool is in ``root``."""
+    key = known_log_key(root)
+    return "unknown" if key is None else hashed(key, uid)
 
 
 def places_of_uids(root: Path) -> dict[str, str]:

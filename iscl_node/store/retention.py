@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 from iscl_node.domain import SeriesState, SetAsideBatch
 from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
 from iscl_node.store.layout import Layout
+from iscl_node.store.log_key import log_name
 
 RELEASES_FILE = "releases.jsonl"
 """Who released what from quarantine, one JSON object a line, in the root of the spool; nothing removes it."""
@@ -134,7 +134,7 @@ def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: dateti
     """Delete batches in quarantine for good, as a person decided, and say how many.
 
     Each is recorded durably before it goes; a second record follows if it was not there any more. The record has no
-    UID but a digest of the Series Instance UID, so that it can be kept for ever.
+    UID but what the log has for it, so that it can be kept for ever.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: dateti
     for each in batches:
         if each.folder.parent.parent != layout.state(SeriesState.QUARANTINE):
             raise ValueError("only what is in quarantine can be released")
-        entry = _release(each, user, now)
+        entry = _release(root, each, user, now)
         _record(layout, entry)
         try:
             _delete(layout, each.folder)
@@ -169,13 +169,13 @@ def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: dateti
     return deleted
 
 
-def _release(batch: SetAsideBatch, user: str, now: datetime) -> dict[str, object]:
+def _release(root: Path, batch: SetAsideBatch, user: str, now: datetime) -> dict[str, object]:
     return {
         "time": now.isoformat(timespec="seconds"),
         "event": "released",
         "user": user,
         "batch": batch.batch.key,
-        "series_sha256": sha256(batch.batch.series_instance_uid.encode()).hexdigest(),
+        "series": log_name(root, batch.batch.series_instance_uid),
         "files": batch.files,
         "bytes": batch.size_bytes,
     }

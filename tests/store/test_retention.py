@@ -12,7 +12,9 @@ import pytest
 from spool_contents import NOW, SERIES, files, header, part10, quarantined_series, quarantined_series_of
 
 from iscl_node.domain import Batch, SetAsideBatch
+from iscl_node.logs import hashed
 from iscl_node.store import retention
+from iscl_node.store.log_key import made_log_key
 from iscl_node.store.retention import RELEASES_FILE, Retention, RetentionLimits, Sizes, discard
 from iscl_node.store.spool import Spool
 
@@ -171,6 +173,13 @@ def test_sizes_follow_what_changes_and_look_at_the_rest_once(
 
 def record(spool: Spool) -> list[dict[str, object]]:
     return [json.loads(line) for line in (spool.root / RELEASES_FILE).read_text().splitlines()]
+
+
+def test_the_record_names_the_series_as_the_log_does(spool: Spool) -> None:
+    quarantined_series(spool)
+    name = hashed(made_log_key(spool.root), SERIES)
+    assert discard(spool.root, spool.quarantined(), "anna", NOW) == 1
+    assert record(spool)[0]["series"] == name
 
 
 def test_a_released_batch_goes_and_the_record_stays(spool: Spool, undelivered: list[str]) -> None:
