@@ -73,11 +73,6 @@ class CodecProcess:
             raise QuarantineSeriesError(f"the pixels cannot be {operation}d ({_name(answer.content)})")
         return answer.content
 
-    def stop(self) -> None:
-        """End the process; the next request starts another."""
-        with self._lock:
-            self._end()
-
     def abandon(self) -> None:
         """End the process for good, without waiting for the request in hand: that says nothing about its pixels."""
         self._is_over = True

@@ -30,7 +30,7 @@ FORM = PixelForm(JPEGLSLossless, 64, 64, 16, True)
 def process() -> Iterator[CodecProcess]:
     process = CodecProcess()
     yield process
-    process.stop()
+    process.abandon()
 
 
 def frame(seed: int = 0) -> tuple[bytes, bytes]:
@@ -139,7 +139,8 @@ def test_child_that_crashes_lies_or_hangs_quarantines_the_series(body: str, mess
 def test_crashed_child_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, process: CodecProcess) -> None:
     native, pixel_data = frame()
     monkeypatch.setattr(process, "_command", script("os.abort()"))
-    process.stop()
+    process.ask(DECODE, FORM, pixel_data)
+    os.kill(pid_of(process), signal.SIGKILL)
     with pytest.raises(QuarantineSeriesError):
         process.ask(DECODE, FORM, pixel_data)
     monkeypatch.setattr(process, "_command", COMMAND)
@@ -210,16 +211,6 @@ def test_child_knows_nothing_of_the_node(process: CodecProcess, monkeypatch: pyt
     libraries = Path(f"/proc/{pid_of(process)}/maps").read_text()
     assert "gdcm" in libraries
     assert "torch" not in libraries
-
-
-def test_stop_ends_the_process(process: CodecProcess) -> None:
-    native, pixel_data = frame()
-    process.ask(DECODE, FORM, pixel_data)
-    pid = pid_of(process)
-    process.stop()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-    assert process.ask(DECODE, FORM, pixel_data) == native
 
 
 NODE = f"""
