@@ -8,7 +8,6 @@ from pathlib import Path
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import load_bundle
-from iscl_node.derived_settings import DerivedSettings
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder, read_instance
 from iscl_node.dicom.frames import is_multiframe
@@ -21,6 +20,7 @@ from iscl_node.errors import ConfigurationError, QuarantineSeriesError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.settings import QualitySettings
+from iscl_node.settings.derived import DerivedSettings
 from iscl_node.simulation.low_dose import Scanner
 from iscl_node.simulation.series import Slice, low_dose_series
 

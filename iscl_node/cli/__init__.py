@@ -19,10 +19,10 @@ from rich.status import Status
 from iscl_node import __version__, logs
 from iscl_node.cli.spool import export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
-from iscl_node.derived_settings import checked_suffix
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings
+from iscl_node.settings.derived import checked_suffix
 
 if TYPE_CHECKING:
     from iscl_node.offline import Outcome

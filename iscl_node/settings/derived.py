@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from iscl_node import domain
+from iscl_node.settings.section import Section
 
 InAnyCharacterSet = StringConstraints(max_length=64, pattern=r"^[ -\[\]-~]*$")
 """ASCII without backslash, as many characters as an LO holds: it must fit any Specific Character Set."""
@@ -30,10 +31,8 @@ def checked_suffix(text: str) -> str:
 PrivateElement = Annotated[domain.PrivateElement, BeforeValidator(domain.PrivateElement.parsed)]
 
 
-class DerivedSettings(BaseModel):
+class DerivedSettings(Section):
     """What every derived instance says and keeps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     content_qualification: Literal["RESEARCH", "PRODUCT"] = "RESEARCH"
     """PRODUCT only where an authority cleared this use; what is made of research data stays RESEARCH."""

@@ -1,0 +1,180 @@
+"""The settings: one TOML file and ``ISCL_NODE__...`` variables, read once, frozen, all faults reported at once."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from iscl_node import domain
+from iscl_node.errors import ConfigurationError
+from iscl_node.settings.derived import DerivedSettings
+from iscl_node.settings.node import (
+    INSTALLED_BUNDLE,
+    BundleSettings,
+    DeliverySettings,
+    HttpSettings,
+    QualitySettings,
+    SpoolSettings,
+)
+from iscl_node.settings.peers import PeerSettings, UserSettings
+from iscl_node.settings.rules import RuleSettings
+from iscl_node.settings.scp import ScpSettings, TlsSettings
+
+__all__ = ["INSTALLED_BUNDLE", "QualitySettings", "RuleSettings", "Settings", "load_settings"]
+
+
+class Settings(BaseSettings):
+    """Everything a user may set; the tables of the file are the attributes."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix="ISCL_NODE__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    spool_dir: Path = Path("spool")
+    database_url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql://)")] = ""
+    """SQLite beside the spool's folders by default, or postgresql://..."""
+    worker_name: str = Field(default="node-1", min_length=1)
+    """Stable: a restarted worker resumes its own series."""
+    scp: ScpSettings = ScpSettings()
+    http: HttpSettings = HttpSettings()
+    bundle: BundleSettings = BundleSettings()
+    spool: SpoolSettings = SpoolSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    derived: DerivedSettings = DerivedSettings()
+    quality: QualitySettings = QualitySettings()
+    peers: tuple[PeerSettings, ...] = ()
+    rules: tuple[RuleSettings, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_database(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The database lies in the spool unless it is set."""
+        if not values.get("database_url"):
+            values = values | {"database_url": f"sqlite:///{values.get('spool_dir', 'spool')}/workflows.sqlite"}
+        return values
+
+    @model_validator(mode="after")
+    def _check_references(self) -> "Settings":
+        names = [peer.name for peer in self.peers]
+        if len(set(names)) != len(names):
+            raise ValueError("two peers have the same name")
+        if len({rule.name for rule in self.rules}) != len(self.rules):
+            raise ValueError("two rules have the same name")
+        for peer in self.peers:
+            self._tls_of(peer)
+        receivers = {peer.name for peer in self.peers if "receive" in peer.may}
+        for rule in self.rules:
+            for name in rule.send_to:
+                if name not in receivers:
+                    raise ValueError(f"rule {rule.name!r} sends to {name!r}, which is no peer that may 'receive'")
+        return self
+
+    def digest(self) -> str:
+        """Names these settings; the database's URL, which may hold a password, is left out."""
+        return sha256(self.model_dump_json(exclude={"database_url"}).encode()).hexdigest()
+
+    def known_peers(self) -> tuple[domain.Peer, ...]:
+        """The peers as the other rooms know them.
+
+        Raises
+        ------
+        ConfigurationError
+            A password cannot be read.
+        """
+        return tuple(self._known_peer(peer) for peer in self.peers)
+
+    def _known_peer(self, peer: PeerSettings) -> domain.Peer:
+        return domain.Peer(
+            peer.name,
+            peer.ae_title,
+            peer.host,
+            peer.port,
+            may_store="store" in peer.may,
+            may_receive="receive" in peer.may,
+            may_echo="echo" in peer.may,
+            networks=peer.networks,
+            tls=self._tls_of(peer),
+            user=None if peer.user is None else _known_user(peer.user),
+        )
+
+    def _tls_of(self, peer: PeerSettings) -> domain.Tls | None:
+        if peer.tls is None:
+            return None
+        files: dict[str, Any] = {
+            name: getattr(peer.tls, name) or getattr(self.scp.tls, name, None) for name in TlsSettings.model_fields
+        }
+        if None in files.values():
+            raise ValueError(f"peer {peer.name!r}: tls needs certificate, key and ca, here or in [scp.tls]")
+        return domain.Tls(**files, server_name=peer.tls.server_name, verify_name=peer.tls.verify_name)
+
+    def tls_uses(self) -> dict[str, domain.Tls]:
+        """Every use of TLS, by a name for people: ``scp`` and the names of peers."""
+        ours = self.scp.known_tls()
+        peers = {f"peer {peer.name}": tls for peer in self.peers if (tls := self._tls_of(peer)) is not None}
+        return peers if ours is None else {"scp": ours, **peers}
+
+    def known_rules(self) -> tuple[domain.Rule, ...]:
+        """The rules as the other rooms know them."""
+        return tuple(
+            domain.Rule(
+                r.name,
+                r.when,
+                r.profile,
+                r.strength,
+                r.suffix,
+                r.send_to,
+                r.ignore,
+                r.transfer_syntax,
+                domain.EvidenceChoice(r.noise_map, r.report),
+            )
+            for r in self.rules
+        )
+
+
+def _known_user(user: UserSettings) -> domain.UserIdentity:
+    try:
+        lines = user.password_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"password_file {user.password_file} of user {user.name!r} cannot be read") from error
+    if not lines or not lines[0]:
+        raise ConfigurationError(f"password_file {user.password_file} of user {user.name!r} has no password")
+    return domain.UserIdentity(user.name, lines[0])
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the TOML file; environment variables win over it.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read or a value is wrong; the message lists every fault.
+    """
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such settings file")
+    try:
+        return FromFile()
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigurationError("\n".join([f"{path}: {len(faults)} fault(s)", *faults])) from error
+    except ValueError as error:  # what tomllib raises
+        raise ConfigurationError(f"{path}: {error}") from error

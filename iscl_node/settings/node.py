@@ -1,0 +1,72 @@
+"""The smaller sections of the settings: where to answer, the model, the spool, delivery, and the judge's limits."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from iscl_node import domain
+from iscl_node.settings.section import Port, Section
+
+INSTALLED_BUNDLE = Path(__file__).parents[2] / "monai_bundle"
+"""The bundle that is installed beside this package."""
+
+
+class HttpSettings(Section):
+    """Where /metrics, /healthz and /readyz answer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9464
+
+
+class BundleSettings(Section):
+    """The model."""
+
+    path: Path = INSTALLED_BUNDLE
+    digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class SpoolSettings(Section):
+    """How much the spool may hold, and for how long."""
+
+    min_free_bytes: int = Field(default=1 << 30, ge=0)
+    """Below this much free space instances are refused with 0xA700 (out of resources)."""
+    retention_hours: float = Field(default=168, ge=0)
+    """Delivered series are kept this long, if max_bytes and twice min_free_bytes let them."""
+    max_bytes: int = Field(default=0, ge=0)
+    """When the spool holds more, the oldest delivered series go, nothing else; 0 for no limit."""
+
+
+class DeliverySettings(Section):
+    """How a destination that does not answer is tried again."""
+
+    first_retry_seconds: float = Field(default=5, gt=0)
+    last_retry_seconds: float = Field(default=900, gt=0)
+    """The wait doubles from the first to this; the node never gives up by itself."""
+
+
+class QualitySettings(Section):
+    """What the result must hold to before anything is sent; docs/quality.md tells where the defaults come from."""
+
+    max_hu_drift: float = Field(default=4, gt=0)
+    """Largest change of the mean HU of lung, fat, soft tissue or bone in one slice."""
+    max_local_shift_hu: float = Field(default=6, gt=0)
+    """Largest change of the mean of a region of about 1 cm² in a slice without noise ..."""
+    max_local_shift_per_noise: float = Field(default=0.3, ge=0)
+    """... and by how much more for each HU of noise, whose mean over such a region is not zero either."""
+    max_structure_removed: float = Field(default=0.15, gt=0)
+    """Largest part of the edges' contrast that may go with the noise."""
+    max_noise_removed: float = Field(default=1.1, gt=0)
+    """What is removed in uniform tissue, at strength 1, to the noise that was there: more cannot be noise."""
+    max_noise_left: float = Field(default=1.1, gt=0)
+    """Noise after to noise before."""
+    max_noise_hu: float = Field(default=150, gt=0)
+    """More noise than this in the series (median of its slices) is beyond what the model was made for."""
+    min_noise_correlation: float = Field(default=0.1, ge=-1, le=1)
+    """Noise whose neighbouring pixels are less alike comes from a sharper kernel than the model was made for."""
+
+    def limits(self) -> domain.QualityLimits:
+        """The limits as the other rooms know them."""
+        return domain.QualityLimits(**self.model_dump())

@@ -1,0 +1,52 @@
+"""The sections [[peers]] of the settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, IPvAnyNetwork, model_validator
+
+from iscl_node.settings.section import AETitle, Port, Section
+
+
+class PeerTlsSettings(Section):
+    """How a peer is called with TLS; what is not set is that of [scp.tls]."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    server_name: str = ""
+    """The name its certificate must have; by default its host."""
+    verify_name: bool = True
+    """False where its certificate has no usable name: any certificate of the CA is taken then."""
+
+
+class UserSettings(Section):
+    """User name and password, for associations in both directions."""
+
+    name: str = Field(min_length=1)
+    password_file: Path
+    """Its first line is the password."""
+
+
+class PeerSettings(Section):
+    """An application entity we know."""
+
+    name: str = Field(min_length=1)
+    ae_title: AETitle
+    host: str = ""
+    """Name or address; where we send to, and where it may call us from."""
+    networks: tuple[IPvAnyNetwork, ...] = ()
+    """Where it may call us from beside its host: 10.1.0.0/16."""
+    port: Port = 104
+    may: tuple[Literal["store", "receive", "echo"], ...]
+    """store: it may send to us (and verify us by C-ECHO); receive: we may send to it; echo: it may verify us."""
+    tls: PeerTlsSettings | None = None
+    user: UserSettings | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> "PeerSettings":
+        if "receive" in self.may and not self.host:
+            raise ValueError(f"peer {self.name!r} may 'receive' and has no host")
+        if not self.host and not self.networks:
+            raise ValueError(f"peer {self.name!r} has neither host nor networks, so it could never call us")
+        return self

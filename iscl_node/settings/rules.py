@@ -1,0 +1,46 @@
+"""The sections [[rules]] of the settings."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from iscl_node import domain
+from iscl_node.settings.derived import checked_suffix
+from iscl_node.settings.section import Section
+
+Strengths = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+]
+
+
+class RuleSettings(Section):
+    """Which series are denoised, how, and where the result goes; the first rule that matches wins."""
+
+    name: str = Field(min_length=1)
+    when: dict[str, Any] = Field(default={})
+    """Conditions on attributes; docs/rules.md tells the form, and ``dicom.rules`` checks it."""
+    ignore: str = ""
+    """A reason: the series is left alone."""
+    profile: str = "abdomen"
+    strength: Strengths = (1.0,)
+    """One number or several; each gives a derived series of its own."""
+    suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
+    send_to: tuple[str, ...] = ()
+    transfer_syntax: domain.OutputSyntax = "explicit"
+    """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
+    noise_map: bool = False
+    """What was removed, as Parametric Maps beside each derived series."""
+    report: bool = False
+    """How good it is, as a structured report beside each derived series."""
+
+    @model_validator(mode="after")
+    def _check_end(self) -> "RuleSettings":
+        if self.ignore and self.model_fields_set - {"name", "when", "ignore"}:
+            raise ValueError(f"rule {self.name!r} ignores, so it may only have name, when and ignore")
+        if not self.ignore and not self.send_to:
+            raise ValueError(f"rule {self.name!r} needs send_to with at least one peer, or ignore with a reason")
+        if len(set(self.send_to)) < len(self.send_to):
+            raise ValueError(f"rule {self.name!r} names a peer twice in send_to, which would get all of it twice")
+        return self
