@@ -13,6 +13,7 @@ import structlog
 from certificates import Authority
 from click.testing import Result
 from factories import ct_dataset, part10
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from iscl_node import __version__
@@ -21,6 +22,8 @@ from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Batch
 from iscl_node.logs import hashed
+from iscl_node.metrics import Metrics
+from iscl_node.network.storage_scp import StorageScp
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.spool import Spool
 
@@ -37,7 +40,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()  # every command configures the logging of its process
 
 
-def run(*arguments: str | Path) -> Result:
+def run(*arguments: str | int | Path) -> Result:
     return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
@@ -329,6 +332,31 @@ def test_echo_of_a_peer_that_is_down_is_exit_code_1() -> None:
     result = run("echo", "127.0.0.1", "1")
     assert result.exit_code == 1
     assert "failed" in result.stderr
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["our authority", "another authority"])
+def test_echo_speaks_tls(tmp_path: Path, own: bool) -> None:
+    authority = Authority(tmp_path)
+    node = authority.issue("node")
+    ours = (authority if own else Authority(tmp_path, "elsewhere")).issue("workplace")
+    scp = StorageScp(
+        ae_title="ISCL_NODE",
+        host="127.0.0.1",
+        port=0,
+        peers=[],
+        accept_unknown_peers=True,
+        receive=pytest.fail,
+        metrics=Metrics(CollectorRegistry()),
+        tls=node,
+    )
+    scp.start()
+    try:
+        result = run(
+            "echo", "127.0.0.1", scp.port, "--called", "ISCL_NODE", "--tls", ours.certificate, ours.key, node.ca
+        )
+    finally:
+        scp.stop()
+    assert result.exit_code == (0 if own else 1), result.output
 
 
 def test_denoise_writes_a_derived_series(

@@ -193,13 +193,17 @@ def echo(
     port: Annotated[int, typer.Argument(min=1, max=65535)],
     called: Annotated[str, typer.Option(help="AE title of the peer.")] = "ANY-SCP",
     calling: Annotated[str, typer.Option(help="Our AE title.")] = "ISCL_NODE",
+    tls: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option(metavar="CERTIFICATE KEY CA", help="Call it with TLS: three PEM files, as in \\[scp.tls]."),
+    ] = None,
 ) -> None:
     """Verify a peer by C-ECHO."""
-    from iscl_node.domain import Peer
+    from iscl_node.domain import Peer, Tls
     from iscl_node.network.verification import echo as verify
 
     with reported():
-        seconds = verify(Peer("peer", called, host, port), calling)
+        seconds = verify(Peer("peer", called, host, port, tls=None if tls is None else Tls(*tls)), calling)
     out.print(f"{called} at {host}:{port} answers in {seconds * 1000:.0f} ms", highlight=False)
 
 
