@@ -110,6 +110,27 @@ class ReceptionLimits:
     """Of all data sets that are being received; their memory is up to four times as much."""
 
 
+@dataclass(frozen=True)
+class InstanceReference:
+    """Names an instance in another's data set (PS3.3 Table 10-11)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class CommitmentReport:
+    """What a peer says about the instances of a storage commitment request (PS3.4 J.3.3).
+
+    ``committed`` holds the SOP Instance UIDs that it keeps, ``failed`` the Failure Reason (0008,1197) of those it does
+    not. An instance in neither was not told of.
+    """
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: Mapping[str, int]
+
+
 @dataclass(frozen=True, order=True)
 class Batch:
     """The instances of one series that were closed together; the unit of work.

@@ -23,6 +23,8 @@ BANNED_WORDS = ("util", "helper", "manager", "handler", "processor", "dispatcher
 CATCHES_EVERYTHING = {
     "iscl_node/network/storage_scp.py": "the C-STORE boundary: the sender must hear that we do not have it",
     "iscl_node/network/intake.py": "foreign bytes that are no DIMSE message; each becomes an A-ABORT",
+    "iscl_node/network/answers.py": "a peer's answer that is none; each becomes another try",
+    "iscl_node/network/commitment_reports.py": "no report, or one that cannot be kept: a failure status",
     "iscl_node/pipeline/housekeeping.py": "the thread must not end for years; each fault is counted and logged",
     "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",

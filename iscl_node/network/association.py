@@ -1,11 +1,15 @@
 """An association we request: opened with time limits, guarded, and released at the end."""
 
+import contextlib
+import queue
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
@@ -21,6 +25,9 @@ _ACSE_SECONDS = 30
 _DIMSE_SECONDS = 60
 _NETWORK_SECONDS = 60
 
+_MOST_EVENT_REPORTS = 16
+"""That nobody answers."""
+
 _CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
 """Source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
 
@@ -29,8 +36,20 @@ class NothingAcceptedError(RetryLaterError):
     """The peer took the association and none of its presentation contexts."""
 
 
+EventReports = queue.Queue[tuple[N_EVENT_REPORT, int]]
+"""N-EVENT-REPORT requests that came on an association, each with the ID of its presentation context."""
+
+
 @contextmanager
-def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext]) -> Iterator[Association]:
+def established(
+    peer: Peer,
+    our_ae_title: str,
+    contexts: Sequence[PresentationContext],
+    *,
+    answer_seconds: float | None = None,
+    idle_seconds: float | None = None,
+    event_reports: EventReports | None = None,
+) -> Iterator[Association]:
     """An association with ``peer`` for the length of a ``with`` block; released at its end, also after an error.
 
     Parameters
@@ -41,6 +60,12 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
         The calling AE title.
     contexts : sequence of PresentationContext
         At least one, at most 128 (PS3.8 9.3.2.2).
+    answer_seconds : float, optional
+        How long to wait for each answer; a minute unless told.
+    idle_seconds : float, optional
+        How long nothing may come, whatever is waited for; a minute unless told.
+    event_reports : queue, optional
+        Takes the N-EVENT-REPORT requests of the peer, for the caller to answer. Without it they are left unanswered.
 
     Raises
     ------
@@ -53,12 +78,14 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
         context = None if peer.tls is None else client_context(peer.tls)
     except ConfigurationError as error:
         raise RetryLaterError(f"{_name(peer)}: {error}") from error
-    association = _request(peer, our_ae_title, contexts, context)
+    reports = queue.Queue(_MOST_EVENT_REPORTS) if event_reports is None else event_reports
+    association = _request(peer, our_ae_title, contexts, context, reports)
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise RetryLaterError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
         raise _failure(peer, our_ae_title, association)
-    _keep_responses_from_reactor(association)
+    association.dimse_timeout = answer_seconds or _DIMSE_SECONDS
+    association.network_timeout = idle_seconds or _NETWORK_SECONDS
     try:
         yield association
     finally:
@@ -67,7 +94,11 @@ def established(peer: Peer, our_ae_title: str, contexts: Sequence[PresentationCo
 
 
 def _request(
-    peer: Peer, our_ae_title: str, contexts: Sequence[PresentationContext], context: ClientContext | None
+    peer: Peer,
+    our_ae_title: str,
+    contexts: Sequence[PresentationContext],
+    context: ClientContext | None,
+    event_reports: EventReports,
 ) -> Association:
     entity = named_entity(our_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
@@ -83,7 +114,10 @@ def _request(
             max_pdu=MAXIMUM_PDU_LENGTH,
             ext_neg=None if peer.user is None else [user_identity(peer.user)],
             tls_args=None if context is None or peer.tls is None else (context, peer.tls.server_name or peer.host),
-            evt_handlers=[(evt.EVT_CONN_OPEN, prepare_connection)],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, prepare_connection),
+                (evt.EVT_CONN_OPEN, _share_out_messages, [event_reports]),
+            ],
         )
     except OSError as error:
         raise RetryLaterError(f"{_name(peer)}: no connection ({error})") from error
@@ -124,6 +158,12 @@ def _name(peer: Peer) -> str:
     return f"peer {peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
 
 
+def _share_out_messages(event: Event, event_reports: EventReports) -> None:
+    """See to it that each message gets to the thread that waits for it; for pynetdicom's EVT_CONN_OPEN."""
+    _keep_responses_from_reactor(event.assoc)
+    _keep_event_reports(event.assoc, event_reports)
+
+
 def _keep_responses_from_reactor(association: Association) -> None:
     """Leave every DIMSE response to the thread that waits for it.
 
@@ -137,3 +177,18 @@ def _keep_responses_from_reactor(association: Association) -> None:
         return get_message(block=True) if block else (None, None)
 
     association.dimse.get_msg = get_message_for_waiting_thread  # type: ignore[method-assign]  # see above
+
+
+def _keep_event_reports(association: Association, event_reports: EventReports) -> None:
+    """Leave every N-EVENT-REPORT request, the only one that a requestor is sent, to the thread that called us.
+
+    pynetdicom 3.0.4 serves each in a thread of its own, which tells the association that its reactor runs when it may
+    be paused: a release at that moment would wait for ever.
+    """
+
+    def keep(message: Any, context_id: int) -> None:
+        if isinstance(message, N_EVENT_REPORT):
+            with contextlib.suppress(queue.Full):  # nobody listens; the peer hears nothing
+                event_reports.put_nowait((message, context_id))
+
+    association._serve_request = keep  # type: ignore[method-assign, assignment]  # no other way

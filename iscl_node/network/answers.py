@@ -1,0 +1,69 @@
+"""What the last answer to a request of ours means: done, worth another try, or nothing this peer will ever do."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pydicom.dataset import Dataset
+
+from iscl_node.domain import Peer
+from iscl_node.errors import IsclNodeError, RetryLaterError
+
+SUCCESS = 0x0000
+_CANCELED = 0xFE00
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_TRANSIENT = (0x0110, 0x0213, _CANCELED)
+"""Processing failure, resource limitation (PS3.7 C.5.18, C.5.25) and cancel tell of the peer's state."""
+
+
+class ServiceRefusedError(RetryLaterError):
+    """The peer takes the association and refuses the request for good, as far as one can tell from its status.
+
+    Trying again helps once somebody changed the peer's configuration.
+    """
+
+
+def final_status(response: Dataset) -> int | None:
+    """The status of a response as pynetdicom gives it; None if there was none."""
+    return int(response.Status) if "Status" in response else None
+
+
+def failure(
+    peer: Peer, request: str, status: int | None, words: Mapping[int, tuple[str, str]], hint: str = ""
+) -> RetryLaterError:
+    """What to do about a status that is no success.
+
+    Parameters
+    ----------
+    peer : Peer
+        Who answered.
+    request : str
+        What was asked, as in "C-FIND".
+    status : int or None
+        None if there was no answer.
+    words : mapping
+        The kind and the name of each status, as pynetdicom has them.
+    hint : str
+        What a person can do about it.
+    """
+    if status is None:
+        return RetryLaterError(f"peer {peer.name} did not answer the {request}")
+    name = words.get(status, ("", ""))[1].lower() or "no standard status"
+    message = f"peer {peer.name} answered the {request} with status {status:04X} ({name}){hint}"
+    if status in _OUT_OF_RESOURCES or status in _TRANSIENT:
+        return RetryLaterError(message)
+    return ServiceRefusedError(message)
+
+
+@contextmanager
+def lies_told(peer: Peer, request: str) -> Iterator[None]:
+    """Say of whatever pynetdicom and pydicom raise about an answer that it breaks the rules: worth another try.
+
+    The association may also have ended since it was last looked at, which is a RuntimeError.
+    """
+    try:
+        yield
+    except IsclNodeError:
+        raise
+    except Exception as error:  # foreign bytes make the decoders raise almost anything
+        kind = type(error).__name__
+        raise RetryLaterError(f"peer {peer.name} ended the {request}, or broke its rules ({kind})") from error

@@ -1,0 +1,121 @@
+"""What a peer tells of a storage commitment request in an N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import structlog
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import decode
+
+from iscl_node.domain import CommitmentReport
+from iscl_node.errors import IsclNodeError
+
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+"""SOP Class UID of the Storage Commitment Push Model (PS3.4 J.3.5)."""
+STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""Its well-known SOP Instance UID."""
+
+LONGEST_REPORT = 4 << 20
+"""Bytes of a report's data set: at 150 bytes for each, 27,000 instances."""
+
+_ALL_COMMITTED = 1
+_FAILURES_EXIST = 2
+"""Event Type IDs (PS3.4 Table J.3-3)."""
+
+_SUCCESS = 0x0000
+_PROCESSING_FAILURE = 0x0110
+_NO_SUCH_EVENT_TYPE = 0x0113
+_INVALID_ARGUMENT_VALUE = 0x0115
+RESOURCE_LIMITATION = 0x0213
+
+Report = Callable[[str, CommitmentReport], None]
+"""Takes a peer's AE title and its report; returns when the report is durable, or raises `UnknownTransactionError`."""
+
+_log = structlog.get_logger(__name__)
+
+
+class UnknownTransactionError(IsclNodeError):
+    """Nobody here asked for commitment with that Transaction UID, or not that peer."""
+
+
+def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, report: Report) -> int:
+    """Read a report, pass it on, and return the status of the answer; never raises.
+
+    Parameters
+    ----------
+    request : N_EVENT_REPORT
+        As it came.
+    transfer_syntax : UID
+        Of its presentation context.
+    ae_title : str
+        The peer's.
+    report : callable
+        What makes it durable.
+    """
+    if request.EventTypeID not in (_ALL_COMMITTED, _FAILURES_EXIST):
+        _log.warning("storage commitment report refused", ae_title=ae_title, reason="no such event type")
+        return _NO_SUCH_EVENT_TYPE
+    try:
+        told = commitment_report(request.EventInformation, transfer_syntax)
+    except Exception as error:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
+        reason = f"not a report ({type(error).__name__})"
+        _log.warning("storage commitment report refused", ae_title=ae_title, reason=reason)
+        return _INVALID_ARGUMENT_VALUE
+    return _passed_on(told, ae_title, report)
+
+
+def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:
+    try:
+        report(ae_title, told)
+    except UnknownTransactionError as error:
+        _log.warning("storage commitment report refused", ae_title=ae_title, reason=str(error))
+        return _INVALID_ARGUMENT_VALUE
+    except Exception:  # noqa: BLE001 - whatever went wrong, the peer must hear that we do not have the report
+        _log.exception("storage commitment report failed", ae_title=ae_title)
+        return _PROCESSING_FAILURE
+    _log.info("storage commitment reported", ae_title=ae_title, committed=len(told.committed), failed=len(told.failed))
+    return _SUCCESS
+
+
+def commitment_report(information: BytesIO | None, transfer_syntax: UID) -> CommitmentReport:
+    """Read the Event Information of a report (PS3.4 Table J.3-4).
+
+    What is in the Failed SOP Sequence failed, whatever else is said of it.
+
+    Raises
+    ------
+    ValueError
+        It has no Transaction UID, or is cut off.
+    Exception
+        Whatever pydicom raises about what is no data set.
+    """
+    if information is None:
+        raise ValueError("no Event Information")
+    syntax = transfer_syntax
+    dataset = decode(information, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+    transaction_uid = str(dataset.get("TransactionUID") or "")
+    if not transaction_uid:
+        raise ValueError("no Transaction UID")
+    failed = {
+        uid: int(item.get("FailureReason") or _PROCESSING_FAILURE) for uid, item in _items(dataset, "FailedSOPSequence")
+    }
+    committed = {uid for uid, _ in _items(dataset, "ReferencedSOPSequence")}
+    return CommitmentReport(transaction_uid, frozenset(committed - failed.keys()), failed)
+
+
+def _items(dataset: Dataset, sequence: str) -> Iterator[tuple[str, Dataset]]:
+    for item in dataset.get(sequence) or ():
+        _require_whole(item)
+        uid = str(item.get("ReferencedSOPInstanceUID") or "")
+        if uid:
+            yield uid, item
+
+
+def _require_whole(item: Dataset) -> None:
+    """Raise if the UID is cut off, which pydicom lets pass: the beginning of one UID may be another's whole."""
+    element = item.get_item("ReferencedSOPInstanceUID")
+    if isinstance(element, RawDataElement) and len(element.value or b"") != element.length:
+        raise ValueError("cut off")
