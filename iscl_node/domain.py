@@ -41,6 +41,16 @@ class InstanceHeader:
 
 
 @dataclass(frozen=True)
+class InstanceIdentity:
+    """Whose instance it is, and who sent it: for audit messages only, which name patients by purpose."""
+
+    patient_id: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    sop_class_uid: str
+    source_ae_title: str = ""
+
+
+@dataclass(frozen=True)
 class ReceivedInstance:
     """One C-STORE request as it came: the encoded data set inside a DICOM File Format stream (PS3.10)."""
 
