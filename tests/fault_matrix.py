@@ -28,7 +28,6 @@ NOT_TESTED = (
     "delivered, so a destination that accepts instances and forgets them is not noticed.",
     "**Completeness by geometry or count**, by C-FIND, C-MOVE or a time-out's policy: there is none. A series is "
     "closed when it is quiet; what a sender that vanished in the middle of a series has sent is processed as it is.",
-    "**A soak** of 20,000 instances from parallel clients, with random kills of node, archive and clients.",
     "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
     "the peers that lie in their PDUs follow a script.",
     "**`kill -9` of the whole program between system calls.** The spool alone is killed before each of its own; the "

@@ -118,9 +118,9 @@ class Orthanc:
         """Start it, knowing the node as the modality ``node``, and wait until its REST interface answers."""
         program = required_tool("Orthanc")
         config = self._folder / "orthanc.json"
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         config.write_text(json.dumps(self._settings(node_port)))
-        with (self._folder / "orthanc.log").open("wb") as log:
+        with (self._folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen([program, str(config)], stdout=log, stderr=log)
         wait_for(self._answers, "Orthanc answers", (self._folder / "orthanc.log").read_text)
 
@@ -155,8 +155,18 @@ class Orthanc:
         with urlopen(Request(f"http://127.0.0.1:{self._http_port}{path}", body), timeout=60) as response:
             return json.load(response)
 
+    def get_bytes(self, path: str) -> bytes:
+        """Answer of the REST interface, as it is."""
+        with urlopen(f"http://127.0.0.1:{self._http_port}{path}", timeout=60) as response:
+            return bytes(response.read())
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does; it may be started again."""
+        assert self._process is not None, "it was never started"
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End it."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self.kill()

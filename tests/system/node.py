@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -174,6 +175,11 @@ class Node:
 
     def start(self) -> None:
         """Start the program and wait until it says that it is ready."""
+        self.begin()
+        self.wait_for(self._is_ready, "the node is ready")
+
+    def begin(self) -> None:
+        """Start the program."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ISCL_NODE_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -183,7 +189,6 @@ class Node:
                 start_new_session=True,
                 env=environment | {"OMP_NUM_THREADS": "1"},
             )
-        self.wait_for(self._is_ready, "the node is ready")
 
     def terminate(self) -> None:
         """Ask it to stop, as an operating system does."""
@@ -207,6 +212,14 @@ class Node:
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that the running process ever had (VmHWM, proc(5))."""
+        if not self.is_running:
+            pytest.fail(f"the node ended by itself\n{self.log_tail()}")
+        status = Path(f"/proc/{self._running().pid}/status").read_text()
+        (kibibytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return 1024 * int(kibibytes)
 
     def _running(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None, "the node was never started"
