@@ -17,8 +17,16 @@ from iscl_node.dicom import header, noise_map, provenance, report
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network import storage_scp, storage_scu
-from iscl_node.network.service_tables import SCP_STATUSES, SCU_STATUSES, VERIFICATION
+from iscl_node.network import commitment_reports, intake, storage_scp, storage_scu
+from iscl_node.network.answers import ServiceRefusedError, failure
+from iscl_node.network.service_tables import (
+    ASKED,
+    ASKED_STATUSES,
+    REPORT_STATUSES,
+    SCP_STATUSES,
+    SCU_STATUSES,
+    VERIFICATION,
+)
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.settings import Settings
 from iscl_node.store import reception
@@ -53,9 +61,10 @@ def test_a_running_scp_accepts_what_is_stated_and_nothing_else(statement: str, m
         accept_unknown_peers=False,
         receive=lambda _: None,
         metrics=metrics,
+        report=lambda *_: None,
     )
     scp.start()
-    classes = [VERIFICATION, *SENT, MRImageStorage, SecondaryCaptureImageStorage]
+    classes = [VERIFICATION, *SENT, *ASKED, MRImageStorage, SecondaryCaptureImageStorage]
     proposed = [build_context(sop_class, syntax) for sop_class in classes for syntax in AllTransferSyntaxes]
     accepted = set()
     try:
@@ -78,6 +87,20 @@ def test_every_status_that_the_code_knows_is_stated() -> None:
     known = {value for module in modules for name, value in vars(module).items() if names.fullmatch(name)}
     assert known == set(SCP_STATUSES)
     assert f"deflated and of more than {header.INFLATED_MAX_BYTES >> 20} MiB" in SCP_STATUSES[0xC000][1]
+
+
+def test_every_status_of_a_report_that_the_code_knows_is_stated() -> None:
+    names = re.compile("_?(SUCCESS|PROCESSING_FAILURE|NO_SUCH_EVENT_TYPE|INVALID_ARGUMENT_VALUE|RESOURCE_LIMITATION)")
+    known = {value for name, value in vars(commitment_reports).items() if names.fullmatch(name)}
+    assert known == set(REPORT_STATUSES)
+    assert f"{intake.LONGEST_OTHER_DATA_SET >> 20} MiB" in REPORT_STATUSES[0x0213][1]
+
+
+@pytest.mark.parametrize(("stated", "does"), ASKED_STATUSES.items())
+def test_what_is_stated_about_the_answer_to_a_question_is_done(stated: str, does: str) -> None:
+    for status in re.findall(r"\b(?!0000|B000)[0-9A-F]{4}\b", stated) or (["A900"] if stated == "any other" else []):
+        refused = isinstance(failure(SENDER, "C-FIND", int(status, 16), {}), ServiceRefusedError)
+        assert does.startswith("the peer does not" if refused else "asks again later")
 
 
 @pytest.mark.parametrize(("stated", "does"), SCU_STATUSES.items())

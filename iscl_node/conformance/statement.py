@@ -14,9 +14,13 @@ from pydantic_core import PydanticUndefined
 from iscl_node import __version__
 from iscl_node.dicom import attribute_table, noise_map, provenance, report
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
+from iscl_node.network.query import MOVED_AT_A_TIME
 from iscl_node.network.service_tables import (
+    ASKED,
+    ASKED_STATUSES,
     COMPREHENSIVE_SR_STORAGE,
     PARAMETRIC_MAP_STORAGE,
+    REPORT_STATUSES,
     SCP_STATUSES,
     SCU_STATUSES,
     VERIFICATION,
@@ -69,8 +73,12 @@ def conformance_statement() -> str:
         services=_table(_services()),
         accepted=_table(_accepted()),
         scp_statuses=_table((f"{status:04X}", *told) for status, told in SCP_STATUSES.items()),
+        report_statuses=_table((f"{status:04X}", *told) for status, told in REPORT_STATUSES.items()),
         sent=_table((uid_name(uid), uid, when) for uid, when in SENT.items()),
         scu_statuses=_table(SCU_STATUSES.items()),
+        asked=_table((uid_name(uid), uid, what) for uid, (_, what) in ASKED.items()),
+        asked_statuses=_table(ASKED_STATUSES.items()),
+        moved_at_a_time=MOVED_AT_A_TIME,
         parameters=_table(parameters(Settings, "")),
         ct_image=_table(_attributes()),
         private=_table((f"{each.group:04X}", f"xx{each.element:02X}", each.creator) for each in SCAN_FACTS),
@@ -84,11 +92,11 @@ def _table(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _services() -> Iterator[tuple[str, str, str, str]]:
-    taken = {context.sop_class_uid for context in accepted_contexts()}
-    for uid in sorted(taken | set(SENT), key=uid_name):
-        service = "Verification" if uid == VERIFICATION else "Storage"
-        is_sent = uid in SENT or uid == VERIFICATION
-        yield service, uid_name(uid), "yes" if is_sent else "no", "yes" if uid in taken else "no"
+    taken = {context.sop_class_uid for context in accepted_contexts()} - set(ASKED)
+    for uid in sorted({*taken, *SENT, *ASKED}, key=uid_name):
+        service = ASKED[uid][0] if uid in ASKED else "Verification" if uid == VERIFICATION else "Storage"
+        is_used = uid in SENT or uid in ASKED or uid == VERIFICATION
+        yield service, uid_name(uid), "yes" if is_used else "no", "yes" if uid in taken else "no"
 
 
 def _accepted() -> Iterator[tuple[str, str, str, str]]:

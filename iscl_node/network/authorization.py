@@ -3,7 +3,7 @@
 import hmac
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -13,6 +13,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from iscl_node.domain import Peer, UserIdentity
 from iscl_node.network.admission import Refusal
+from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 
 _NO_REASON_GIVEN = (1, 2, 1)
 """What PS3.7 D.3.3.7 asks for where the user is not accepted."""
@@ -58,7 +59,14 @@ class Authorization:
         """Whether it is the AE title of a peer that may store."""
         return any(peer.ae_title == ae_title and peer.may_store for peer in self._peers)
 
-    def rejection(self, calling: str, called: str, host: str, user: UserIdentityNegotiation | None) -> Rejection | None:
+    def rejection(
+        self,
+        calling: str,
+        called: str,
+        host: str,
+        user: UserIdentityNegotiation | None,
+        proposed: Collection[str] = (),
+    ) -> Rejection | None:
         """Why this association may not be opened; None if it may.
 
         Parameters
@@ -69,6 +77,8 @@ class Authorization:
             The address the connection comes from.
         user : UserIdentityNegotiation or None
             Who asks, as the requestor says.
+        proposed : collection of str
+            Abstract syntaxes. A peer that may only receive is let in for reports of storage commitment alone.
         """
         if called != self._ae_title:
             setting = f"ae_title = {_quoted(called)} under [scp], or the sender is wrong"
@@ -76,23 +86,40 @@ class Authorization:
         entries = [peer for peer in self._peers if peer.ae_title == calling]
         if not entries:
             return None if self._accept_unknown_peers else _unknown(calling, host)
-        allowed = [peer for peer in entries if peer.may_store or peer.may_echo]
+        reports = STORAGE_COMMITMENT in proposed
+        allowed = [peer for peer in entries if peer.may_store or peer.may_echo or (peer.may_receive and reports)]
         if not allowed:
             return _rejected(Refusal.SERVICE, f'may = ["store"] in {_entry(entries[0])}')
         here = [peer for peer in allowed if _comes_from(peer, host)]
         if not here:
             return _rejected(Refusal.HOST, f"networks = [{_quoted(_network(host))}] in {_entry(allowed[0])}")
-        if any(peer.user is None or _presents(user, peer.user) for peer in here):
+        if any(_is_user(user, peer) for peer in here):
             return None
         setting = f"none; user name or password are not those of {_entry(here[0])}"
         return Rejection(_NO_REASON_GIVEN, Refusal.USER, setting)
 
-    def offered(self, contexts: Sequence[PresentationContext], calling: str, host: str) -> list[PresentationContext]:
-        """Those presentation contexts that a caller who is not rejected may use."""
+    def offered(
+        self,
+        contexts: Sequence[PresentationContext],
+        calling: str,
+        host: str,
+        user: UserIdentityNegotiation | None,
+    ) -> list[PresentationContext]:
+        """Those presentation contexts that a caller who is not rejected may use.
+
+        Reports of storage commitment come from those whom we send to, and from nobody else.
+        """
         entries = [peer for peer in self._peers if peer.ae_title == calling]
-        if not entries or any(peer.may_store and _comes_from(peer, host) for peer in entries):
-            return list(contexts)
-        return [context for context in contexts if context.abstract_syntax == Verification]
+        here = [peer for peer in entries if _comes_from(peer, host) and _is_user(user, peer)]
+        may_store = not entries or any(peer.may_store for peer in here)
+        may_report = any(peer.may_receive for peer in here)
+
+        def is_offered(context: PresentationContext) -> bool:
+            if context.abstract_syntax == STORAGE_COMMITMENT:
+                return may_report
+            return may_store or context.abstract_syntax == Verification
+
+        return [context for context in contexts if is_offered(context)]
 
     def confirmation(self, calling: str, user: UserIdentityNegotiation | None) -> UserIdentityNegotiation | None:
         """The positive response to a user that was verified, where it is asked for (PS3.7 D.3.3.7.2)."""
@@ -160,6 +187,10 @@ def _addresses(host: str) -> set[IPv4Address | IPv6Address]:
     except OSError:
         return set()
     return {_address(str(entry[4][0])) for entry in found}
+
+
+def _is_user(presented: UserIdentityNegotiation | None, peer: Peer) -> bool:
+    return peer.user is None or _presents(presented, peer.user)
 
 
 def _presents(presented: UserIdentityNegotiation | None, wanted: UserIdentity) -> bool:

@@ -1,7 +1,9 @@
 """What a peer tells of a storage commitment request in an N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
 
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from typing import Any
 
 import structlog
 from pydicom.dataelem import RawDataElement
@@ -9,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import decode
+from pynetdicom.events import Event
 
 from iscl_node.domain import CommitmentReport
 from iscl_node.errors import IsclNodeError
@@ -18,9 +21,6 @@ STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 """Its well-known SOP Instance UID."""
 
-LONGEST_REPORT = 4 << 20
-"""Bytes of a report's data set: at 150 bytes for each, 27,000 instances."""
-
 _ALL_COMMITTED = 1
 _FAILURES_EXIST = 2
 """Event Type IDs (PS3.4 Table J.3-3)."""
@@ -29,6 +29,7 @@ _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
 _NO_SUCH_EVENT_TYPE = 0x0113
 _INVALID_ARGUMENT_VALUE = 0x0115
+UNRECOGNIZED_OPERATION = 0x0211
 RESOURCE_LIMITATION = 0x0213
 
 Report = Callable[[str, CommitmentReport], None]
@@ -41,8 +42,25 @@ class UnknownTransactionError(IsclNodeError):
     """Nobody here asked for commitment with that Transaction UID, or not that peer."""
 
 
+def serve_in_turn(event: Event) -> None:
+    """Have reports served one after the other by the association's own thread; for pynetdicom's EVT_CONN_OPEN.
+
+    pynetdicom 3.0.4 starts a thread for each, however many come. In the queue of requests `Intake` counts them.
+    """
+    association = event.assoc
+    serve = association._serve_request
+
+    def serve_or_queue(message: Any, context_id: int) -> None:
+        if threading.current_thread() is association:
+            serve(message, context_id)
+        else:
+            association.dimse.msg_queue.put((context_id, message))
+
+    association._serve_request = serve_or_queue  # type: ignore[method-assign, assignment]  # no other way
+
+
 def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, report: Report) -> int:
-    """Read a report, pass it on, and return the status of the answer; never raises.
+    """Read a report, pass it on, and return the status of the answer (PS3.7 10.1.1.1.8); never raises.
 
     Parameters
     ----------

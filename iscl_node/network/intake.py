@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
@@ -22,6 +23,10 @@ from iscl_node.network.admission import Refusal, Refused, shut
 
 _LONGEST_COMMAND_SET = 16_384
 """Bytes. The longest of a C-STORE (PS3.7 Table 9.3-1) is below 500."""
+
+LONGEST_OTHER_DATA_SET = 4 << 20
+"""Bytes of what comes with other requests than C-STORE: a storage commitment report is the only one that is wanted, and
+has 27,000 instances at 150 bytes for each."""
 
 _MOST_REQUESTS_WAITING = 8
 """Without an asynchronous operations window, which is not accepted here, there should be none (PS3.7 D.3.3.3)."""
@@ -126,7 +131,8 @@ class Intake:
         if isinstance(so_far, Discarded):
             return
         total = self._take(association, size)
-        if so_far.tell() + size > self._limits.instance_bytes:
+        longest = self._limits.instance_bytes if isinstance(message, C_STORE_RQ) else LONGEST_OTHER_DATA_SET
+        if so_far.tell() + size > longest:
             message.data_set = Discarded("larger than scp.max_instance_bytes")
         elif total > self._limits.receiving_bytes and so_far.tell() + size > self._share:
             message.data_set = Discarded("scp.max_receiving_bytes are being received")

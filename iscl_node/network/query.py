@@ -31,7 +31,7 @@ _MOST_ANSWERS = 100_000
 _FIND_SECONDS = 600.0
 """For all answers together."""
 
-_MOVED_AT_A_TIME = 100
+MOVED_AT_A_TIME = 100
 """UIDs in one request: a slow archive is done with them in time, and the value stays far below the 64 KiB that fit in
 Explicit VR (PS3.5 7.1.2)."""
 _MOVE_ANSWER_SECONDS = 600.0
@@ -137,9 +137,9 @@ def move_instances(
         established(peer, our_ae_title, contexts, answer_seconds=_MOVE_ANSWER_SECONDS) as association,
         lies_told(peer, "C-MOVE"),
     ):
-        for start in range(0, len(sop_uids), _MOVED_AT_A_TIME):
+        for start in range(0, len(sop_uids), MOVED_AT_A_TIME):
             query = _query(study_uid, series_uid)
-            query.SOPInstanceUID = list(sop_uids[start : start + _MOVED_AT_A_TIME])
+            query.SOPInstanceUID = list(sop_uids[start : start + MOVED_AT_A_TIME])
             result += _move(peer, our_ae_title, association, query)
     return result
 

@@ -4,13 +4,25 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.uid import UID, ComprehensiveSRStorage, ParametricMapStorage
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
 
 from iscl_node.domain import ReceptionLimits
+from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 from iscl_node.network.storage_scp import entity_accepting
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 PARAMETRIC_MAP_STORAGE: Final = str(ParametricMapStorage)
 COMPREHENSIVE_SR_STORAGE: Final = str(ComprehensiveSRStorage)
+
+ASKED: Final = {
+    STORAGE_COMMITMENT: ("Storage Commitment", "whether a destination keeps what was sent to it"),
+    str(StudyRootQueryRetrieveInformationModelFind): ("Query/Retrieve", "which instances of a series a peer has"),
+    str(StudyRootQueryRetrieveInformationModelMove): ("Query/Retrieve", "for instances of a series, to be sent to us"),
+}
+"""SOP Classes that the node uses as SCU beside Storage and Verification: the service class, and what is asked."""
 
 SCP_STATUSES: Final = {
     0x0000: ("success", "the instance is on disk, or was there before with the same bytes"),
@@ -38,6 +50,26 @@ SCU_STATUSES: Final = {
     "no presentation context accepted": "the series goes into quarantine",
 }
 """What the node does about the answer to its C-STORE request."""
+
+
+REPORT_STATUSES: Final = {
+    0x0000: ("success", "the report is kept"),
+    0x0110: ("processing failure", "it could not be kept; the node's log tells why"),
+    0x0113: ("no such event type", "an Event Type ID other than 1 and 2"),
+    0x0115: ("invalid argument value", "no data set, cut off, no Transaction UID, or nobody asked that peer for it"),
+    0x0213: ("resource limitation", "more than 4 MiB, or the node stops"),
+}
+"""Status of an N-EVENT-REPORT response (PS3.7 10.1.1.1.8), its meaning, and when the node gives it."""
+
+ASKED_STATUSES: Final = {
+    "0000": "done",
+    "B000 (C-MOVE)": "done; what failed is asked for again",
+    "0110, 0213, A700 to A7FF, FE00": "asks again later",
+    "no answer, association aborted or rejected, no connection": "asks again later",
+    "any other": "the peer does not do this; logged with the status",
+    "no presentation context accepted": "the peer does not do this",
+}
+"""What the node does about the answer to its N-ACTION, C-FIND and C-MOVE requests."""
 
 
 @dataclass(frozen=True)

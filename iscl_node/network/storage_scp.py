@@ -1,8 +1,6 @@
 """Storage SCP: takes CT instances from peers and answers success only when they are safe (PS3.4 B)."""
 
-import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -22,9 +20,18 @@ from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Admission, Refusal
 from iscl_node.network.authorization import Authorization, Rejection
+from iscl_node.network.commitment_reports import (
+    RESOURCE_LIMITATION,
+    STORAGE_COMMITMENT,
+    UNRECOGNIZED_OPERATION,
+    Report,
+    answered,
+    serve_in_turn,
+)
 from iscl_node.network.hardened_server import HardenedServer, start_server
 from iscl_node.network.implementation import named_entity
 from iscl_node.network.intake import Discarded, Intake
+from iscl_node.network.requests_in_hand import RequestsInHand
 from iscl_node.network.tls import ServerTls
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
 
@@ -48,6 +55,9 @@ TRANSFER_SYNTAXES = (
 )
 """Transfer syntaxes accepted for CT, those whose pixels can be decoded here; written as received."""
 
+REPORT_SYNTAXES = list(TRANSFER_SYNTAXES[:2])
+"""Explicit and Implicit VR Little Endian, for storage commitment reports."""
+
 _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
 _OUT_OF_RESOURCES = 0xA700
@@ -64,7 +74,6 @@ _NO_MAXIMUM = 1 << 30
 _DIMSE_SECONDS = 60
 _ARTIM_AFTER_SECONDS = 5
 """pynetdicom's ARTIM timer (PS3.8 9.1.5) only ends what `Admission` has not ended before."""
-_POLL_SECONDS = 0.05
 
 _LIMIT_SETTINGS = {
     Refusal.ALL_ASSOCIATIONS: "max_associations under [scp]",
@@ -76,6 +85,8 @@ _log = structlog.get_logger(__name__)
 
 class StorageScp:
     """A Storage SCP for CT in one frame or many (:data:`domain.CT_STORAGE`), and a Verification SCP.
+
+    As Storage Commitment SCU it takes reports, too, on associations that the peers open for them.
 
     Parameters
     ----------
@@ -91,6 +102,9 @@ class StorageScp:
         Whether everyone else may store, too.
     receive : callable
         Makes an instance durable, or raises `RejectInstanceError`. Called from one thread per association.
+    report : callable, optional
+        Makes a storage commitment report durable, or raises `UnknownTransactionError`; a peer that does not get our
+        answer gives the same report again. Without it no reports are taken.
     metrics : Metrics
         Counts the answers and the refusals.
     limits : ReceptionLimits
@@ -111,17 +125,19 @@ class StorageScp:
         metrics: Metrics,
         limits: ReceptionLimits = ReceptionLimits(),  # noqa: B008 - frozen
         tls: Tls | None = None,
+        report: Report | None = None,
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
         self._authorization = Authorization(ae_title, peers, accept_unknown_peers)
         self._receive = receive
+        self._report = report
         self._metrics = metrics
         self._limits = limits
         self._tls = tls
         self._admission = Admission(limits, self._count_refusal)
         self._intake = Intake(limits, self._count_refusal)
-        self._in_hand = _RequestsInHand()
+        self._in_hand = RequestsInHand()
         self._server: HardenedServer | None = None
 
     @property
@@ -141,7 +157,7 @@ class StorageScp:
         tls = None if self._tls is None else ServerTls(self._tls)
         try:
             self._server = start_server(
-                entity_accepting(self._ae_title, self._limits),
+                entity_accepting(self._ae_title, self._limits, reports=self._report is not None),
                 self._address,
                 admission=self._admission,
                 refused=self._count_refusal,
@@ -155,7 +171,7 @@ class StorageScp:
         _log.info("storage SCP listens", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Stop listening, let the C-STORE requests in hand be answered, then end the associations.
+        """Stop listening, let the requests in hand be answered, then end the associations.
 
         Parameters
         ----------
@@ -169,7 +185,7 @@ class StorageScp:
         self._in_hand.refuse()
         server.shutdown()
         if not self._in_hand.wait(timeout_seconds):
-            _log.warning("stopped with C-STORE requests unanswered", waited_seconds=timeout_seconds)
+            _log.warning("stopped with requests unanswered", waited_seconds=timeout_seconds)
         for association in server.active_associations:
             _end(association)
 
@@ -178,10 +194,13 @@ class StorageScp:
             (evt.EVT_CONN_OPEN, prepare_connection, [self._count_refusal, self._limits.pdu_seconds]),
             (evt.EVT_CONN_OPEN, self._admission.on_connection),
             (evt.EVT_CONN_OPEN, self._intake.on_connection),
+            (evt.EVT_CONN_OPEN, serve_in_turn),
             (evt.EVT_CONN_CLOSE, self._admission.on_connection_closed),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_PDU_RECV, self._intake.on_pdu),
             (evt.EVT_C_STORE, self._on_c_store),
+            (evt.EVT_N_EVENT_REPORT, self._on_event_report),
+            (evt.EVT_N_ACTION, self._on_action),
             (evt.EVT_PDU_SENT, self._on_pdu_sent),
         ]
 
@@ -196,7 +215,8 @@ class StorageScp:
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
         association, host = event.assoc, _address(event.assoc)
         user = association.requestor.user_identity
-        rejection = self._authorization.rejection(calling, called, host, user) or self._exceeded(association)
+        proposed = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
+        rejection = self._authorization.rejection(calling, called, host, user, proposed) or self._exceeded(association)
         if rejection is None:
             self._prepare_acceptance(association, calling, user)
             return
@@ -215,7 +235,7 @@ class StorageScp:
     def _prepare_acceptance(self, association: Association, calling: str, user: UserIdentityNegotiation | None) -> None:
         acceptor = association.acceptor
         acceptor.supported_contexts = self._authorization.offered(
-            acceptor.supported_contexts, calling, _address(association)
+            acceptor.supported_contexts, calling, _address(association), user
         )
         confirmation = self._authorization.confirmation(calling, user)
         if confirmation is not None:
@@ -231,7 +251,7 @@ class StorageScp:
             status, comment = self._outcome(event, calling)
         else:
             status, comment = _OUT_OF_RESOURCES, "the node is stopping"
-        self._intake.done(event.assoc, _size(event))
+        self._intake.done(event.assoc, _length(_data_set(event)))
         label = calling if self._authorization.knows(calling) else "unknown"
         self._metrics.received_instances.labels(calling_ae_title=label, status=f"{status:04X}").inc()
         return _response(status, comment)
@@ -253,54 +273,31 @@ class StorageScp:
         self._metrics.last_received_timestamp_seconds.set(time.time())
         return _SUCCESS, ""
 
+    def _on_event_report(self, event: Event) -> tuple[int, None]:
+        request: Any = event.request
+        status = RESOURCE_LIMITATION
+        is_kept = not isinstance(request.EventInformation, Discarded)
+        if is_kept and self._report is not None and self._in_hand.admit(event.assoc):
+            status = answered(request, event.context.transfer_syntax, _calling_ae_title(event.assoc), self._report)
+        self._intake.done(event.assoc, _length(request.EventInformation))
+        return status, None
+
+    def _on_action(self, event: Event) -> tuple[int, None]:
+        """Refuse to commit: we are asked by those whom we ask."""
+        request: Any = event.request
+        self._intake.done(event.assoc, _length(request.ActionInformation))
+        return UNRECOGNIZED_OPERATION, None
+
     def _on_pdu_sent(self, event: Event) -> None:
         if isinstance(event.pdu, P_DATA_TF):
             self._in_hand.answered(event.assoc)
 
 
-class _RequestsInHand:
-    """The associations whose C-STORE request is not answered yet; an association has one at a time.
+def entity_accepting(ae_title: str, limits: ReceptionLimits, *, reports: bool = True) -> AE:
+    """Return the application entity with the presentation contexts that the SCP accepts.
 
-    Answered means that the response has left: a handler that returned is not enough to end the association.
+    Storage Commitment is accepted from peers that take the role of its SCP, and from those that forget to say so.
     """
-
-    def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._associations: weakref.WeakSet[Association] = weakref.WeakSet()
-        self._refusing = False
-
-    def admit(self, association: Association) -> bool:
-        """Take a request in hand, unless refusing."""
-        with self._change:
-            if not self._refusing:
-                self._associations.add(association)
-            return not self._refusing
-
-    def answered(self, association: Association) -> None:
-        """Note that the association's response has left."""
-        with self._change:
-            self._associations.discard(association)
-            self._change.notify_all()
-
-    def refuse(self) -> None:
-        """Admit nothing more."""
-        with self._change:
-            self._refusing = True
-
-    def wait(self, timeout_seconds: float) -> bool:
-        """Wait until all is answered; False if the time was too short."""
-        end = time.monotonic() + timeout_seconds
-        with self._change:
-            # A lost connection notifies nobody, so look again now and then.
-            while any(association.is_established for association in self._associations):
-                if time.monotonic() >= end:
-                    return False
-                self._change.wait(_POLL_SECONDS)
-        return True
-
-
-def entity_accepting(ae_title: str, limits: ReceptionLimits) -> AE:
-    """Return the application entity with the presentation contexts that the SCP accepts."""
     entity = named_entity(ae_title)
     entity.maximum_associations = _NO_MAXIMUM
     entity.maximum_pdu_size = MAXIMUM_PDU_LENGTH
@@ -308,6 +305,8 @@ def entity_accepting(ae_title: str, limits: ReceptionLimits) -> AE:
     entity.dimse_timeout = _DIMSE_SECONDS
     entity.network_timeout = limits.idle_seconds
     entity.add_supported_context(Verification)
+    if reports:
+        entity.add_supported_context(STORAGE_COMMITMENT, REPORT_SYNTAXES, scu_role=False, scp_role=True)
     for sop_class in CT_STORAGE:
         refused = (DEFLATED,) if sop_class in MULTIFRAME_CT_STORAGE else ()
         entity.add_supported_context(sop_class, [each for each in TRANSFER_SYNTAXES if each not in refused])
@@ -331,8 +330,7 @@ def _data_set(event: Event) -> BytesIO | None:
     return event.request.DataSet  # type: ignore[union-attr]  # a C-STORE request, by the event's kind
 
 
-def _size(event: Event) -> int:
-    data_set = _data_set(event)
+def _length(data_set: BytesIO | None) -> int:
     return 0 if data_set is None else data_set.getbuffer().nbytes
 
 

@@ -39,7 +39,8 @@ class PeerSettings(Section):
     """Where it may call us from beside its host: 10.1.0.0/16."""
     port: Port = 104
     may: tuple[Literal["store", "receive", "echo"], ...]
-    """store: it may send to us (and verify us by C-ECHO); receive: we may send to it; echo: it may verify us."""
+    """store: it may send to us (and verify us by C-ECHO); receive: we may send to it
+    (and it may report to us what it keeps, by storage commitment); echo: it may verify us."""
     tls: PeerTlsSettings | None = None
     user: UserSettings | None = None
 

@@ -224,7 +224,7 @@ def move(peer: Peer, uids: Sequence[str] = UIDS) -> MoveResult:
 
 
 def test_instances_are_moved_to_us_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "_MOVED_AT_A_TIME", 2)
+    monkeypatch.setattr(query, "MOVED_AT_A_TIME", 2)
     scp = ScriptedMoveScp([(0x0000, {"Completed": 1, "Failed": 0, "Warning": 1}), (0xB000, {"Failed": 1})])
     with running_mover(scp) as peer:
         assert move(peer) == MoveResult(completed=1, failed=1, warnings=1)
