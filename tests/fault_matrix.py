@@ -30,10 +30,11 @@ NOT_TESTED = (
     "closed when it is quiet; what a sender that vanished in the middle of a series has sent is processed as it is.",
     "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
     "the peers that lie in their PDUs follow a script.",
-    "**`kill -9` of the whole program between system calls.** The spool alone is killed before each of its own; the "
-    "whole program is killed once while it receives, checks, derives and sends, and behind that.",
-    "**A power cut that drops what is not synced.** It is tested that content and folders are synced in the right "
-    "order before success, not that a file system keeps its promise.",
+    "**A kill or a power cut inside SQLite.** The commits of the workflow database are points at which the program is "
+    "killed, what SQLite writes in them is not. DBOS leaves its settings alone: a rollback journal and "
+    "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit, and that step is done again.",
+    "**File systems.** A power cut is played by leaving only what was synced; that a rename is one act, and that the "
+    "disk keeps what it was told to sync, is taken for granted, as ext4, XFS and Btrfs promise it.",
     "**PostgreSQL as the workflow database, locked or gone.** Only SQLite is tested.",
     "**A full disk under the workflow database.**",
     "**Clock jumps of the machine.** The chores that look at the clock are tested with another clock, the whole "

@@ -82,6 +82,10 @@ class RecordingArchive:
         answer.Status, answer.ErrorComment = status, self.comment
         return answer
 
+    def forget(self) -> None:
+        """Have received nothing."""
+        self._received.clear()
+
     def counts(self) -> Counter[str]:
         """How often each SOP Instance UID was stored."""
         return Counter({uid: len(copies) for uid, copies in list(self._received.items())})

@@ -1,0 +1,195 @@
+"""The whole program is killed before each call by which it changes what lasts or tells somebody something.
+
+See `killed_node` for what these points are. A run that is not disturbed finds them; then each is struck in a node of
+its own. What must hold in the end is always the same: nothing that was acknowledged is missing, each destination has
+the very instances of the run that was not disturbed, and the node is ready by itself.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from archive import RecordingArchive
+from delivery import series_uid_of, wait_until_done
+from disturbed_node import DisturbedNode, send_what_is_taken
+from factories import ct_series
+from killed_node import DATABASE, Orders, Passing
+from pydicom.dataset import FileDataset
+
+pytestmark = pytest.mark.peers
+
+
+class Way:
+    """The way of one series through a node that is disturbed, to two archives in two strengths.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything that is written.
+    bundle : Path
+        The model.
+    series : list of FileDataset
+        What is sent.
+    """
+
+    def __init__(self, folder: Path, bundle: Path, series: list[FileDataset]) -> None:
+        self._folder = folder
+        self._bundle = bundle
+        self.series = series
+        self.archives = RecordingArchive(), RecordingArchive()
+        self.passings: list[Passing] = []
+        self._expected: set[str] = set()
+        self._numbers = count()
+
+    def record(self) -> None:
+        """Go it undisturbed, and note the points and what arrives."""
+        for archive in self.archives:
+            archive.start()
+        node = self._node("undisturbed")
+        record = self._folder / "points.txt"
+        try:
+            node.start(Orders(record))
+            send_what_is_taken(node, self.series)
+            wait_until_done(node, self.series)
+        finally:
+            node.close()
+        self._expected = set(self.archives[0].counts())
+        assert len(self._expected) == 2 * len(self.series)
+        counts: Counter[str] = Counter()
+        for point in record.read_text().splitlines():
+            counts[point] += 1
+            self.passings.append(Passing(point, counts[point]))
+
+    def first(self, pattern: str) -> Passing:
+        """The first passing of the first point that has the pattern in its name."""
+        found = [passing for passing in self.passings if re.search(pattern, passing.point, re.IGNORECASE)]
+        assert found, f"no point is named like {pattern}"
+        return found[0]
+
+    def go(self, fatal: Passing, is_power_cut: bool = False, unsynced: str = "") -> bool:
+        """Go it with a kill or a power cut, start the node anew, and check everything; whether it was struck."""
+        for archive in self.archives:
+            archive.forget()
+        folder = self._folder / f"{next(self._numbers)}"
+        node = self._node(folder.name)
+        left = folder / "left" if is_power_cut else None
+        try:
+            node.start(Orders(folder / "points.txt", fatal, left, unsynced))
+            taken = send_what_is_taken(node, self.series) if node.is_running else set()
+            node.wait_for(lambda: not node.is_running or self._is_done(node), f"the end at {fatal}")
+            is_struck = not node.is_running
+            node.close()
+            if left and is_struck:
+                _cut(node.spool, left)
+            self._check_kept(node, taken)
+            node.start()
+            send_what_is_taken(node, [each for each in self.series if str(each.SOPInstanceUID) not in taken])
+            wait_until_done(node, self.series)
+            self._check(node)
+        finally:
+            node.close()
+        shutil.rmtree(folder)
+        return is_struck
+
+    def _node(self, name: str) -> DisturbedNode:
+        return DisturbedNode(self._folder / name, self.archives, self._bundle)
+
+    def _is_done(self, node: DisturbedNode) -> bool:
+        return node.states(series_uid_of(self.series)) == {"done"}
+
+    def _check_kept(self, node: DisturbedNode, taken: set[str]) -> None:
+        """What was answered with success is in the spool, to the byte."""
+        for dataset in self.series:
+            copies = node.spool.rglob(f"{dataset.SOPInstanceUID}.dcm")
+            is_kept = any(dataset.PixelData in copy.read_bytes() for copy in copies)
+            assert is_kept or str(dataset.SOPInstanceUID) not in taken, "an acknowledged instance is lost"
+
+    def _check(self, node: DisturbedNode) -> None:
+        kept = {path.stem for path in node.files("done", series_uid_of(self.series))}
+        assert kept == {str(each.SOPInstanceUID) for each in self.series}
+        assert json.loads(node.page("readyz"))
+        for archive in self.archives:
+            assert set(archive.counts()) == self._expected
+            # Of all copies: had one been sent again in another form, there would be three.
+            assert {len(found) for found in archive.derived_of(self.series).values()} == {2}
+
+
+def _cut(spool: Path, left: Path) -> None:
+    """Put what the power cut left in the place of the spool; the workflow database syncs by itself."""
+    before = spool.rename(spool.with_name("before the cut"))
+    shutil.copytree(left, spool)
+    for file in before.glob(f"{DATABASE}*"):
+        shutil.copy(file, spool)
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Way]:
+    way = Way(tmp_path_factory.mktemp("way"), bundle, ct_series(2, ProtocolName="TWO STRENGTHS"))
+    way.record()
+    yield way
+    for archive in way.archives:
+        archive.stop()
+
+
+@pytest.mark.parametrize("pattern", ["COMMIT", "store.*os.rename", "derive.*os.rename", "command 0001 to"])
+@pytest.mark.fault(
+    "machine",
+    "`kill -9` of the whole program before any one call that changes the spool, commits to the workflow database or "
+    "sends a PDU, once or again (some in each run of the tests, all in `make test-long`)",
+    "nothing acknowledged is lost; the next start brings the series to both destinations under the same UIDs, no "
+    "instance in two forms, and the node is ready by itself",
+)
+def test_kill_at_some_points(way: Way, pattern: str) -> None:
+    assert way.go(way.first(pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["A-RELEASE-RP to the sender", "close.*os.rename", "Deliver.*COMMIT", "release.*rename"]
+)
+@pytest.mark.fault(
+    "machine",
+    "the power is cut before any one of these calls: files and names that are not synced are gone (some in each run of "
+    "the tests, all in `make test-long`)",
+    "the same: nothing acknowledged is lost, each destination has each instance under one UID in one form",
+)
+def test_power_cut_at_some_points(way: Way, pattern: str) -> None:
+    assert way.go(way.first(pattern), is_power_cut=True)
+
+
+@pytest.mark.parametrize("unsynced", ["file", "folder"])
+def test_a_sync_that_is_missing_is_noticed(way: Way, unsynced: str) -> None:
+    """The tests of power cuts can fail."""
+    with pytest.raises(AssertionError, match="an acknowledged instance is lost"):
+        way.go(way.first("A-RELEASE-RP to the sender"), is_power_cut=True, unsynced=unsynced)
+
+
+@pytest.mark.long
+def test_kill_at_every_point(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _strike_everywhere(way, is_power_cut=False, capsys=capsys)
+
+
+@pytest.mark.long
+def test_power_cut_at_every_point(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _strike_everywhere(way, is_power_cut=True, capsys=capsys)
+
+
+def _strike_everywhere(way: Way, is_power_cut: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Strike at each passing of each point, whatever comes of the ones before."""
+    missed, failures = [], []
+    for passing in way.passings:
+        try:
+            if not way.go(passing, is_power_cut):
+                missed.append(passing)
+        except (AssertionError, pytest.fail.Exception) as failure:
+            failures.append(f"{passing}: {failure}")
+    points = len({passing.point for passing in way.passings})
+    with capsys.disabled():
+        sys.stdout.write(f"{points} points, passed {len(way.passings)} times; not reached again: {missed}\n")
+    assert not failures, "\n\n".join(failures)
+    assert len(missed) < len(way.passings) / 10
