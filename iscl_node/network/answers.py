@@ -46,7 +46,7 @@ def failure(
         What a person can do about it.
     """
     if status is None:
-        return RetryLaterError(f"peer {peer.name} did not answer the {request}")
+        return RetryLaterError(f"peer {peer.name} did not answer the {request}{hint}")
     name = words.get(status, ("", ""))[1].lower() or "no standard status"
     message = f"peer {peer.name} answered the {request} with status {status:04X} ({name}){hint}"
     if status in _OUT_OF_RESOURCES or status in _TRANSIENT:

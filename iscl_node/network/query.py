@@ -160,10 +160,20 @@ def _move(peer: Peer, our_ae_title: str, association: Association, query: Datase
         pass  # what is still to come is of no interest
     if responses.status in (SUCCESS, _SUBOPERATIONS_WITH_FAILURES):
         return _counts(responses.last, query["SOPInstanceUID"].VM if responses.status == SUCCESS else 0)
-    hint = ""
-    if responses.status == _UNKNOWN_DESTINATION:
-        hint = f"; the peer does not know us as AE title {our_ae_title}: its configuration decides that"
-    raise failure(peer, "C-MOVE", responses.status, QR_MOVE_SERVICE_CLASS_STATUS, hint)
+    raise failure(
+        peer,
+        "C-MOVE",
+        responses.status,
+        QR_MOVE_SERVICE_CLASS_STATUS,
+        _destination_hint(responses.status, our_ae_title),
+    )
+
+
+def _destination_hint(status: int | None, our_ae_title: str) -> str:
+    """What to look at where the peer may not know whom to send to; Orthanc just ends the association then."""
+    if status == _UNKNOWN_DESTINATION:
+        return f"; the peer does not know us as AE title {our_ae_title}: its configuration decides that"
+    return f"; does it know us as AE title {our_ae_title}, and our port?" if status is None else ""
 
 
 def _counts(response: Dataset, asked: int) -> MoveResult:
