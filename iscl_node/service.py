@@ -23,6 +23,7 @@ from iscl_node.network import storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.reception import reception
@@ -126,7 +127,7 @@ class Node:
         Raises
         ------
         ConfigurationError
-            If a port cannot be listened on.
+            If a port cannot be listened on, or the workflow database cannot be used.
         """
         logs.tell_faults_of_threads()
         web_socket = _listening(self._settings.http.host, self._settings.http.port)
@@ -134,6 +135,7 @@ class Node:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        DatabaseFaults(self._shutdown).listen()
         launch_engine(self._settings.database_url, self._settings.worker_name, _BATCHES_IN_HAND)
         self._spool.recover()
         self._housekeeping.start()

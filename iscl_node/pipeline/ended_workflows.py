@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dbos import DBOS
-from sqlalchemy.exc import SQLAlchemyError
 
-from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline.database_faults import not_waiting
 from iscl_node.pipeline.workflow import STEP_ORDER_VERSION
 
 _UNENDED = ["PENDING", "ENQUEUED", "DELAYED"]
@@ -37,7 +36,7 @@ def forget_ended(retention_seconds: float) -> int:
     """
     now = datetime.now(UTC)
     before = now - max(timedelta(seconds=retention_seconds), _AT_LEAST)
-    try:
+    with not_waiting("deletes nothing"):
         ended = _listed(status=_ENDED, completed_before=before.isoformat())
         # Only this version's: those of an earlier one never run again.
         going_on = _listed(status=_UNENDED, app_version=STEP_ORDER_VERSION) if ended else []
@@ -46,8 +45,6 @@ def forget_ended(retention_seconds: float) -> int:
         forgotten = [each for each in ended if _batch_of(each) not in kept][:_AT_A_TIME]
         if forgotten:
             DBOS.delete_workflows(forgotten)
-    except SQLAlchemyError as error:
-        raise RetryLaterError(f"the workflow database deletes nothing: {type(error).__name__}") from error
     return len(forgotten)
 
 

@@ -18,8 +18,15 @@ from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, Se
 from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
-from iscl_node.errors import IgnoreSeriesError, IsclNodeError, QuarantineSeriesError, RetryLaterError
+from iscl_node.errors import (
+    ConfigurationError,
+    IgnoreSeriesError,
+    IsclNodeError,
+    QuarantineSeriesError,
+    RetryLaterError,
+)
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.database_faults import not_waiting, reason
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 
@@ -42,6 +49,16 @@ _REFUSAL = "refusal"
 """The event by which a delivery tells that it ended: the reason of the destination, or nothing."""
 
 _SENDING = "sending"
+
+_POSTGRESQL_CONNECTION = {
+    "application_name": APPLICATION,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""So that a server that vanished without a word is missed after a minute (seconds, and milliseconds for the last),
+https://www.postgresql.org/docs/15/libpq-connect.html. By default the operating system waits for hours."""
 
 Result = TypeVar("Result")
 
@@ -86,11 +103,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         RetryLaterError
             If the workflow database refuses it, for example because its disk is full.
         """
-        try:
-            with SetWorkflowID(_identity(batch)):
-                DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
-        except SQLAlchemyError as error:
-            raise RetryLaterError(f"the workflow database takes no batch: {type(error).__name__}") from error
+        with not_waiting("takes no batch"), SetWorkflowID(_identity(batch)):
+            DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
 
     @DBOS.workflow(name="series", max_recovery_attempts=None)  # a long outage may see many restarts
     def run(self, series_instance_uid: str, key: str) -> str:
@@ -257,6 +271,11 @@ def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None
         Stable name of this worker.
     concurrency : int
         For how many batches at the same time this worker makes derived instances.
+
+    Raises
+    ------
+    ConfigurationError
+        If the database cannot be used, for example because it is down.
     """
     config: DBOSConfig = {
         "name": APPLICATION,
@@ -266,10 +285,17 @@ def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None
         "log_level": "WARNING",
         "enable_otlp": False,
     }
+    if not database_url.startswith("sqlite:"):
+        config["db_engine_kwargs"] = {"connect_args": _POSTGRESQL_CONNECTION}
     DBOS(config=config)
-    DBOS.launch()
-    DBOS.register_queue(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.5)
-    DBOS.register_queue(DELIVERIES, partition_worker_concurrency=_DELIVERIES_IN_HAND, polling_interval_sec=0.5)
+    try:
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.5)
+        DBOS.register_queue(DELIVERIES, partition_worker_concurrency=_DELIVERIES_IN_HAND, polling_interval_sec=0.5)
+    except SQLAlchemyError as error:
+        DBOS.destroy()
+        told = reason(error, database_url)
+        raise ConfigurationError(f"the workflow database cannot be used, see database_url: {told}") from error
 
 
 def stop_engine(seconds: float) -> None:

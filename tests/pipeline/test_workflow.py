@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from threading import Barrier, Event, Thread
 
@@ -95,10 +96,15 @@ class ScriptedSteps:
         assert self.calls[-1] == calls[-1] or calls[-1].startswith("send")
 
 
-@pytest.fixture(scope="module")
-def series_workflow() -> SeriesWorkflow:
+@cache
+def the_workflow() -> SeriesWorkflow:
     """The one of this process: the engine knows it by its name."""
     return SeriesWorkflow(ScriptedSteps(), Shutdown(), Metrics(CollectorRegistry()), 0.01, 0.01)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def series_workflow() -> SeriesWorkflow:
+    return the_workflow()
 
 
 @pytest.fixture
@@ -371,34 +377,6 @@ def test_a_locked_database_holds_a_batch_up_and_loses_nothing(
         assert steps.calls == []
         other.execute("ROLLBACK")
     enqueuing.join(PATIENCE_SECONDS)
-    steps.wait_for(WHOLE_WAY)
-
-
-@pytest.mark.long
-@pytest.mark.fault(
-    "machine",
-    "the SQLite workflow database is locked in the middle of a step, for longer than SQLite waits",
-    "the step is recorded when the lock is gone; no step is done twice",
-)
-def test_a_database_locked_for_long_does_not_repeat_a_step(
-    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], tmp_path: Path
-) -> None:
-    launch()
-    locked = Event()
-    with closing(
-        sqlite3.connect(tmp_path / "workflows.sqlite", isolation_level=None, check_same_thread=False)
-    ) as other:
-
-        def lock() -> None:
-            other.execute("BEGIN IMMEDIATE")
-            locked.set()
-
-        steps.before_check = lock
-        series_workflow.enqueue(BATCH)
-        assert locked.wait(PATIENCE_SECONDS)
-        time.sleep(12)  # SQLite waits for 5 s
-        assert steps.calls == ["check"]
-        other.execute("ROLLBACK")
     steps.wait_for(WHOLE_WAY)
 
 
