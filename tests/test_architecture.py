@@ -22,7 +22,7 @@ BANNED_WORDS = ("util", "helper", "manager", "handler", "processor", "dispatcher
 
 CATCHES_EVERYTHING = {
     "iscl_node/network/storage_scp.py": "the C-STORE boundary: the sender must hear that we do not have it",
-    "iscl_node/network/intake.py": "foreign bytes that are no DIMSE message; each becomes an A-ABORT",
+    "iscl_node/network/broken_messages.py": "foreign bytes that are no DIMSE message; each becomes an A-ABORT",
     "iscl_node/network/answers.py": "a peer's answer that is none; each becomes another try",
     "iscl_node/network/commitment_reports.py": "no report, or one that cannot be kept: a failure status",
     "iscl_node/pipeline/housekeeping.py": "the thread must not end for years; each fault is counted and logged",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
@@ -16,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from iscl_node.domain import Peer
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.network.authorization import user_identity
+from iscl_node.network.broken_messages import abort_at_broken_message
 from iscl_node.network.implementation import named_entity
 from iscl_node.network.tls import ClientContext, client_context
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
@@ -25,11 +27,18 @@ _ACSE_SECONDS = 30
 _DIMSE_SECONDS = 60
 _NETWORK_SECONDS = 60
 
+_LONGEST_MESSAGE = 4 << 20
+"""Bytes. The longest that we are sent is a storage commitment report: 150 for each instance."""
+_MOST_RESPONSES = 100_000
+"""That wait to be read; one for each instance that a C-FIND matches."""
 _MOST_EVENT_REPORTS = 16
 """That nobody answers."""
 
 _CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
 """Source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class NothingAcceptedError(RetryLaterError):
@@ -160,8 +169,24 @@ def _name(peer: Peer) -> str:
 
 def _share_out_messages(event: Event, event_reports: EventReports) -> None:
     """See to it that each message gets to the thread that waits for it; for pynetdicom's EVT_CONN_OPEN."""
-    _keep_responses_from_reactor(event.assoc)
-    _keep_event_reports(event.assoc, event_reports)
+    association = event.assoc
+    _keep_responses_from_reactor(association)
+    _keep_event_reports(association, event_reports)
+
+    def told() -> None:
+        _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
+        association.dimse.msg_queue.put((None, None))  # who waits need not wait for the time-out
+
+    abort_at_broken_message(association, told, _require_moderate_messages)
+
+
+def _require_moderate_messages(association: Association) -> None:
+    message = association.dimse.message
+    so_far = () if message is None else (message.encoded_command_set, message.data_set)
+    if any(part is not None and part.tell() > _LONGEST_MESSAGE for part in so_far):
+        raise ValueError("too long")
+    if association.dimse.msg_queue.qsize() > _MOST_RESPONSES:
+        raise ValueError("too many")
 
 
 def _keep_responses_from_reactor(association: Association) -> None:

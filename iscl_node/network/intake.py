@@ -16,10 +16,10 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import P_DATA
 
 from iscl_node.domain import ReceptionLimits
 from iscl_node.network.admission import Refusal, Refused, shut
+from iscl_node.network.broken_messages import abort_at_broken_message
 
 _LONGEST_COMMAND_SET = 16_384
 """Bytes. The longest of a C-STORE (PS3.7 Table 9.3-1) is below 500."""
@@ -33,9 +33,6 @@ _MOST_REQUESTS_WAITING = 8
 
 _IS_COMMAND = 0x01
 """Bit of the message control header (PS3.8 E.2)."""
-
-_INVALID_PDU = "Evt19"
-"""Of the upper layer's state machine (PS3.8 Table 9-6)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -88,22 +85,14 @@ class Intake:
             self._weigh(association, data)
 
     def on_connection(self, event: Event) -> None:
-        """Have a message that cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN.
-
-        pynetdicom 3.0.4 lets the thread that reads die of it.
-        """
+        """Have a message that cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN."""
         association = event.assoc
-        receive = association.dimse.receive_primitive
 
-        def receive_or_abort(primitive: P_DATA) -> None:
-            try:
-                receive(primitive)
-            except Exception:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
-                _log.warning("connection dropped", host=_host(association), reason=Refusal.NO_MESSAGE)
-                self._refused(Refusal.NO_MESSAGE, _host(association))
-                association.dul.event_queue.put(_INVALID_PDU)
+        def told() -> None:
+            _log.warning("connection dropped", host=_host(association), reason=Refusal.NO_MESSAGE)
+            self._refused(Refusal.NO_MESSAGE, _host(association))
 
-        association.dimse.receive_primitive = receive_or_abort  # type: ignore[method-assign]  # no other way in
+        abort_at_broken_message(association, told)
 
     def done(self, association: Association, size: int) -> None:
         """Note that a data set of ``size`` bytes is answered and no longer in memory."""

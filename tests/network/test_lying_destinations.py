@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from pynetdicom.events import Event
 from scripted_peers import ScriptedStorageScp, running
 
@@ -26,6 +27,9 @@ GARBAGE = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 HALF_A_PDU = b"\x04\x00\x00\x00\x10\x00half of 4096 bytes"
 HALF_AN_ACCEPTANCE = b"\x02\x00\x00\x00\x00\xb8half of 184 bytes"
 NO_DIMSE_MESSAGE = b"\x04\x00\x00\x00\x00\x0d\x00\x00\x00\x09\x01\x03garbage"
+
+EMPTY_FRAGMENT = b"\x04\x00\x00\x00\x00\x05\x00\x00\x00\x01\x01"
+LONG_DATA_SET = b"\x04\x00\x00\x00\x08\x06\x00\x00\x08\x02\x01\x00" + bytes(2048)
 
 
 @pytest.fixture(autouse=True)
@@ -90,8 +94,6 @@ def test_a_destination_that_does_not_answer_the_request_is_left_in_time(
     assert time.monotonic() - start < PATIENCE_SECONDS
 
 
-# A broken message ends pynetdicom's reading thread with an exception.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "answer", [b"", GARBAGE, HALF_A_PDU, NO_DIMSE_MESSAGE], ids=["nothing", "garbage", "half a PDU", "no message"]
 )
@@ -114,3 +116,34 @@ def test_a_destination_that_does_not_answer_an_instance_is_left_in_time_and_gets
     with running(scp) as peer:
         send(peer, "ISCL_NODE", files, metrics)
     assert len(scp.received) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit"),
+    [(NO_DIMSE_MESSAGE, None), (EMPTY_FRAGMENT, None), (LONG_DATA_SET, "_LONGEST_MESSAGE")],
+    ids=["no message", "no control header", "too long"],
+)
+@pytest.mark.fault(
+    "delivery",
+    "the destination sends a message that cannot be decoded, or one without an end",
+    "left at once, not at a time-out, with a log line and no dead thread; tried again later",
+)
+def test_a_destination_that_breaks_the_rules_is_left_at_once(
+    answer: bytes,
+    limit: str | None,
+    make_ct_files: MakeFiles,
+    metrics: Metrics,
+    let_go: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for seconds in ("_DIMSE_SECONDS", "_NETWORK_SECONDS"):
+        monkeypatch.setattr(association, seconds, 60)
+    if limit is not None:
+        monkeypatch.setattr(association, limit, 1000)
+    start = time.monotonic()
+    with structlog.testing.capture_logs() as logs, running(LyingStorageScp(answer, let_go)) as peer:
+        with pytest.raises(RetryLaterError, match="stopped answering"):
+            send(peer, "ISCL_NODE", make_ct_files(3), metrics)
+        assert time.monotonic() - start < PATIENCE_SECONDS
+        let_go.set()
+    assert {"event": "a peer's message breaks the rules", "host": "127.0.0.1", "log_level": "warning"} in logs
