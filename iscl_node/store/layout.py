@@ -16,6 +16,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import glob
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
@@ -54,6 +55,14 @@ def time_of(key: str) -> datetime | None:
         return datetime.strptime(key, _KEY_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def matches(folder: Path, pattern: str) -> list[Path]:
+    """What in ``folder`` has a name like ``pattern``, without the folders that move away meanwhile.
+
+    `Path.glob` would raise FileNotFoundError for those (before Python 3.13).
+    """
+    return [folder / name for name in glob(pattern, root_dir=folder)]  # noqa: PTH207
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
 from iscl_node.store.durable import make_folder, remove_if_empty, sync_entry, sync_folder, write_synced
-from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
+from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid, matches
 
 OUT_OF_RESOURCES = 0xA700
 """C-STORE status (PS3.4 Table B.2-1): the sender may try again."""
@@ -155,7 +155,7 @@ class Reception:
             return in_open
         for state in (SeriesState.CLOSED, SeriesState.DONE):
             batches = self._layout.state(state) / header.series_instance_uid
-            for found in batches.glob(f"*/{name}"):
+            for found in matches(batches, f"*/{name}"):
                 return found
         return None
 

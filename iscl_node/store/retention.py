@@ -17,7 +17,7 @@ from pathlib import Path
 
 from iscl_node.domain import SeriesState, SetAsideBatch
 from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
-from iscl_node.store.layout import Layout
+from iscl_node.store.layout import Layout, matches
 from iscl_node.store.log_key import log_name
 
 RELEASES_FILE = "releases.jsonl"
@@ -64,7 +64,7 @@ class Retention:
         At most 20, so call it again; ``now`` is in seconds since the epoch.
         """
         _remove_leftovers(self._layout)
-        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in self._layout.state(state).glob("*/*/"))
+        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in matches(self._layout.state(state), "*/*/"))
         old = (folder for end, folder in ended if now - end >= self._limits.seconds)
         return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
 
@@ -83,7 +83,7 @@ class Retention:
             lacking = max(lacking, spool_bytes - self._limits.max_bytes)
         deleted = 0
         if lacking > 0:
-            for _, folder in islice(_by_age(self._layout.state(SeriesState.DONE).glob("*/*/")), _AT_A_TIME):
+            for _, folder in islice(_by_age(matches(self._layout.state(SeriesState.DONE), "*/*/")), _AT_A_TIME):
                 size = self._delete(folder)
                 deleted += size is not None
                 lacking -= size or 0

@@ -28,6 +28,7 @@ from iscl_node.store.layout import (
     file_name,
     is_uid,
     key_of,
+    matches,
     time_of,
 )
 from iscl_node.store.reception import Reception
@@ -136,12 +137,12 @@ class Spool:
     def instances(self, batch: Batch) -> list[Path]:
         """The files of a batch wherever it is, sorted by name; empty if it was purged."""
         folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
-        return next((files for folder in folders if (files := sorted(folder.glob("*.dcm")))), [])
+        return next((files for folder in folders if (files := sorted(matches(folder, "*.dcm")))), [])
 
     def instance_count(self, series_uid: str) -> int:
         """How many instances of a series are here, in batches of any state; one that was sent twice counts once."""
         folders = (self._layout.series(state, series_uid) for state in _BATCH_STATES)
-        return len({path.name for folder in folders for path in folder.glob("*/*.dcm")})
+        return len({path.name for folder in folders for path in matches(folder, "*/*.dcm")})
 
     def first_closed(self, batch: Batch) -> datetime:
         """When the oldest batch of the batch's series that is not in quarantine was closed.
@@ -151,7 +152,7 @@ class Spool:
         siblings = (
             each
             for state in (SeriesState.CLOSED, SeriesState.DONE)
-            for folder in self._layout.series(state, batch.series_instance_uid).glob("*")
+            for folder in matches(self._layout.series(state, batch.series_instance_uid), "*")
             if (each := time_of(folder.name)) is not None
         )
         return min(siblings)
@@ -331,7 +332,7 @@ class Spool:
         return max(0.0, now - min(times, default=now))
 
     def _batches(self, state: SeriesState) -> Iterator[Batch]:
-        for folder in self._layout.state(state).glob("*/*/"):
+        for folder in matches(self._layout.state(state), "*/*/"):
             yield Batch(folder.parent.name, folder.name)
 
 
@@ -340,9 +341,9 @@ _BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.IGNORED, Seri
 
 def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
     """The folders that hold an instance, each with its modification time in seconds since the epoch."""
-    for folder in parent.glob("*/"):
+    for folder in matches(parent, "*/"):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            if any(folder.glob("*.dcm")):
+            if matches(folder, "*.dcm"):
                 yield folder, folder.stat().st_mtime
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -351,3 +352,27 @@ def test_a_spool_that_was_never_opened_is_empty(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "none", 0)
     assert spool.counts() == dict.fromkeys(SeriesState, 0)
     assert (spool.closed_batches(), spool.quarantined(), spool.oldest_waiting(0.0)) == ([], [], 0.0)
+
+
+def move_there_and_back(one: Path, other: Path, stop: threading.Event) -> None:
+    while not stop.is_set():
+        one.rename(other)
+        other.rename(one)
+
+
+@pytest.mark.fault("spool", "batches move while the spool is measured", "what stays is seen, and no chore fails")
+def test_looking_bears_that_batches_move(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    moving = spool.root / "closed" / SERIES / spool.close(SERIES, NOW).key
+    spool.store(header("1.2.3.2"), part10(b"a"))
+    staying = spool.close(SERIES, NOW)
+    stop = threading.Event()
+    mover = threading.Thread(target=move_there_and_back, args=(moving, spool.root / "done" / "moved", stop))
+    mover.start()
+    try:
+        for _ in range(2000):
+            assert staying in spool.closed_batches()
+            assert spool.instance_count(SERIES) >= 1
+    finally:
+        stop.set()
+        mover.join()
