@@ -92,6 +92,8 @@ class Peer:
     may_receive: bool = True
     may_echo: bool = False
     """Without ``may_store``: it may verify us by C-ECHO, and nothing else."""
+    may_query: bool = False
+    """It may be asked what it has."""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where it may call us from, beside its host."""
     tls: Tls | None = None
@@ -168,6 +170,23 @@ class EvidenceChoice:
 
 NO_EVIDENCE: Final = EvidenceChoice()
 
+AtTimeout = Literal["process", "wait", "quarantine"]
+"""What becomes of a series of which something is still missing at the time-out."""
+
+
+@dataclass(frozen=True)
+class CompletenessPolicy:
+    """When a quiet series is complete, and what happens if it never is.
+
+    ``ask`` names the peer that is asked which instances it has of the series, ``fetch`` whether what is missing here is
+    fetched from there. ``timeout_seconds`` counts from the last arrival.
+    """
+
+    ask: str = ""
+    fetch: bool = False
+    timeout_seconds: float = 300.0
+    at_timeout: AtTimeout = "process"
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -186,6 +205,7 @@ class Rule:
     ignore: str = ""
     transfer_syntax: OutputSyntax = "explicit"
     evidence: EvidenceChoice = NO_EVIDENCE
+    completeness: CompletenessPolicy = CompletenessPolicy()
 
 
 @dataclass(frozen=True)
@@ -294,6 +314,20 @@ class QualityLimits:
     max_noise_left: float
     max_noise_hu: float
     min_noise_correlation: float
+
+
+@dataclass(frozen=True)
+class IncompleteSeries:
+    """An open series that is quiet and waits for what is missing.
+
+    ``missing`` says what, in words. ``last_arrival`` is in seconds since the epoch. ``is_held`` is true after a
+    time-out whose policy is to wait: nothing but a late slice or a person ends that.
+    """
+
+    series_instance_uid: str
+    missing: str
+    last_arrival: float
+    is_held: bool
 
 
 class SeriesState(StrEnum):

@@ -65,6 +65,16 @@ class Metrics:
 
     def _register_spool(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
+        self.series_closed = counter(
+            "iscl_node_series_closed_total",
+            "Series closed, by what told that they are complete: geometry, list, timeout (incomplete) or quiet",
+            ["completeness"],
+        )
+        self.incomplete_series = gauge(
+            "iscl_node_incomplete_series",
+            "Quiet series that are incomplete: waiting for the time-out, or held behind it until a person decides",
+            ["state"],
+        )
         self.spool_bytes = gauge("iscl_node_spool_bytes", "Bytes in the spool, by folder, once a minute", ["folder"])
         self.oldest_waiting_seconds = gauge(
             "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"

@@ -23,6 +23,7 @@ from iscl_node.network import storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.housekeeping import Housekeeping
@@ -32,6 +33,7 @@ from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 from iscl_node.settings import Settings
 from iscl_node.store.log_key import made_log_key
+from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
@@ -89,7 +91,9 @@ class Node:
             delivery.first_retry_seconds,
             delivery.last_retry_seconds,
         )
-        closer = SeriesCloser(self._spool, settings.scp.quiet_seconds, workflow.enqueue)
+        quiet_seconds = settings.scp.quiet_seconds
+        completeness = Completeness(OpenSeries(self._spool.root), rules, quiet_seconds, self._metrics)
+        closer = SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
         limits = RetentionLimits(
             settings.spool.retention_hours * 3600, settings.spool.max_bytes, 2 * settings.spool.min_free_bytes
         )

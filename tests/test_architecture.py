@@ -27,6 +27,7 @@ CATCHES_EVERYTHING = {
     "iscl_node/network/commitment_reports.py": "no report, or one that cannot be kept: a failure status",
     "iscl_node/pipeline/housekeeping.py": "the thread must not end for years; each fault is counted and logged",
     "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
+    "iscl_node/pipeline/series_facts.py": "what cannot be read keeps no series open; the workflow tells what it is",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
     "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",
 }

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +21,12 @@ from iscl_node import __version__
 from iscl_node.cli import app
 from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import Batch
+from iscl_node.domain import Batch, IncompleteSeries
 from iscl_node.logs import hashed
 from iscl_node.metrics import Metrics
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.store.log_key import made_log_key
+from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -67,7 +69,9 @@ def quarantined(spool: Spool) -> Batch:
 
 
 def test_every_command_of_the_contract_is_there() -> None:
-    assert {"serve", "denoise", "simulate", "status", "requeue", "release", "export", "check", "echo"} <= set(COMMANDS)
+    assert {"serve", "denoise", "simulate", "status", "close", "requeue", "release", "export", "check", "echo"} <= set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -124,7 +128,8 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     (each,) = report.pop("quarantine")
-    assert report == {"batches": {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1}, "ignored": {}}
+    batches = {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1}
+    assert report == {"batches": batches, "incomplete": [], "ignored": {}}
     folder = Path(each.pop("path"))
     since = datetime.fromisoformat(each.pop("since"))
     assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
@@ -163,6 +168,33 @@ def test_status_tells_why_batches_were_ignored(config: Path, quarantined: Batch,
     report = json.loads(run("status", "--config", config, "--json").stdout)
     assert report["ignored"] == {"rule 'small': [too few]": 1}
     assert run("requeue", batch.series_instance_uid, "--config", config).exit_code == 0
+
+
+def test_status_tells_what_is_missing_and_close_ends_the_wait(config: Path, spool: Spool) -> None:
+    data = part10(ct_dataset())
+    spool.store(read_header(data), data)
+    (uid,) = spool.quiet_series(time.time(), 0)
+    assert run("status", "--config", config).exit_code == 0  # no node was here yet
+    OpenSeries(spool.root).note_incomplete([IncompleteSeries(uid, "1 slice missing [somewhere]", 0.0, is_held=True)])
+    assert f"held {uid}: 1 slice missing [somewhere]" in run("status", "--config", config).stdout
+    (told,) = json.loads(run("status", "--config", config, "--json").stdout)["incomplete"]
+    assert told == {
+        "series": uid,
+        "log": "unknown",
+        "state": "held",
+        "missing": "1 slice missing [somewhere]",
+        "last_arrival": "1970-01-01T00:00:00+00:00",
+    }
+    assert "closed with 1 instances" in run("close", uid, "--config", config).stdout
+    assert len(spool.closed_batches()) == 1
+    assert json.loads(run("status", "--config", config, "--json").stdout)["incomplete"] == []
+
+
+@pytest.mark.parametrize("series", ["1.2.3", "../closed", "../../etc"])
+def test_close_of_a_series_that_is_not_open_is_exit_code_2(config: Path, quarantined: Batch, series: str) -> None:
+    result = run("close", series, "--config", config)
+    assert result.exit_code == 2
+    assert "is not open" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iscl_node.domain import EvidenceChoice, PrivateElement, ReceptionLimits, Tls, UserIdentity
+from iscl_node.domain import CompletenessPolicy, EvidenceChoice, PrivateElement, ReceptionLimits, Tls, UserIdentity
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -57,6 +57,16 @@ def test_a_peers_networks_and_services(load: Load) -> None:
     (known,) = load(peer + 'networks = ["10.1.0.0/16", "2001:db8::/32"]').known_peers()
     assert known.networks == (ip_network("10.1.0.0/16"), ip_network("2001:db8::/32"))
     assert (known.may_store, known.may_receive, known.may_echo) == (False, False, True)
+
+
+def test_a_rule_tells_when_a_series_is_complete(load: Load) -> None:
+    assert load(PEER + RULE).known_rules()[0].completeness == CompletenessPolicy("", False, 300, "process")
+    peer = PEER.replace('"receive"', '"receive", "query", "store"')
+    settings = load(
+        peer + RULE + "completeness = { ask = 'pacs', fetch = true, timeout_seconds = 60, at_timeout = 'wait' }"
+    )
+    assert settings.known_rules()[0].completeness == CompletenessPolicy("pacs", True, 60, "wait")
+    assert settings.known_peers()[0].may_query
 
 
 def test_a_peers_password_is_the_first_line_of_its_file(load: Load, tmp_path: Path) -> None:
@@ -149,6 +159,14 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER + RULE.replace('"pacs"', '"pacs", "pacs"'), "names a peer twice"),
         (PEER + RULE + 'ignore = "a localizer"', "rule 'CT' ignores, so it may only have"),
         (PEER + '[[rules]]\nname = "CT"', "rule 'CT' needs send_to .* or ignore with a reason"),
+        (PEER + RULE + "completeness = { ask = 'pacs' }", "asks 'pacs', which is no peer that may 'query'"),
+        (
+            PEER.replace('"receive"', '"receive", "query"') + RULE + "completeness = { ask = 'pacs', fetch = true }",
+            "fetches from 'pacs', which is no peer that may 'store'",
+        ),
+        (PEER + RULE + "completeness = { fetch = true }", "fetch needs ask"),
+        (PEER + RULE + "completeness = { at_timeout = 'forget' }", r"rules\.0\.completeness\.at_timeout"),
+        (PEER + RULE + "completeness = { timeout_seconds = -1 }", r"rules\.0\.completeness\.timeout_seconds"),
         (PEER + RULE + RULE, "two rules have the same name"),
         (PEER.replace("ORTHANC", "A\\\\B"), r"peers\.0\.ae_title"),
         ("database_url = 'mysql://host/node'", "database_url"),
@@ -159,6 +177,7 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         ("[scp]\nquiet_seconds = inf", r"scp\.quiet_seconds"),
         ("scp = 3", "scp"),
         (PEER.replace('"127.0.0.1"', '""'), "may 'receive' and has no host"),
+        (PEER.replace('"127.0.0.1"', '""').replace("receive", "query"), "may 'query' and has no host"),
         (PEER.replace('"127.0.0.1"', '""').replace("receive", "store"), "neither host nor networks"),
         (PEER + 'networks = ["10.1.0.0/33"]', r"peers\.0\.networks\.0"),
         (PEER + "tls = {}", "needs certificate, key and ca"),

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from iscl_node import __version__, logs
-from iscl_node.cli.spool import export, lookup, release, requeue, status
+from iscl_node.cli.spool import close, export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, lookup, requeue, release, export):
+for command in (status, lookup, close, requeue, release, export):
     app.command()(command)
 
 _FEW_DAYS = 30
@@ -284,7 +284,7 @@ def _checked(settings: Settings) -> dict[str, str]:
     for peer in settings.known_peers():
         if peer.user is not None and peer.tls is None and settings.scp.tls is None:
             report[f"user of peer {peer.name}"] = "WARNING: without TLS the password can be read on the network"
-        if peer.may_receive:
+        if peer.may_receive or peer.may_query:
             try:
                 report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
             except IsclNodeError as error:

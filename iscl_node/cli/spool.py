@@ -6,6 +6,7 @@ Each of them changes the spool by one rename at a time, so a running node is nev
 import getpass
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
-from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.domain import IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.logs import hashed
 from iscl_node.settings import load_settings
@@ -46,18 +47,29 @@ def _spool(config: Path) -> "Iterator[Spool]":
 
 
 def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Show what is in the spool: open, waiting, delivered, ignored, in quarantine, why, and since when."""
+    """Show what is in the spool: open, incomplete, waiting, delivered, ignored, in quarantine, why, and since when."""
+    from iscl_node.store.open_series import OpenSeries
+
     with _spool(config) as spool:
         counts = {state.value: count for state, count in spool.counts().items()}
         quarantined = [_told(each, spool.root) for each in spool.quarantined()]
         ignored = Counter(each.reason for each in spool.ignored())
+        incomplete = [_told_incomplete(each, spool.root) for each in OpenSeries(spool.root).incomplete()]
     if as_json:
-        print(json.dumps({"batches": counts, "ignored": ignored, "quarantine": quarantined}, indent=2))  # noqa: T201 - for machines
+        told = {"batches": counts, "incomplete": incomplete, "ignored": ignored, "quarantine": quarantined}
+        print(json.dumps(told, indent=2))  # noqa: T201 - for machines
         return
     table = Table("state", "batches", title="Spool")
     for state, count in counts.items():
         table.add_row(state, str(count))
     out.print(table)
+    for each in incomplete:
+        out.print(
+            f"[yellow]{each['state']}[/yellow] {each['series']}: {escape(each['missing'])}; "
+            f"in the log {each['log']}, last arrival {each['last_arrival']}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for reason, count in ignored.items():
         out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
     for each in quarantined:
@@ -73,6 +85,22 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _told_incomplete(each: IncompleteSeries, spool: Path) -> dict[str, Any]:
+    from iscl_node.store.log_key import log_name
+
+    return {
+        "series": each.series_instance_uid,
+        "log": log_name(spool, each.series_instance_uid),
+        "state": "held" if each.is_held else "incomplete",
+        "missing": each.missing,
+        "last_arrival": _time(each.last_arrival),
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _told(each: SetAsideBatch, spool: Path) -> dict[str, Any]:
     from iscl_node.store.log_key import log_name
 
@@ -81,7 +109,7 @@ def _told(each: SetAsideBatch, spool: Path) -> dict[str, Any]:
         "log": log_name(spool, each.batch.series_instance_uid),
         "batch": each.batch.key,
         "reason": each.reason,
-        "since": datetime.fromtimestamp(each.since, UTC).isoformat(timespec="seconds"),
+        "since": _time(each.since),
         "files": each.files,
         "bytes": each.size_bytes,
         "path": str(each.folder),
@@ -107,6 +135,19 @@ def lookup(
             raise ConfigurationError(f"{text} stands for nothing that is in the spool now")
     for uid in found:
         out.print(f"{hashed(key, uid)} {uid} {places.get(uid, 'not in the spool')}", highlight=False, soft_wrap=True)
+
+
+def close(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
+    """Have an open series processed as it is, whatever is missing; the running node takes it up by itself.
+
+    What arrives later joins its derived series.
+    """
+    with _spool(config) as spool:
+        if series_uid not in spool.quiet_series(time.time(), 0):
+            raise ConfigurationError(f"series {series_uid} is not open")
+        batch = spool.close(series_uid, datetime.now(UTC))
+        instances = len(spool.instances(batch))
+    out.print(f"closed with {instances} instances as batch {batch.key}", highlight=False)
 
 
 def requeue(

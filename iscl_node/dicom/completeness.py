@@ -112,7 +112,7 @@ def coverage(slices: Sequence[Slice]) -> Coverage:
 def _read(instance: Dataset, keyword: str, count: int) -> list[float] | None:
     try:
         return numbers(instance, keyword, count)
-    except Exception:  # noqa: BLE001 - pydicom converts a value when it is read; of foreign bytes it may raise anything
+    except (ArithmeticError, LookupError, RuntimeError):  # pydicom converts a value when it is read
         return None
 
 
@@ -169,9 +169,7 @@ def _same_positions(stack: Sequence[tuple[float, float | None]]) -> list[list[tu
     return groups
 
 
-def _are_consecutive(
-    before: Sequence[tuple[float, float | None]], after: Sequence[tuple[float, float | None]]
-) -> bool:
+def _are_consecutive(before: Sequence[tuple[float, float | None]], after: Sequence[tuple[float, float | None]]) -> bool:
     """Whether an Instance Number follows another one, in either direction, so that nothing lies between."""
     pairs = product(before, after)
     return any(a is not None and b is not None and abs(a - b) == 1 for (_, a), (_, b) in pairs)

@@ -122,8 +122,8 @@ def findings(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count
     """
     if not instances:
         return
-    representative = _representative(instances)
-    values = _values((frames(representative)[0], representative), instance_count)
+    chosen = representative(instances)
+    values = _values((frames(chosen)[0], chosen), instance_count)
     for rule in rules:
         judged = RuleFinding(rule, read_conditions(rule.when).finding(values))
         yield judged
@@ -131,7 +131,7 @@ def findings(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count
             return
 
 
-def _representative(instances: Sequence[Dataset]) -> Dataset:
+def representative(instances: Sequence[Dataset]) -> Dataset:
     """The instance with the lowest Instance Number, and of several the one with the lowest UID."""
     return min(instances, key=lambda each: ((numbers(each, "InstanceNumber", 1) or [0.0])[0], str(each.SOPInstanceUID)))
 

@@ -1,8 +1,9 @@
-"""When a series is complete enough to be processed.
+"""When a series is closed, and its batch handed to the workflow.
 
-A series is closed when nothing new of it arrived for the quiet time. What arrives later, a late slice,
-opens the series again and is closed as a further batch of its own; because derived UIDs are computed
-from the source's, the late slice's derived instance joins the derived series that was sent before.
+A series is closed when nothing new of it arrived for the quiet time, and `Completeness` finds nothing missing or no
+longer waits for it. What arrives later, a late slice, opens the series again and is closed as a further batch of its
+own; because derived UIDs are computed from the source's, the late slice's derived instance joins the derived series
+that was sent before.
 """
 
 import time
@@ -12,6 +13,8 @@ from datetime import UTC, datetime
 import structlog
 
 from iscl_node.domain import Batch
+from iscl_node.metrics import Metrics
+from iscl_node.pipeline.completeness import Closing, Completeness
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -25,31 +28,56 @@ class SeriesCloser:
     spool : Spool
         Where the series are.
     quiet_seconds : float
-        A series with nothing new for this long is closed.
+        A series with nothing new for this long is closed if it is complete.
+    completeness : Completeness
+        Judges quiet series.
     enqueue : callable
         Starts the durable workflow of a batch; a batch that has one already is left alone.
+    metrics : Metrics
+        Counts the series.
     """
 
-    def __init__(self, spool: Spool, quiet_seconds: float, enqueue: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        quiet_seconds: float,
+        completeness: Completeness,
+        enqueue: Callable[[Batch], None],
+        metrics: Metrics,
+    ) -> None:
         self._spool = spool
         self._quiet_seconds = quiet_seconds
+        self._completeness = completeness
         self._enqueue = enqueue
+        self._metrics = metrics
         self._enqueued: set[Batch] = set()
 
     def tick(self) -> None:
-        """Close what is quiet and enqueue what is closed; after a restart that is every batch on disk."""
-        for series_uid in self._spool.quiet_series(time.time(), self._quiet_seconds):
-            self._close(series_uid)
+        """Close what is complete and enqueue what is closed; after a restart that is every batch on disk."""
+        quiet = self._spool.quiet_series(time.time(), self._quiet_seconds)
+        for closing in self._completeness.closings(quiet):
+            self._close(closing)
         closed = set(self._spool.closed_batches())
         for batch in sorted(closed - self._enqueued):
             self._enqueue(batch)
         self._enqueued = closed
 
-    def _close(self, series_uid: str) -> None:
+    def _close(self, closing: Closing) -> None:
+        series_uid = closing.series_instance_uid
         try:
-            batch = self._spool.close(series_uid, datetime.now(UTC))
+            batch = self._spool.close(series_uid, datetime.now(UTC), closing.missing if closing.is_quarantined else "")
         except OSError as error:  # the other series go on; this one is tried again at the next tick
             _log.error("series.not_closed", series_uid=series_uid, fault=str(error.strerror))
             return
+        self._completeness.forget(series_uid)
+        self._metrics.series_closed.labels(closing.completeness).inc()
+        told = {"missing": closing.missing} if closing.missing else {}
         instances = len(self._spool.instances(batch))
-        _log.info("series.closed", series_uid=series_uid, batch=batch.key, instances=instances)
+        _log.info(
+            "series.closed",
+            series_uid=series_uid,
+            batch=batch.key,
+            instances=instances,
+            completeness=closing.completeness,
+            **told,
+        )

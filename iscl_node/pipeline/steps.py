@@ -100,8 +100,11 @@ class SeriesSteps:
         Raises
         ------
         IgnoreSeriesError, QuarantineSeriesError
-            As :func:`iscl_node.dicom.rules.decide`.
+            As :func:`iscl_node.dicom.rules.decide`; quarantine also if something is missing and the rule says so.
         """
+        missing = self._spool.incomplete(batch)
+        if missing:
+            raise QuarantineSeriesError(f"incomplete at the time-out: {missing}; requeue processes it as it is")
         instances = [read_instance(path) for path in self._spool.instances(batch)]
         decision = decide(self._rules.values(), instances, self._spool.instance_count(batch.series_instance_uid))
         products = self._products(decision.rule)

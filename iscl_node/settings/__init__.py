@@ -69,12 +69,19 @@ class Settings(BaseSettings):
             raise ValueError("two rules have the same name")
         for peer in self.peers:
             self._tls_of(peer)
-        receivers = {peer.name for peer in self.peers if "receive" in peer.may}
         for rule in self.rules:
-            for name in rule.send_to:
-                if name not in receivers:
-                    raise ValueError(f"rule {rule.name!r} sends to {name!r}, which is no peer that may 'receive'")
+            self._check_peers_of(rule)
         return self
+
+    def _check_peers_of(self, rule: RuleSettings) -> None:
+        uses = [(name, "sends to", "receive") for name in rule.send_to]
+        if rule.completeness.ask:
+            uses.append((rule.completeness.ask, "asks", "query"))
+        if rule.completeness.fetch:
+            uses.append((rule.completeness.ask, "fetches from", "store"))
+        for name, use, service in uses:
+            if not any(peer.name == name and service in peer.may for peer in self.peers):
+                raise ValueError(f"rule {rule.name!r} {use} {name!r}, which is no peer that may {service!r}")
 
     def digest(self) -> str:
         """Names these settings; the database's URL, which may hold a password, is left out."""
@@ -99,6 +106,7 @@ class Settings(BaseSettings):
             may_store="store" in peer.may,
             may_receive="receive" in peer.may,
             may_echo="echo" in peer.may,
+            may_query="query" in peer.may,
             networks=peer.networks,
             tls=self._tls_of(peer),
             user=None if peer.user is None else _known_user(peer.user),
@@ -133,6 +141,7 @@ class Settings(BaseSettings):
                 r.ignore,
                 r.transfer_syntax,
                 domain.EvidenceChoice(r.noise_map, r.report),
+                r.completeness.policy(),
             )
             for r in self.rules
         )

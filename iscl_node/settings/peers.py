@@ -38,16 +38,18 @@ class PeerSettings(Section):
     networks: tuple[IPvAnyNetwork, ...] = ()
     """Where it may call us from beside its host: 10.1.0.0/16."""
     port: Port = 104
-    may: tuple[Literal["store", "receive", "echo"], ...]
+    may: tuple[Literal["store", "receive", "query", "echo"], ...]
     """store: it may send to us (and verify us by C-ECHO); receive: we may send to it
-    (and it may report to us what it keeps, by storage commitment); echo: it may verify us."""
+    (and it may report to us what it keeps, by storage commitment); query: we may ask it what it has of a series;
+    echo: it may verify us."""
     tls: PeerTlsSettings | None = None
     user: UserSettings | None = None
 
     @model_validator(mode="after")
     def _check_places(self) -> "PeerSettings":
-        if "receive" in self.may and not self.host:
-            raise ValueError(f"peer {self.name!r} may 'receive' and has no host")
+        for service in ("receive", "query"):
+            if service in self.may and not self.host:
+                raise ValueError(f"peer {self.name!r} may {service!r} and has no host")
         if not self.host and not self.networks:
             raise ValueError(f"peer {self.name!r} has neither host nor networks, so it could never call us")
         return self

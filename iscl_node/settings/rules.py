@@ -8,11 +8,36 @@ from iscl_node import domain
 from iscl_node.settings.derived import checked_suffix
 from iscl_node.settings.section import Section
 
+_DEFAULT = domain.CompletenessPolicy()
+
 Strengths = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1)], ...],
     Field(min_length=1),
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
+
+
+class CompletenessSettings(Section):
+    """When a quiet series is complete; docs/completeness.md."""
+
+    ask: str = ""
+    """A peer that may 'query': it is asked by C-FIND which instances it has of the series. Empty: nobody is asked."""
+    fetch: bool = False
+    """What it has and the node has not is fetched from it by C-MOVE; it must know the node, and may 'store'."""
+    timeout_seconds: float = Field(default=_DEFAULT.timeout_seconds, ge=0)
+    """A series of which something is missing waits this long after its last arrival."""
+    at_timeout: domain.AtTimeout = _DEFAULT.at_timeout
+    """process it as it is; wait until it is complete or a person closes it; or quarantine."""
+
+    @model_validator(mode="after")
+    def _check_fetch(self) -> "CompletenessSettings":
+        if self.fetch and not self.ask:
+            raise ValueError("fetch needs ask: the peer that tells what there is, and that is fetched from")
+        return self
+
+    def policy(self) -> domain.CompletenessPolicy:
+        """The same as the other rooms know it."""
+        return domain.CompletenessPolicy(**self.model_dump())
 
 
 class RuleSettings(Section):
@@ -34,6 +59,7 @@ class RuleSettings(Section):
     """What was removed, as Parametric Maps beside each derived series."""
     report: bool = False
     """How good it is, as a structured report beside each derived series."""
+    completeness: CompletenessSettings = CompletenessSettings()
 
     @model_validator(mode="after")
     def _check_end(self) -> "RuleSettings":

@@ -11,6 +11,7 @@
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
     releases.jsonl                                who released what from quarantine
     log.key                                       hashes UIDs in the log
+    incomplete.json                               which open series wait for what is missing
 """
 
 import re
@@ -23,6 +24,8 @@ from iscl_node.domain import Batch, SeriesState
 
 REASON_FILE = "reason.txt"
 PICTURE_FILE = "judge.png"
+INCOMPLETE_FILE = "incomplete.txt"
+"""In a batch that was closed although something was missing, and is to go to quarantine for that: what is missing."""
 CONFLICT_PREFIX = "conflict-"
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

@@ -22,6 +22,7 @@ from iscl_node.store.durable import (
 )
 from iscl_node.store.layout import (
     CONFLICT_PREFIX,
+    INCOMPLETE_FILE,
     PICTURE_FILE,
     REASON_FILE,
     Layout,
@@ -108,8 +109,10 @@ class Spool:
         folders = sorted(_with_instances(self._layout.state(SeriesState.OPEN)))
         return [folder.name for folder, arrival in folders if abs(now - arrival) >= quiet_seconds]
 
-    def close(self, series_uid: str, now: datetime) -> Batch:
+    def close(self, series_uid: str, now: datetime, incomplete: str = "") -> Batch:
         """Make a batch of what arrived of a series so far; what arrives later makes a further batch.
+
+        ``incomplete`` says what is missing, if the batch is to go to quarantine for that.
 
         Raises
         ------
@@ -117,6 +120,12 @@ class Spool:
             The series is not open.
         """
         batch = self._fresh_batch(series_uid, now)
+        folder = self._layout.open_series(series_uid)
+        # Before the move, so that no closed batch lacks it; one of an earlier try that was killed in between goes.
+        (folder / INCOMPLETE_FILE).unlink(missing_ok=True)
+        if incomplete:
+            write_synced(folder / INCOMPLETE_FILE, f"{incomplete}\n".encode(errors="replace"))
+            sync_folder(folder)
         move_folder(self._layout.open_series(series_uid), self._layout.batch(SeriesState.CLOSED, batch))
         return batch
 
@@ -138,6 +147,13 @@ class Spool:
         """The files of a batch wherever it is, sorted by name; empty if it was purged."""
         folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
         return next((files for folder in folders if (files := sorted(matches(folder, "*.dcm")))), [])
+
+    def incomplete(self, batch: Batch) -> str:
+        """What was missing of a closed batch that is to go to quarantine for that; empty for any other."""
+        try:
+            return (self._layout.batch(SeriesState.CLOSED, batch) / INCOMPLETE_FILE).read_text("utf-8").strip()
+        except FileNotFoundError:
+            return ""
 
     def instance_count(self, series_uid: str) -> int:
         """How many instances of a series are here, in batches of any state; one that was sent twice counts once."""
@@ -283,6 +299,8 @@ class Spool:
             new = self._fresh_batch(series_uid, now)
             folder = self._layout.batch(SeriesState.CLOSED, new)
             # The reason goes after the move: left over by a crash it does no harm in a closed batch.
+            # What was missing goes before it: left over by a crash it would bring the batch to quarantine again.
+            (quarantined.folder / INCOMPLETE_FILE).unlink(missing_ok=True)
             move_folder(quarantined.folder, folder)
             (folder / REASON_FILE).unlink(missing_ok=True)
             (folder / PICTURE_FILE).unlink(missing_ok=True)

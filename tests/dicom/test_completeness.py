@@ -1,6 +1,7 @@
 """What is missing in a series, told from headers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_what_was_lost_between_numbered_slices_is_counted(
     slices = at([first + interval * (index + shake[index]) for index in range(count)], orientation=orientation)
     inner = {index for index in lost if index < count - 1}
     left = [index for index in range(count) if index not in inner]
-    if not any(after - before == 1 for before, after in zip(left, left[1:], strict=False)):
+    if not any(after - before == 1 for before, after in pairwise(left)):
         return
     found = coverage(without(slices[::-1] if turned else slices, *inner))
     assert bool(found.missing) == bool(inner)

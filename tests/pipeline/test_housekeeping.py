@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from factories import ct_dataset, part10
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from iscl_node.dicom.header import read_header
@@ -15,7 +16,9 @@ from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
 
@@ -38,7 +41,9 @@ def workflows() -> Workflows:
 
 
 def closer(spool: Spool, workflows: Workflows, quiet_seconds: float = 0) -> SeriesCloser:
-    return SeriesCloser(spool, quiet_seconds, workflows.enqueue)
+    metrics = Metrics(CollectorRegistry())
+    completeness = Completeness(OpenSeries(spool.root), (), quiet_seconds, metrics)
+    return SeriesCloser(spool, quiet_seconds, completeness, workflows.enqueue, metrics)
 
 
 def housekeeping(

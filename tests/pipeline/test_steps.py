@@ -212,6 +212,14 @@ def test_a_rule_may_ignore_its_series(spool: Spool, batch: Batch, steps_for: Cal
     assert [each.reason for each in spool.ignored()] == ["rule 'all': not worth it"]
 
 
+def test_what_was_closed_as_incomplete_is_quarantined_with_what_is_missing(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    (spool.root / "closed" / batch.series_instance_uid / batch.key / "incomplete.txt").write_text("1 slice missing\n")
+    with pytest.raises(QuarantineSeriesError, match="incomplete at the time-out: 1 slice missing; requeue"):
+        steps_for().check(batch)
+
+
 @pytest.mark.fault("processing", "no rule matches a series", "quarantine with the reason")
 def test_a_series_without_a_rule_is_quarantined(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     with pytest.raises(QuarantineSeriesError, match="no rule matches"):

@@ -14,19 +14,19 @@ Act = Callable[[Spool], object]
 BATCH = Batch(SERIES, "20261122T235959.123456Z")
 
 
-def _closed_batch(spool: Spool) -> None:
+def _closed_batch(spool: Spool, incomplete: str = "") -> None:
     spool.store(header(), part10(b"a"))
-    spool.close(SERIES, NOW)
+    spool.close(SERIES, NOW, incomplete)
 
 
-def _batch_in_quarantine(spool: Spool) -> None:
-    _closed_batch(spool)
+def _batch_in_quarantine(spool: Spool, incomplete: str = "") -> None:
+    _closed_batch(spool, incomplete)
     spool.quarantine(BATCH, "why")
 
 
-def _close(spool: Spool) -> None:
+def _close(spool: Spool, incomplete: str = "") -> None:
     with contextlib.suppress(FileNotFoundError):  # closed at the first try, of which only the sync failed
-        spool.close(SERIES, NOW)
+        spool.close(SERIES, NOW, incomplete)
 
 
 ACTS: dict[str, tuple[Act, Act]] = {
@@ -40,6 +40,14 @@ ACTS: dict[str, tuple[Act, Act]] = {
         lambda spool: spool.store(header(), part10(b"b")),
     ),
     "close": (lambda spool: spool.store(header(), part10(b"a")), _close),
+    "close incomplete": (
+        lambda spool: spool.store(header(), part10(b"a")),
+        lambda spool: _close(spool, "a slice is missing"),
+    ),
+    "requeue incomplete": (
+        lambda spool: _batch_in_quarantine(spool, "a slice is missing"),
+        lambda spool: spool.requeue(SERIES, NOW + timedelta(days=1)),
+    ),
     "write_derived": (_closed_batch, lambda spool: spool.write_derived(BATCH, "2.25.1", "2.25.2", b"derived")),
     "release": (_closed_batch, lambda spool: spool.release(BATCH)),
     "quarantine": (_closed_batch, lambda spool: spool.quarantine(BATCH, "why")),

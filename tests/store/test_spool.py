@@ -11,6 +11,7 @@ from spool_contents import NOW, SERIES, arrival, files, header, part10, quaranti
 
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
+from iscl_node.store import spool as spool_module
 from iscl_node.store.spool import Spool
 
 DERIVED = "2.25.99"
@@ -24,6 +25,30 @@ def test_close_makes_a_batch_named_by_the_time(spool: Spool) -> None:
     assert batch == Batch(SERIES, "20261122T235959.123456Z")
     assert spool.closed_batches() == [batch]
     assert spool.instances(batch) == [spool.root / "closed/1.2.3/20261122T235959.123456Z/1.2.3.1.dcm"]
+
+
+def test_what_is_missing_goes_with_the_batch_until_it_is_requeued(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    batch = spool.close(SERIES, NOW, "1 slice missing")
+    assert spool.incomplete(batch) == "1 slice missing"
+    assert [path.name for path in spool.instances(batch)] == ["1.2.3.1.dcm"]
+    spool.quarantine(batch, "why")
+    (requeued,) = spool.requeue(SERIES, NOW)
+    assert spool.incomplete(requeued) == ""
+    assert files(spool) == [f"closed/{SERIES}/{requeued.key}/1.2.3.1.dcm"]
+
+
+def test_what_is_missing_is_noted_before_the_series_is_closed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.store(header(), part10(b"a"))
+    noted = []
+    move = spool_module.move_folder
+    monkeypatch.setattr(
+        spool_module,
+        "move_folder",
+        lambda source, target: (noted.extend(source.glob("*.txt")), move(source, target)),
+    )
+    spool.close(SERIES, NOW, "1 slice missing")
+    assert [path.name for path in noted] == ["incomplete.txt"]
 
 
 def test_the_key_is_in_utc(spool: Spool) -> None:

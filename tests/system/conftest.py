@@ -50,8 +50,8 @@ def make_node(tmp_path: Path, archive: RecordingArchive, bundle: Path) -> Iterat
     """Nodes for tests that end them; they deliver to ``archive``."""
     nodes: list[Node] = []
 
-    def make(model: Path = bundle, quiet_seconds: float = 0.5) -> Node:
-        nodes.append(Node(tmp_path / "node", archive.port, model, quiet_seconds))
+    def make(model: Path = bundle, quiet_seconds: float = 0.5, rule: str = "") -> Node:
+        nodes.append(Node(tmp_path / "node", archive.port, model, quiet_seconds, rule=rule))
         nodes[-1].start()
         return nodes[-1]
 
