@@ -19,7 +19,7 @@ import pytest
 from archive import Orthanc
 from node import Node
 from soak.clients import Clients
-from soak.inventory import differences, expected, held, waiting_batches
+from soak.inventory import differences, events_of, expected, held, waiting_batches
 from soak.kills import Kills
 from soak.ledger import Ledger
 from soak.sources import kill_points, sources
@@ -86,6 +86,13 @@ class Soak:
 
     def run(self) -> None:
         """Send everything and kill according to the plan, until the node has nothing left to do."""
+        try:
+            self._run()
+        except BaseException:
+            self._tell("\n".join([self._state(), *waiting_batches(self.node), self.node.log_tail()]))
+            raise
+
+    def _run(self) -> None:
         self.archive.start(self.node.port)
         self.node.start()
         kills, plan = self.kills, self.plan
@@ -145,25 +152,27 @@ class Soak:
         return len(series) < _SERIES_WAITING
 
     def report(self) -> dict[str, object]:
-        """Check what the archive has; return the counts."""
-        seconds = time.monotonic() - self._started
+        """Check what archive and spool have; return the counts."""
+        minutes = (time.monotonic() - self._started) / 60
         wanted, found = expected(self.node, self.sources), held(self.archive)
+        events = events_of(self.node)
         assert self.ledger.acknowledged == {uid for source in self.sources for uid in source.sop_uids()}
         assert not (wrong := differences(self.node, wanted, found)), f"{wrong}\n{self.node.log_tail()}"
-        states = self.node.status()
+        assert not [event for event in events if "unforeseen" in event], self.node.log()
         counts = self.ledger.counts
         return {
             "seed": self.seed,
             "series": len(self.sources),
             "instances": self.ledger.instances,
-            "acknowledged": len(self.ledger.acknowledged),
             "requests sent": counts["sent"],
+            "acknowledged": len(self.ledger.acknowledged),
             "repeated": counts["sent"] - self.ledger.instances,
             **{what: number for what, number in sorted(counts.items()) if what.startswith("kills")},
             "derived instances expected": len(wanted),
-            "derived instances in the archive": found.total(),
-            "batches": states,
-            "minutes": round(seconds / 60, 1),
+            "derived instances in the archive": len(found),
+            "batches": self.node.status()["batches"],
+            "events in the node's log": dict(events.most_common()),
+            "minutes": round(minutes, 1),
             "peak memory of the node in MB": self.kills.peak_memory_bytes // 1_000_000,
         }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from factories import ROOT, ct_dataset, part10, soft_tissue
 
 _SIDE = 32
@@ -62,13 +63,18 @@ class Source:
         return files
 
 
+def pixels_of(instance: int) -> bytes:
+    """The pixel data of the instance with this number in every series."""
+    return soft_tissue(seed=instance, side=_SIDE).tobytes()
+
+
 @cache
 def _template(instance: int, has_two_strengths: bool) -> bytes:
     """One instance of the series whose number the others put in the place of this one's, which is as long."""
     series = Source(_TEMPLATE_NUMBER, 0, has_two_strengths)
     return part10(
         ct_dataset(
-            soft_tissue(seed=instance, side=_SIDE),
+            np.frombuffer(pixels_of(instance), np.int16).reshape(_SIDE, _SIDE),
             PatientID=f"P{series.number}",
             StudyInstanceUID=series.study_uid,
             SeriesInstanceUID=series.series_uid,
