@@ -73,6 +73,29 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class SyslogServer:
+    """Who collects audit messages; ``tls`` is None for no TLS."""
+
+    host: str
+    port: int
+    tls: Tls | None
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """Where audit messages go: to a file, a syslog server, or both; ``source_id`` and ``site`` name the node in them.
+
+    ``max_bytes`` bounds the file, and what waits for the server.
+    """
+
+    source_id: str
+    site: str
+    file: Path | None
+    max_bytes: int
+    syslog: SyslogServer | None
+
+
+@dataclass(frozen=True)
 class UserIdentity:
     """User name and password of an association (PS3.7 D.3.3.7)."""
 

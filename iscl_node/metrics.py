@@ -39,6 +39,7 @@ class Metrics:
         )
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
         self._register_spool(counter, gauge)
+        self._register_audit(counter, gauge)
         self.certificate_expiry = gauge(
             "iscl_node_certificate_expiry_timestamp_seconds",
             "When a TLS certificate ends, by use; 0 if it cannot be read",
@@ -89,4 +90,20 @@ class Metrics:
         )
         self.housekeeping_faults = counter(
             "iscl_node_housekeeping_faults_total", "Chores of housekeeping that failed, by chore", ["chore"]
+        )
+
+    def _register_audit(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.audit_messages = counter("iscl_node_audit_messages_total", "DICOM audit messages, by event", ["event"])
+        self.audit_unwritten = gauge(
+            "iscl_node_audit_unwritten", "Audit messages in memory only, because the disk does not take them"
+        )
+        self.audit_lost = counter(
+            "iscl_node_audit_lost_total", "Audit messages lost because too many wait for the disk"
+        )
+        self.audit_waiting_bytes = gauge(
+            "iscl_node_audit_waiting_bytes", "Bytes of the audit messages that the syslog server does not have yet"
+        )
+        self.audit_oldest_waiting_seconds = gauge(
+            "iscl_node_audit_oldest_waiting_seconds",
+            "Age of the oldest audit message that the syslog server does not have yet",
         )

@@ -16,12 +16,14 @@ from iscl_node import __version__, logs
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
-from iscl_node.domain import Peer, Rule
+from iscl_node.domain import ModelIdentity, Peer, Rule
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
 from iscl_node.network import storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
+from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
+from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.database_faults import DatabaseFaults
@@ -83,13 +85,17 @@ class Node:
         self._metrics = Metrics(CollectorRegistry())
         self._spool = _opened_spool(settings)
         self._shutdown = Shutdown()
+        self._trail: RunningTrail | None = None
         delivery = settings.delivery
+        steps = self._steps(rules)
+        audit = self._prepared_audit()
         workflow = SeriesWorkflow(
-            self._steps(rules),
+            steps,
             self._shutdown,
             self._metrics,
             delivery.first_retry_seconds,
             delivery.last_retry_seconds,
+            audit,
         )
         quiet_seconds = settings.scp.quiet_seconds
         completeness = Completeness(OpenSeries(self._spool.root), rules, quiet_seconds, self._metrics)
@@ -99,27 +105,33 @@ class Node:
         )
         retention, forget = Retention(self._spool.root, limits), partial(forget_ended, limits.seconds)
         self._housekeeping = Housekeeping(self._spool, closer, self._metrics, retention, forget)
-        self._scp = StorageScp(
-            ae_title=settings.scp.ae_title,
-            host=settings.scp.host,
-            port=settings.scp.port,
-            peers=settings.known_peers(),
-            accept_unknown_peers=settings.scp.accept_unknown_peers,
-            receive=reception(self._spool, self._metrics),
-            metrics=self._metrics,
-            limits=settings.scp.limits(),
-            tls=settings.scp.known_tls(),
-        )
+        self._scp = self._made_scp(audit)
         self._show_certificates()
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness)
         web = uvicorn.Config(app, host=http.host, port=http.port, log_level="warning", log_config=None)
         self._web = uvicorn.Server(web)
 
+    def _made_scp(self, audit: Audit) -> StorageScp:
+        settings = self._settings
+        return StorageScp(
+            ae_title=settings.scp.ae_title,
+            host=settings.scp.host,
+            port=settings.scp.port,
+            peers=settings.known_peers(),
+            accept_unknown_peers=settings.scp.accept_unknown_peers,
+            receive=reception(self._spool, self._metrics, audit),
+            metrics=self._metrics,
+            limits=settings.scp.limits(),
+            tls=settings.scp.known_tls(),
+            refused=self._note_refusal,
+        )
+
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
         peers = {peer.name: peer for peer in settings.known_peers()}
         denoisers = load_denoisers(settings)
+        self._models = [denoiser.model for denoiser in denoisers.values()]  # all are of one bundle
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
@@ -142,6 +154,8 @@ class Node:
         DatabaseFaults(self._shutdown).listen()
         launch_engine(self._settings.database_url, self._settings.worker_name, _BATCHES_IN_HAND)
         self._spool.recover()
+        if self._trail is not None:
+            self._trail.start()
         self._housekeeping.start()
         try:
             self._scp.start()
@@ -156,8 +170,24 @@ class Node:
         self._housekeeping.stop()
         self._shutdown.request()
         stop_engine(_LAST_STEP_SECONDS)
+        if self._trail is not None:
+            self._trail.stop()
         self._web.should_exit = True
         _log.info("node.stopped")
+
+    def _prepared_audit(self) -> Audit:
+        settings = self._settings
+        plan = settings.audit_plan()
+        if plan is None:
+            return NO_AUDIT
+        model = self._models[0] if self._models else ModelIdentity("", "", "")
+        messages = messages_of(plan, settings.scp.ae_title, model, settings.digest())
+        self._trail = RunningTrail(plan, self._spool.root, messages, self._metrics)
+        return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers())
+
+    def _note_refusal(self, reason: str, host: str, calling: str) -> None:
+        if self._trail is not None:
+            self._trail.refused(reason, host, calling)
 
     def _send(self, peer: Peer, files: Sequence[Path]) -> None:
         storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native)

@@ -38,7 +38,6 @@ NOT_TESTED = (
     "**PostgreSQL as the workflow database, locked or gone.** Only SQLite is tested.",
     "**Clock jumps of the machine.** The chores that look at the clock are tested with another clock, the whole "
     "program is not.",
-    "**DICOM audit messages.** There are none.",
 )
 """What could go wrong and has no test."""
 

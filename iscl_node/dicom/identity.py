@@ -1,7 +1,7 @@
 """Reads whose instance a file holds, for the audit trail."""
 
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -11,7 +11,7 @@ from iscl_node.domain import InstanceIdentity
 _NEEDED: Final = ["SpecificCharacterSet", "SOPClassUID", "PatientID", "StudyInstanceUID"]
 
 
-def read_identity(path: Path) -> InstanceIdentity:
+def read_identity(file: Path | BinaryIO) -> InstanceIdentity:
     """Read patient, study, SOP Class, and who sent it (PS3.10 7.1); what is not there is empty.
 
     Raises
@@ -19,7 +19,7 @@ def read_identity(path: Path) -> InstanceIdentity:
     Exception
         The file cannot be read; pydicom raises almost anything for foreign bytes.
     """
-    data_set = dcmread(path, stop_before_pixels=True, specific_tags=_NEEDED)
+    data_set = dcmread(file, stop_before_pixels=True, specific_tags=_NEEDED)
     return InstanceIdentity(
         patient_id=_text(data_set, "PatientID"),
         study_instance_uid=_text(data_set, "StudyInstanceUID"),

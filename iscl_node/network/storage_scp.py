@@ -111,6 +111,9 @@ class StorageScp:
         What all peers together, and one of them, may take.
     tls : Tls or None
         None for no TLS.
+    refused : callable
+        Told of every connection or association that is not taken: why (a value of `Refusal`), host, and calling AE
+        title, which is empty where it is not known.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class StorageScp:
         limits: ReceptionLimits = ReceptionLimits(),  # noqa: B008 - frozen
         tls: Tls | None = None,
         report: Report | None = None,
+        refused: Callable[[str, str, str], None] = lambda _reason, _host, _calling: None,
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
@@ -135,6 +139,7 @@ class StorageScp:
         self._metrics = metrics
         self._limits = limits
         self._tls = tls
+        self._refused = refused
         self._admission = Admission(limits, self._count_refusal)
         self._intake = Intake(limits, self._count_refusal)
         self._in_hand = RequestsInHand()
@@ -204,8 +209,9 @@ class StorageScp:
             (evt.EVT_PDU_SENT, self._on_pdu_sent),
         ]
 
-    def _count_refusal(self, reason: str, _host: str) -> None:
+    def _count_refusal(self, reason: str, host: str, calling: str = "") -> None:
         self._metrics.refused_connections.labels(reason=reason).inc()
+        self._refused(reason, host, calling)
 
     def _on_requested(self, event: Event) -> None:
         """Reject an association from a stranger, for somebody else, or beyond the limits; say what would let it in."""
@@ -228,7 +234,7 @@ class StorageScp:
             reason=rejection.reason,
             setting_that_accepts=rejection.setting,
         )
-        self._count_refusal(rejection.reason, host)
+        self._count_refusal(rejection.reason, host, calling)
         association.acse.send_reject(*rejection.answer)
         association.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
 

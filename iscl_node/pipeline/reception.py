@@ -7,12 +7,13 @@ import structlog
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Arrival, ReceivedInstance
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.auditing import NO_AUDIT, Audit
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
 
 
-def reception(spool: Spool, metrics: Metrics) -> Callable[[ReceivedInstance], None]:
+def reception(spool: Spool, metrics: Metrics, audit: Audit = NO_AUDIT) -> Callable[[ReceivedInstance], None]:
     """What the Storage SCP calls for each instance; it returns when the bytes are on disk.
 
     Raises (the returned function)
@@ -25,7 +26,9 @@ def reception(spool: Spool, metrics: Metrics) -> Callable[[ReceivedInstance], No
         header = read_header(instance.part10)
         arrival = spool.store(header, instance.part10)
         metrics.arrivals.labels(arrival=arrival.value).inc()
+        audit.came_from(header.series_instance_uid, instance.calling_ae_title, instance.calling_address)
         if arrival is Arrival.CONFLICT:
+            audit.conflict(header.series_instance_uid, instance.part10)
             _log.warning(
                 "instance.conflict",
                 reason="another data set arrived under a SOP Instance UID that was here; it is kept in quarantine",

@@ -26,6 +26,7 @@ from iscl_node.errors import (
     RetryLaterError,
 )
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.auditing import NO_AUDIT, Audit
 from iscl_node.pipeline.database_faults import not_waiting, reason
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
@@ -36,7 +37,7 @@ APPLICATION = "iscl-node"
 QUEUE = "batches"
 DELIVERIES = "deliveries"
 """The queue of deliveries, with a partition for each destination."""
-STEP_ORDER_VERSION = "6"
+STEP_ORDER_VERSION = "7"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -78,6 +79,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
     first_retry_seconds, last_retry_seconds : float
         The wait before a step is tried again doubles from the first to the last, and the node
         never gives up by itself.
+    audit : Audit
+        Told what was received, and what is sent.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         metrics: Metrics,
         first_retry_seconds: float,
         last_retry_seconds: float,
+        audit: Audit = NO_AUDIT,
     ) -> None:
         super().__init__("series")
         self._steps = steps
@@ -94,6 +98,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         self._metrics = metrics
         self._first_retry_seconds = first_retry_seconds
         self._last_retry_seconds = last_retry_seconds
+        self._audit = audit
 
     def enqueue(self, batch: Batch) -> None:
         """Start the batch's workflow; if it has one already, in whatever state, nothing happens.
@@ -119,7 +124,9 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         """Send all that was made to one of the batch's destinations; the result is why that refused, or nothing."""
         batch = Batch(series_instance_uid, key)
         with _series_in_log(batch):
+            self._step("audit", self._audit.begin_sending, batch, peer, made)
             refusal = self._send(batch, peer, made)
+            self._step("audit", self._audit.sent, batch, peer, made, refusal)
         # Told before it is asked who has told: of several that end at once, one at least sees all.
         DBOS.set_event(_REFUSAL, refusal)
         refusals = self._step("refusals", _refusals, batch, peers)
@@ -154,6 +161,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         return outcome
 
     def _make(self, batch: Batch) -> str:
+        self._step("audit", self._audit.received, batch)
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)

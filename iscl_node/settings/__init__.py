@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from iscl_node import domain
 from iscl_node.errors import ConfigurationError
+from iscl_node.settings.audit import AuditSettings
 from iscl_node.settings.derived import DerivedSettings
 from iscl_node.settings.node import (
     INSTALLED_BUNDLE,
@@ -18,7 +19,7 @@ from iscl_node.settings.node import (
     QualitySettings,
     SpoolSettings,
 )
-from iscl_node.settings.peers import PeerSettings, UserSettings
+from iscl_node.settings.peers import PeerSettings, PeerTlsSettings, UserSettings
 from iscl_node.settings.rules import RuleSettings
 from iscl_node.settings.scp import ScpSettings, TlsSettings
 
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     derived: DerivedSettings = DerivedSettings()
     quality: QualitySettings = QualitySettings()
+    audit: AuditSettings = AuditSettings()
     peers: tuple[PeerSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
 
@@ -69,6 +71,7 @@ class Settings(BaseSettings):
             raise ValueError("two rules have the same name")
         for peer in self.peers:
             self._tls_of(peer)
+        self.syslog_tls()
         for rule in self.rules:
             self._check_peers_of(rule)
         return self
@@ -113,20 +116,36 @@ class Settings(BaseSettings):
         )
 
     def _tls_of(self, peer: PeerSettings) -> domain.Tls | None:
-        if peer.tls is None:
+        return None if peer.tls is None else self._known_tls(peer.tls, f"peer {peer.name!r}")
+
+    def syslog_tls(self) -> domain.Tls | None:
+        """How the syslog server of the audit trail is called; None for no TLS, or no server."""
+        server = self.audit.syslog
+        return None if server is None or not server.tls else self._known_tls(server, "[audit.syslog]")
+
+    def audit_plan(self) -> domain.AuditPlan | None:
+        """The audit trail as the other rooms know it; None if there is none."""
+        audit = self.audit
+        if not audit.is_on:
             return None
+        server = audit.syslog
+        syslog = None if server is None else domain.SyslogServer(server.host, server.port, self.syslog_tls())
+        source_id = audit.source_id or self.worker_name
+        return domain.AuditPlan(source_id, audit.site, audit.file, audit.max_bytes, syslog)
+
+    def _known_tls(self, own: PeerTlsSettings, whose: str) -> domain.Tls:
         files: dict[str, Any] = {
-            name: getattr(peer.tls, name) or getattr(self.scp.tls, name, None) for name in TlsSettings.model_fields
+            name: getattr(own, name) or getattr(self.scp.tls, name, None) for name in TlsSettings.model_fields
         }
         if None in files.values():
-            raise ValueError(f"peer {peer.name!r}: tls needs certificate, key and ca, here or in [scp.tls]")
-        return domain.Tls(**files, server_name=peer.tls.server_name, verify_name=peer.tls.verify_name)
+            raise ValueError(f"{whose}: tls needs certificate, key and ca, here or in [scp.tls]")
+        return domain.Tls(**files, server_name=own.server_name, verify_name=own.verify_name)
 
     def tls_uses(self) -> dict[str, domain.Tls]:
-        """Every use of TLS, by a name for people: ``scp`` and the names of peers."""
-        ours = self.scp.known_tls()
-        peers = {f"peer {peer.name}": tls for peer in self.peers if (tls := self._tls_of(peer)) is not None}
-        return peers if ours is None else {"scp": ours, **peers}
+        """Every use of TLS, by a name for people: ``scp``, the names of peers, ``audit.syslog``."""
+        peers = {f"peer {peer.name}": self._tls_of(peer) for peer in self.peers}
+        uses = {"scp": self.scp.known_tls(), **peers, "audit.syslog": self.syslog_tls()}
+        return {name: tls for name, tls in uses.items() if tls is not None}
 
     def known_rules(self) -> tuple[domain.Rule, ...]:
         """The rules as the other rooms know them."""

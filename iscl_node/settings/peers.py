@@ -9,7 +9,7 @@ from iscl_node.settings.section import AETitle, Port, Section
 
 
 class PeerTlsSettings(Section):
-    """How a peer is called with TLS; what is not set is that of [scp.tls]."""
+    """How a peer, or the syslog server, is called with TLS; files that are not set are those of [scp.tls]."""
 
     certificate: Path | None = None
     key: Path | None = None

@@ -1,0 +1,161 @@
+"""What the audit trail is told, and when: the facts come from the spool and from headers, the messages from `audit`."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import structlog
+
+from iscl_node.audit.messages import Messages, Transfer
+from iscl_node.audit.schema import AuditMessage
+from iscl_node.dicom.identity import read_identity
+from iscl_node.domain import Batch, InstanceIdentity, Peer
+from iscl_node.store.spool import Spool
+
+_log = structlog.get_logger(__name__)
+
+_UNREADABLE: Final = InstanceIdentity("", "", "")
+"""Stands for an instance that cannot be read: it is counted, of a patient and a study that are not known."""
+RECORDED_FILE: Final = "received.audited"
+"""In the folder of a batch: the trail has what was received. It goes where the batch goes."""
+_CALLERS: Final = 10_000
+"""Of so many series and senders the address is remembered until their batch is recorded."""
+
+
+class Audit:
+    """Records what the node does; of a node without an audit trail, this one, nothing."""
+
+    def came_from(self, series_uid: str, ae_title: str, address: str) -> None:
+        """Remember where the instances of a series come from."""
+
+    def conflict(self, series_uid: str, part10: bytes) -> None:
+        """Record an instance that was received and went to quarantine at once."""
+
+    def received(self, batch: Batch) -> None:
+        """Record what a closed batch holds, for each sender and patient."""
+
+    def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
+        """Record what is to be sent of a batch to a destination."""
+
+    def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
+        """Record what was sent of a batch to a destination, or why it refused."""
+
+
+NO_AUDIT: Final = Audit()
+
+
+class AuditTrail(Audit):
+    """Records into a trail. Whatever goes wrong here is logged, and keeps no image from its way.
+
+    Parameters
+    ----------
+    spool : Spool
+        Where the instances are.
+    messages : Messages
+        Makes the messages.
+    record : callable
+        Takes them.
+    peers : iterable of Peer
+        For the addresses of destinations, and of senders whose address is not remembered over a restart.
+    """
+
+    def __init__(
+        self, spool: Spool, messages: Messages, record: Callable[[AuditMessage], None], peers: Iterable[Peer]
+    ) -> None:
+        self._spool = spool
+        self._messages = messages
+        self._record = record
+        self._peers = {peer.name: peer for peer in peers}
+        self._hosts = {peer.ae_title: peer.host for peer in self._peers.values()}
+        self._addresses: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def came_from(self, series_uid: str, ae_title: str, address: str) -> None:
+        """Remember where the instances of a series come from."""
+        with self._lock:
+            self._addresses[series_uid, ae_title] = address
+            self._addresses.move_to_end((series_uid, ae_title))
+            if len(self._addresses) > _CALLERS:
+                self._addresses.popitem(last=False)
+
+    def conflict(self, series_uid: str, part10: bytes) -> None:
+        """Record an instance that was received and went to quarantine at once."""
+        with _logged("conflict"):
+            self._record_received(series_uid, [BytesIO(part10)])
+
+    def received(self, batch: Batch) -> None:
+        """Record what a closed batch holds, for each sender and patient; once, also if it is requeued."""
+        with _logged("received"):
+            paths = self._spool.instances(batch)
+            marker = paths[0].parent / RECORDED_FILE
+            if not marker.exists():
+                self._record_received(batch.series_instance_uid, paths)
+                marker.touch()
+
+    def _record_received(self, series_uid: str, files: Iterable[Path | BinaryIO]) -> None:
+        for sender, instances in _by_sender_and_patient(files):
+            address = self._addresses.get((series_uid, sender)) or self._hosts.get(sender, "")
+            self._record(self._messages.received(_now(), Transfer(instances, sender, address)))
+
+    def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
+        """Record what is to be sent of a batch to a destination."""
+        with _logged("begin_sending"):
+            for transfer in self._transfers(batch, peer, made, ""):
+                self._record(self._messages.begin_sending(_now(), transfer))
+
+    def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
+        """Record what was sent of a batch to a destination, or why it refused."""
+        with _logged("sent"):
+            for transfer in self._transfers(batch, peer, made, refusal):
+                self._record(self._messages.sent(_now(), transfer))
+
+    def _transfers(self, batch: Batch, name: str, made: Sequence[tuple[str, int]], refusal: str) -> Iterator[Transfer]:
+        paths = [path for series_uid, _ in made for path in self._spool.derived(batch, series_uid)]
+        peer = self._peers.get(name)
+        ae_title, address = (peer.ae_title, peer.host) if peer else (name, "")
+        for _, instances in _by_sender_and_patient(paths):
+            yield Transfer(instances, ae_title, address, refusal)
+
+
+def identities(files: Iterable[Path | BinaryIO]) -> dict[str, list[InstanceIdentity]]:
+    """Whose instances these files hold, by patient."""
+    found: dict[str, list[InstanceIdentity]] = {}
+    for file in files:
+        identity = _identity(file)
+        found.setdefault(identity.patient_id, []).append(identity)
+    return found
+
+
+def _by_sender_and_patient(files: Iterable[Path | BinaryIO]) -> Iterator[tuple[str, list[InstanceIdentity]]]:
+    """A message may be about one patient only (PS3.15 A.5.3.3 and A.5.3.7), and has one source."""
+    for instances in identities(files).values():
+        senders: dict[str, list[InstanceIdentity]] = {}
+        for each in instances:
+            senders.setdefault(each.source_ae_title, []).append(each)
+        yield from senders.items()
+
+
+def _identity(file: Path | BinaryIO) -> InstanceIdentity:
+    try:
+        return read_identity(file)
+    except Exception as error:  # noqa: BLE001 - foreign bytes make the parser raise almost anything
+        _log.warning("audit.instance_not_readable", fault=type(error).__name__)
+        return _UNREADABLE
+
+
+@contextmanager
+def _logged(event: str) -> Iterator[None]:
+    """Turn a fault into a line of the log: the image goes on, whatever becomes of its audit message."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - in a step of the workflow it would quarantine the batch
+        _log.exception("audit.unforeseen_fault", message=event)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
