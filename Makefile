@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARCHIVE ?= embedded
-PEERS := dcmtk orthanc prometheus
+PEERS := dcmtk orthanc postgresql prometheus
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -18,6 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from required_tools import required_tool as required_tool
 
 AE_TITLE = "ISCL_NODE"
 SENDER = "SENDER"
@@ -70,19 +70,6 @@ send_to = ["archive"]
 """Of a node with one sender, one archive and two rules."""
 
 Result = TypeVar("Result")
-
-
-def required_tool(name: str) -> str:
-    """Path of a program that is no Python package's script; skip without it, or fail where peers are required."""
-    scripts = Path(sys.executable).parent
-    folders = [folder for folder in os.get_exec_path() if Path(folder) != scripts]
-    path = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
-    if path is not None:
-        return path
-    message = f"{name} is not installed (Debian packages: dcmtk, orthanc)"
-    if os.environ.get("ISCL_NODE_REQUIRE_PEERS") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def free_port() -> int:

@@ -1,0 +1,55 @@
+"""One of several workers on one database: takes batches until it is told to stop, and notes each call in a file."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from iscl_node.domain import Batch
+from iscl_node.metrics import Metrics
+from iscl_node.pipeline.database_faults import DatabaseFaults
+from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+
+
+class NotedSteps:
+    """Steps that only say in a file that several processes share who did them."""
+
+    def __init__(self, worker: str, notes: Path) -> None:
+        self._worker, self._notes = worker, notes
+
+    def note(self, batch: Batch, call: str) -> None:
+        with self._notes.open("a") as notes:
+            notes.write(f"{self._worker} {batch.series_instance_uid} {call}\n")
+
+    def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
+        self.note(batch, "check")
+        return "all", ["2.25.1"], ["1.dcm"]
+
+    def evidence(self, batch: Batch, *_: object) -> list[tuple[str, int]]:
+        self.note(batch, "evidence")
+        return []
+
+    def destinations(self, _rule_name: str) -> tuple[str, ...]:
+        return ("pacs", "vault")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda batch, *arguments: self.note(batch, " ".join([name, *map(str, arguments)]))
+
+
+if __name__ == "__main__":
+    database_url, worker, notes, batches = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+    shutdown = Shutdown()
+    steps = NotedSteps(worker, notes)
+    workflow = SeriesWorkflow(steps, shutdown, Metrics(CollectorRegistry()), 0.1, 0.1)  # type: ignore[arg-type]
+    DatabaseFaults(shutdown).listen()
+    launch_engine(database_url, worker, 2)
+    sys.stdin.readline()  # until all have been launched
+    for number in range(batches):
+        workflow.enqueue(Batch(f"1.2.{number}", "20260301T120000.000000Z"))
+    sys.stdin.readline()
+    shutdown.request()
+    stop_engine(60)
+    os._exit(0)
