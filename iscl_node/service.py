@@ -19,7 +19,7 @@ from iscl_node.dicom.transcoding import native
 from iscl_node.domain import ModelIdentity, Peer, Rule
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
-from iscl_node.network import storage_scu
+from iscl_node.network import query, storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
@@ -29,6 +29,7 @@ from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.pipeline.inquiries import Inquiries
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
@@ -97,9 +98,7 @@ class Node:
             delivery.last_retry_seconds,
             audit,
         )
-        quiet_seconds = settings.scp.quiet_seconds
-        completeness = Completeness(OpenSeries(self._spool.root), rules, quiet_seconds, self._metrics)
-        closer = SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
+        closer = self._closer(rules, workflow)
         limits = RetentionLimits(
             settings.spool.retention_hours * 3600, settings.spool.max_bytes, 2 * settings.spool.min_free_bytes
         )
@@ -126,6 +125,13 @@ class Node:
             tls=settings.scp.known_tls(),
             refused=self._note_refusal,
         )
+
+    def _closer(self, rules: Sequence[Rule], workflow: SeriesWorkflow) -> SeriesCloser:
+        settings, quiet_seconds = self._settings, self._settings.scp.quiet_seconds
+        inquiries = Inquiries({peer.name: peer for peer in settings.known_peers()}, self._find, self._move)
+        open_series = OpenSeries(self._spool.root)
+        completeness = Completeness(open_series, rules, quiet_seconds, inquiries, self._metrics)
+        return SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
@@ -191,6 +197,12 @@ class Node:
 
     def _send(self, peer: Peer, files: Sequence[Path]) -> None:
         storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native)
+
+    def _find(self, peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
+        return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid)
+
+    def _move(self, peer: Peer, study_uid: str, series_uid: str, sop_uids: Sequence[str]) -> query.MoveResult:
+        return query.move_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sop_uids)
 
     def _show_models(self, denoisers: Mapping[str, BundleDenoiser]) -> None:
         for denoiser in denoisers.values():

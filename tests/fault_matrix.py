@@ -26,8 +26,7 @@ PLACES = {
 NOT_TESTED = (
     "**Storage commitment**, and C-FIND in its place: there is neither. What was sent with success counts as "
     "delivered, so a destination that accepts instances and forgets them is not noticed.",
-    "**Completeness by count**, by C-FIND and C-MOVE: there is none. What a sender that vanished after a contiguous "
-    "part of a series has sent is processed as it is.",
+    "**Slices missing at an end** of a series, where no peer is asked what there is: nothing can tell.",
     "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
     "the peers that lie in their PDUs follow a script.",
     "**A kill or a power cut inside SQLite.** The commits of the workflow database are points at which the program is "

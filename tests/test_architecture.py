@@ -28,6 +28,7 @@ CATCHES_EVERYTHING = {
     "iscl_node/pipeline/housekeeping.py": "the thread must not end for years; each fault is counted and logged",
     "iscl_node/pipeline/auditing.py": "no image may wait for, or fail with, its audit message; logged",
     "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
+    "iscl_node/pipeline/inquiries.py": "the thread that asks a peer; the fault is logged, and the peer asked again",
     "iscl_node/pipeline/series_facts.py": "what cannot be read keeps no series open; the workflow tells what it is",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
     "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",

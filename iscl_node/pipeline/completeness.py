@@ -10,6 +10,7 @@ import structlog
 
 from iscl_node.domain import CompletenessPolicy, IncompleteSeries, Rule
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.inquiries import Inquiries, Listing, Question
 from iscl_node.pipeline.series_facts import FactsReader, SeriesFacts
 from iscl_node.store.open_series import OpenSeries
 
@@ -57,6 +58,8 @@ class Completeness:
         The first that matches tells the policy.
     quiet_seconds : float
         For how long nothing came of a series that is judged for the first time.
+    inquiries : Inquiries
+        Ask peers, where the policy says so.
     metrics : Metrics
         How many series wait.
     clock : callable
@@ -68,12 +71,14 @@ class Completeness:
         open_series: OpenSeries,
         rules: Sequence[Rule],
         quiet_seconds: float,
+        inquiries: Inquiries,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_series = open_series
         self._facts = FactsReader(open_series, rules, clock)
         self._quiet_seconds = quiet_seconds
+        self._inquiries = inquiries
         self._metrics = metrics
         self._clock = clock
         self._waits: dict[str, _Wait] = {}
@@ -97,6 +102,7 @@ class Completeness:
     def forget(self, series_uid: str) -> None:
         """The series is closed."""
         self._facts.forget(series_uid)
+        self._inquiries.forget(series_uid)
         self._waits.pop(series_uid, None)
 
     def _note_arrival(self, uid: str) -> None:
@@ -110,16 +116,32 @@ class Completeness:
 
     def _judged(self, uid: str, facts: SeriesFacts) -> Closing | IncompleteSeries | None:
         """Whether the series is closed or waits; None while that is not known."""
-        if facts.policy is None:
+        policy, here = facts.policy, facts.sop_instance_uids
+        if policy is None:
             return Closing(uid, "quiet")
-        missing = facts.coverage.where
-        if not missing:
-            return Closing(uid, "quiet" if facts.coverage.missing is None else "geometry")
-        return self._waiting(uid, missing, facts.policy)
+        listing = self._listing(uid, facts, policy)
+        if listing.sop_instance_uids == here:
+            return Closing(uid, "list")
+        # A peer that has less than is here may be receiving itself: its list is no proof.
+        unreceived = len((listing.sop_instance_uids or frozenset()) - here)
+        missing = f"{unreceived} instances that peer {policy.ask!r} has" if unreceived else facts.coverage.where
+        if missing:
+            return self._waiting(uid, missing, policy)
+        if listing.is_pending and not self._is_over(uid, policy):
+            return None
+        return Closing(uid, "quiet" if facts.coverage.missing is None else "geometry")
+
+    def _listing(self, uid: str, facts: SeriesFacts, policy: CompletenessPolicy) -> Listing:
+        if not policy.ask:
+            return Listing()
+        question = Question(policy.ask, facts.study_instance_uid, uid, policy.fetch)
+        return self._inquiries.listing(question, facts.sop_instance_uids)
+
+    def _is_over(self, uid: str, policy: CompletenessPolicy) -> bool:
+        return self._clock() - self._waits[uid].since >= policy.timeout_seconds
 
     def _waiting(self, uid: str, missing: str, policy: CompletenessPolicy) -> Closing | IncompleteSeries:
-        wait = self._waits[uid]
-        is_over = self._clock() - wait.since >= policy.timeout_seconds
+        wait, is_over = self._waits[uid], self._is_over(uid, policy)
         if is_over and policy.at_timeout != "wait":
             return Closing(uid, "timeout", missing, policy.at_timeout == "quarantine")
         event = "series.held" if is_over else "series.incomplete"

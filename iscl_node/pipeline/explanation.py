@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from iscl_node.dicom.completeness import coverage, slice_of
 from iscl_node.dicom.conditions import Finding
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
@@ -28,6 +29,7 @@ class SeriesExplanation:
 
     ``outcome`` is what would happen: ``derived``, ``ignored``, ``quarantine``, or ``refused`` while it is received;
     ``rules`` were judged in their order, up to the one that decided; ``evidence`` would lie beside each series made.
+    ``missing`` are the gaps in the series, for which the node would wait.
     """
 
     series_instance_uid: str
@@ -38,6 +40,7 @@ class SeriesExplanation:
     send_to: tuple[str, ...] = ()
     made: tuple[MadeSeries, ...] = ()
     evidence: EvidenceChoice = NO_EVIDENCE
+    missing: str = ""
 
 
 def explain(
@@ -83,8 +86,9 @@ def _explained(
         MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength)
         for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version, Site())
     )
+    missing = coverage([slice_of(each) for each in instances]).where
     return SeriesExplanation(
-        uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made, rule.evidence
+        uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made, rule.evidence, missing
     )
 
 
@@ -93,6 +97,8 @@ def told(explanation: SeriesExplanation) -> Iterator[str]:
     count, evidence = explanation.instances, explanation.evidence
     yield f"series {explanation.series_instance_uid}, {count} instance{'s' if count > 1 else ''}"
     yield f"  {explanation.outcome}: {explanation.reason}"
+    if explanation.missing:
+        yield f"  incomplete: {explanation.missing}"
     for judged in explanation.rules:
         yield f"  rule {judged.rule.name!r} {'holds' if judged.finding.holds else 'does not hold'}"
         yield from _told(judged.finding, "    ")

@@ -2,8 +2,9 @@
 
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,14 @@ from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import AtTimeout, CompletenessPolicy, Rule
+from iscl_node.domain import AtTimeout, CompletenessPolicy, Peer, Rule
+from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
+from iscl_node.network.query import MoveResult
 from iscl_node.pipeline import completeness, series_facts
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
+from iscl_node.pipeline.inquiries import Inquiries
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
@@ -29,6 +33,9 @@ UID = str(SERIES[0].SeriesInstanceUID)
 GAP = [*SERIES[:3], *SERIES[5:]]
 LATE = SERIES[3:5]
 MISSING = "2 slices missing between 3.0 and 6.0 mm"
+
+
+PACS = Peer("pacs", "PACS", "127.0.0.1", 104, may_query=True)
 
 
 class Clock:
@@ -52,18 +59,52 @@ def clock() -> Clock:
     return Clock()
 
 
+class Pacs:
+    """A peer that has a part of the series; each question and each move is noted."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.has: Sequence[Dataset] = ()
+        self.fault: Exception | None = None
+        self.asked: list[str] = []
+        self.moved: list[list[str]] = []
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def find(self, peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
+        assert (peer, study_uid) == (PACS, str(SERIES[0].StudyInstanceUID))
+        self.asked.append(series_uid)
+        assert self.let_go.wait(30)
+        if self.fault is not None:
+            raise self.fault
+        return frozenset(str(each.SOPInstanceUID) for each in self.has)
+
+    def move(self, peer: Peer, study_uid: str, series_uid: str, sop_uids: Sequence[str]) -> MoveResult:
+        self.moved.append(list(sop_uids))
+        assert self.let_go.wait(30)
+        if self.fault is not None:
+            raise self.fault
+        sent = [each for each in self.has if str(each.SOPInstanceUID) in sop_uids]
+        receive(self._spool, sent)
+        return MoveResult(completed=len(sent), failed=len(sop_uids) - len(sent))
+
+    @staticmethod
+    def settle() -> None:
+        """Wait until nothing is asked or fetched any more."""
+        for thread in threading.enumerate():
+            if thread.name.endswith(f" {PACS.name}"):
+                thread.join(30)
+                assert not thread.is_alive()
+
+
 class Closer:
     """A closer with a clock of its own, and what became of the series."""
 
-    def __init__(self, spool: Spool, metrics: Metrics, clock: Clock, rules: Iterable[Rule]) -> None:
+    def __init__(self, spool: Spool, metrics: Metrics, clock: Clock, rules: Iterable[Rule], pacs: Pacs) -> None:
         self._spool, self._metrics = spool, metrics
-        self._closer = SeriesCloser(
-            spool,
-            0,
-            Completeness(OpenSeries(spool.root), tuple(rules), 0, metrics, clock),
-            lambda batch: None,
-            metrics,
-        )
+        inquiries = Inquiries({PACS.name: PACS}, pacs.find, pacs.move, clock)
+        completeness = Completeness(OpenSeries(spool.root), tuple(rules), 0, inquiries, metrics, clock)
+        self._closer = SeriesCloser(spool, 0, completeness, lambda batch: None, metrics)
 
     def tick(self) -> list[int]:
         """Tick, and tell how many instances each closed batch has."""
@@ -81,8 +122,16 @@ MakeCloser = Callable[..., Closer]
 
 
 @pytest.fixture
-def make_closer(spool: Spool, metrics: Metrics, clock: Clock) -> MakeCloser:
-    return lambda *rules: Closer(spool, metrics, clock, rules or (RULE,))
+def pacs(spool: Spool) -> Iterator[Pacs]:
+    pacs = Pacs(spool)
+    yield pacs
+    pacs.let_go.set()
+    pacs.settle()
+
+
+@pytest.fixture
+def make_closer(spool: Spool, metrics: Metrics, clock: Clock, pacs: Pacs) -> MakeCloser:
+    return lambda *rules: Closer(spool, metrics, clock, rules or (RULE,), pacs)
 
 
 def receive(spool: Spool, instances: Iterable[Dataset]) -> None:
@@ -334,3 +383,158 @@ def test_a_large_series_holds_up_no_other(
         ticks += 1
     assert 4 < ticks < 12
     assert len(reads) == len(set(reads)) == 21
+
+
+# A peer is asked
+
+ASKING = replace(RULE, completeness=CompletenessPolicy(ask="pacs"))
+FETCHING = replace(RULE, completeness=CompletenessPolicy(ask="pacs", fetch=True))
+
+
+def test_a_series_of_which_the_peer_has_no_more_is_closed(spool: Spool, make_closer: MakeCloser, pacs: Pacs) -> None:
+    """A gap does not matter then: there is nothing that could be waited for."""
+    pacs.has = GAP
+    receive(spool, GAP)
+    closer = make_closer(ASKING)
+    assert closer.tick() == []
+    pacs.settle()
+    assert closer.tick() == [6]
+    assert closer.closed("list") == 1
+    assert pacs.asked == [UID]
+
+
+@pytest.mark.fault(
+    "reception",
+    "the sender vanishes behind a contiguous part of a series, and a peer that is asked has all of it",
+    "the series waits; with `fetch` the rest is fetched, and all is one batch",
+)
+def test_what_the_peer_has_is_fetched(spool: Spool, make_closer: MakeCloser, pacs: Pacs) -> None:
+    pacs.has = SERIES
+    receive(spool, SERIES[:5])
+    closer = make_closer(FETCHING)
+    closer.tick()
+    pacs.settle()
+    assert closer.tick() == []
+    pacs.settle()
+    assert closer.tick() == [8]
+    assert closer.closed("list") == 1
+    assert pacs.moved == [[str(each.SOPInstanceUID) for each in SERIES[5:]]]
+    assert pacs.asked == [UID]
+
+
+def test_what_the_peer_has_is_waited_for(spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock) -> None:
+    pacs.has = SERIES
+    receive(spool, SERIES[:5])
+    closer = make_closer(ASKING)
+    closer.tick()
+    pacs.settle()
+    with capture_logs() as logs:
+        assert closer.tick() == []
+    assert logs[0]["missing"] == "3 instances that peer 'pacs' has"
+    assert closer.incomplete("waiting") == 1
+    clock.now += 301
+    assert closer.tick() == [5]
+    assert closer.closed("timeout") == 1
+    assert pacs.moved == []
+
+
+def test_the_peer_is_asked_again_with_pauses_that_grow(
+    spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock
+) -> None:
+    pacs.has = SERIES[:7]
+    receive(spool, SERIES[:5])
+    closer = make_closer(ASKING)
+    for _ in range(299):
+        closer.tick()
+        pacs.settle()
+        clock.now += 1
+    assert len(pacs.asked) == 6  # after 0, 5, 15, 35, 75 and 155 seconds
+    pacs.has = SERIES
+    receive(spool, SERIES[5:])
+    assert closer.tick() == [8]
+
+
+@pytest.mark.fault(
+    "reception",
+    "the asked peer has fewer instances of a series than the node",
+    "its list is no proof: a gap is waited for, a series without one is closed",
+)
+@pytest.mark.parametrize(("here", "closed"), [(SERIES, [8]), (GAP, [])], ids=["whole", "gap"])
+def test_a_list_that_is_shorter_proves_nothing(
+    spool: Spool, make_closer: MakeCloser, pacs: Pacs, here: list[Dataset], closed: list[int]
+) -> None:
+    pacs.has = here[:2]
+    receive(spool, here)
+    closer = make_closer(ASKING)
+    closer.tick()
+    pacs.settle()
+    assert closer.tick() == closed
+
+
+@pytest.mark.fault(
+    "peers",
+    "the peer that is asked what it has is down, or answers what nobody understands",
+    "geometry decides; the peer is left alone for a while, whatever series it is about",
+)
+@pytest.mark.parametrize("fault", [RetryLaterError("peer pacs does not answer"), KeyError("unforeseen")])
+def test_geometry_decides_where_the_peer_does_not_answer(
+    spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock, fault: Exception
+) -> None:
+    pacs.fault = fault
+    receive(spool, SERIES)
+    closer = make_closer(ASKING)
+    assert closer.tick() == []
+    pacs.settle()
+    assert closer.tick() == [8]
+    assert closer.closed("geometry") == 1
+    receive(spool, ct_series(3, SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.1")[:1])
+    assert closer.tick() == [1, 8]
+    assert pacs.asked == [UID]
+    clock.now += 6
+    receive(spool, ct_series(1, SeriesInstanceUID="1.2.4", SOPInstanceUID="1.2.4.1"))
+    assert closer.tick() == [1, 8]
+    assert pacs.asked == [UID, "1.2.4"]
+
+
+@pytest.mark.fault(
+    "peers",
+    "the peer that is asked what it has takes the question and does not answer",
+    "the series it was asked about waits, to the time-out at most; the others are closed meanwhile",
+)
+def test_a_slow_peer_holds_up_nobody_else(spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock) -> None:
+    pacs.let_go.clear()
+    other = replace(RULE, name="other", when={"SeriesInstanceUID": "1.2.3"})
+    receive(spool, SERIES)
+    closer = make_closer(other, ASKING)
+    assert closer.tick() == []
+    receive(spool, ct_series(1, SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.1"))
+    assert closer.tick() == [1]
+    clock.now += 301
+    assert closer.tick() == [1, 8]
+    assert closer.closed("geometry") == 2
+    assert pacs.asked == [UID]
+
+
+@pytest.mark.fault(
+    "peers",
+    "a peer from which missing instances are fetched does not send them",
+    "it is asked to again, with pauses that grow, until the time-out",
+)
+def test_a_fetch_that_fails_is_tried_again(spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock) -> None:
+    pacs.has = SERIES
+    receive(spool, SERIES[:5])
+    closer = make_closer(FETCHING)
+    closer.tick()
+    pacs.settle()
+    pacs.fault = RetryLaterError("peer pacs refuses")
+    closer.tick()
+    pacs.settle()
+    closer.tick()
+    pacs.settle()
+    assert len(pacs.moved) == 1
+    pacs.fault = None
+    clock.now += 5
+    closer.tick()
+    pacs.settle()
+    assert len(pacs.moved) == 2
+    assert closer.tick() == [8]

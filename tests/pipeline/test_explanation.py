@@ -72,6 +72,14 @@ def test_a_derived_series_is_told_with_the_rules_before_it(
     assert settings.startswith("    profile abdomen, strength 1, 2.25.")
 
 
+def test_a_gap_is_told(write_series: WriteSeries, explained: Callable[..., SeriesExplanation]) -> None:
+    folder = write_series(6)
+    (folder / f"{ROOT}.3.3.dcm").unlink()
+    one = explained(folder, rule("ct"))
+    assert one.outcome == "derived"
+    assert list(told(one))[2] == "  incomplete: 1 slice missing between 2.0 and 4.0 mm"
+
+
 def test_evidence_is_told(write_series: WriteSeries, explained: Callable[..., SeriesExplanation]) -> None:
     asking = replace(rule("all"), evidence=EvidenceChoice(noise_map=True, report=True))
     assert list(told(explained(write_series(1), asking)))[-1] == "    beside it: noise map, report"

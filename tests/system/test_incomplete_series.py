@@ -1,7 +1,9 @@
-"""Series with gaps: the late slice, the sender that vanishes, and what each policy makes of it."""
+"""Series with gaps: the late slice, the sender that vanishes, what each policy makes of it, and what a peer knows."""
+
+from pathlib import Path
 
 import pytest
-from archive import RecordingArchive
+from archive import Orthanc, RecordingArchive
 from node import MakeNode, Node
 from pydicom.dataset import FileDataset
 from sending import MakeSeries, send
@@ -88,3 +90,57 @@ def test_a_killed_node_waits_on(make_node: MakeNode, archive: RecordingArchive, 
     node.wait_for(lambda: node.states(uid_of(series)) == {"done"}, "the series is delivered")
     assert len(list((node.spool / "done" / uid_of(series)).iterdir())) == 1
     assert len(archive.counts()) == 8
+
+
+MAY = 'may = ["store", "receive"]'
+ASK = "completeness = { ask = 'archive', fetch = true }"
+
+
+@pytest.mark.peers
+@pytest.mark.fault(
+    "reception",
+    "the sender vanishes behind a contiguous half of a series, and Orthanc has all of it",
+    "the other half is fetched from Orthanc by C-MOVE, and all is processed as one batch",
+)
+def test_the_other_half_is_fetched_from_the_archive(tmp_path: Path, bundle: Path, make_series: MakeSeries) -> None:
+    series, orthanc = make_series(8), Orthanc(tmp_path / "orthanc")
+    node = Node(tmp_path / "node", orthanc.port, bundle, rule=ASK)
+    node.change_settings(MAY, 'may = ["store", "receive", "query"]')
+    try:
+        orthanc.start(node.port)
+        node.start()
+        for each in series:
+            orthanc.post("/instances", Path(each.filename).read_bytes())
+        send(node, [each.filename for each in series[:4]])
+        node.wait_for(lambda: node.states(uid_of(series)) == {"done"}, "the series is delivered")
+        assert len(node.files("done", uid_of(series))) == 8
+        assert len(list((node.spool / "done" / uid_of(series)).iterdir())) == 1
+        assert closed(node, "list") == 1
+        assert len(orthanc.get("/instances")) == 16
+    finally:
+        node.close()
+        orthanc.close()
+
+
+@pytest.mark.fault(
+    "peers",
+    "the peer that is to be asked what it has of a series is down, and then offers no queries",
+    "geometry decides, and the series is delivered",
+)
+def test_a_peer_that_cannot_be_asked_holds_up_nothing(
+    archive: RecordingArchive, tmp_path: Path, bundle: Path, make_series: MakeSeries
+) -> None:
+    down, up = make_series(3, "down"), make_series(3, "up")
+    node = Node(tmp_path / "node", archive.port, bundle, rule=ASK)
+    node.change_settings(MAY, 'may = ["store", "receive", "query"]')
+    archive.stop()
+    try:
+        node.start()
+        send(node, [each.filename for each in down])
+        node.wait_for(lambda: closed(node, "geometry") == 1, "the series is closed")
+        archive.start()
+        send(node, [each.filename for each in up])
+        node.wait_for(lambda: closed(node, "geometry") == 2, "the other series is closed")
+        node.wait_for(lambda: len(archive.counts()) == 6, "both are delivered")
+    finally:
+        node.close()
