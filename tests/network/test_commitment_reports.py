@@ -143,6 +143,10 @@ def everything(transaction_uid: str = TRANSACTION) -> bytes:
 )
 def test_a_report_is_taken_and_answered(start: Start, book: Book, roles: list, syntax: str) -> None:
     reporter = Reporter(start(ARCHIVE), roles, syntax)
+    answered = reporter.association.acceptor.role_selection  # PS3.7 D.3.3.4: without an answer it would be no SCP
+    assert {uid: (role.scu_role, role.scp_role) for uid, role in answered.items()} == (
+        {STORAGE_COMMITMENT: (False, True)} if roles else {}
+    )
     implicit = syntax == ImplicitVRLittleEndian
     assert reporter.tell(encoded(event_information(TRANSACTION, UIDS), implicit=implicit)) == 0x0000
     reporter.association.release()

@@ -56,8 +56,9 @@ class ScriptedQueryScp(ScriptedStorageScp):
 class ScriptedMoveScp(ScriptedStorageScp):
     """Answers each C-MOVE with the next of a script of statuses and counts, without sending anything."""
 
-    def __init__(self, answers: Sequence[tuple[int, dict[str, int]]]) -> None:
+    def __init__(self, answers: Sequence[tuple[int, dict[str, int]]], seconds: float = 0.0) -> None:
         super().__init__([])
+        self.seconds = seconds
         self.answers = list(answers)
         self.queries: list[Dataset] = []
         self.destinations: list[str] = []
@@ -69,6 +70,7 @@ class ScriptedMoveScp(ScriptedStorageScp):
     def _on_move(self, event: Event) -> Iterator[object]:
         self.queries.append(event.identifier)
         status, counts = self.answers.pop(0)
+        time.sleep(self.seconds)
         response = C_MOVE()
         response.MessageIDBeingRespondedTo = event.request.MessageID
         response.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelMove
@@ -212,11 +214,13 @@ def test_a_peer_that_stops_in_the_middle_is_asked_again(how: str, monkeypatch: p
 @pytest.mark.parametrize("limit", ["_MOST_ANSWERS", "_FIND_SECONDS"])
 def test_endless_answers_are_left(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, limit, 2 if limit == "_MOST_ANSWERS" else 0.0)
+    start = time.monotonic()
     with (
         running_finder(ScriptedQueryScp([(PENDING, instance(f"2.25.{number}")) for number in range(50)])) as peer,
         pytest.raises(RetryLaterError, match="does not come to an end"),
     ):
         find(peer)
+    assert time.monotonic() - start < PATIENCE_SECONDS
 
 
 def move(peer: Peer, uids: Sequence[str] = UIDS) -> MoveResult:
@@ -234,6 +238,14 @@ def test_instances_are_moved_to_us_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     assert second.SOPInstanceUID == UIDS[2]
     assert {each.QueryRetrieveLevel for each in scp.queries} == {"IMAGE"}
     assert {each.SeriesInstanceUID for each in scp.queries} == {SERIES}
+
+
+def test_a_slow_archive_has_more_time_than_for_other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "MOVED_AT_A_TIME", 2)
+    monkeypatch.setattr(association, "_DIMSE_SECONDS", 0.3)
+    monkeypatch.setattr(association, "_NETWORK_SECONDS", 0.3)
+    with running_mover(ScriptedMoveScp([(0x0000, {}), (0x0000, {})], seconds=1.0)) as peer:
+        assert move(peer) == MoveResult(completed=3)
 
 
 def test_a_success_without_counts_is_of_all() -> None:

@@ -67,6 +67,17 @@ def test_the_report_may_come_before_the_answer_to_the_request() -> None:
         wait_until(lambda: scp.statuses_heard == [0x0000])
 
 
+def test_the_report_may_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(association, "_NETWORK_SECONDS", 0.3)
+
+    def speak(to: Association, _request: Dataset) -> None:
+        time.sleep(1.0)
+        send_report(to, encoded(event_information(TRANSACTION, UIDS)))
+
+    with running_with(ScriptedCommitmentScp(speak=speak)) as peer:
+        assert ask(peer) == CommitmentReport(TRANSACTION, frozenset(UIDS), {})
+
+
 @pytest.mark.fault(
     "delivery",
     "a destination reports by storage commitment that it does not keep an instance, or does not mention it",
