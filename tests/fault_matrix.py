@@ -34,8 +34,6 @@ NOT_TESTED = (
     "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit, and that step is done again.",
     "**File systems.** A power cut is played by leaving only what was synced; that a rename is one act, and that the "
     "disk keeps what it was told to sync, is taken for granted, as ext4, XFS and Btrfs promise it.",
-    "**Clock jumps of the machine.** The chores that look at the clock are tested with another clock, the whole "
-    "program is not.",
 )
 """What could go wrong and has no test."""
 

@@ -130,12 +130,16 @@ class Spool:
         return batch
 
     def _fresh_batch(self, series_uid: str, now: datetime) -> Batch:
-        """A batch whose key no other batch of the series has, in any state: the key names its workflow for ever."""
-        while True:
-            batch = Batch(series_uid, key_of(now))
-            if not any(self._layout.batch(state, batch).exists() for state in _BATCH_STATES):
-                return batch
-            now += timedelta(microseconds=1)
+        """A batch whose key no other batch of the series has, in any state: the key names its workflow for ever.
+
+        It is later than theirs also when the clock was set back, because the first batch tells when the derived series
+        was begun.
+        """
+        folders = (folder for state in _BATCH_STATES for folder in self._layout.series(state, series_uid).glob("*"))
+        latest = max((time for folder in folders if (time := time_of(folder.name))), default=None)
+        if latest is not None and now <= latest:
+            now = latest + timedelta(microseconds=1)
+        return Batch(series_uid, key_of(now))
 
     # Working on a batch
 

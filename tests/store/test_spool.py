@@ -73,6 +73,20 @@ def test_a_key_is_never_used_twice_in_any_state(spool: Spool) -> None:
     assert spool.close(SERIES, NOW) > first
 
 
+@pytest.mark.fault(
+    "machine",
+    "the clock is set back between two batches of a series",
+    "the later batch has the later key, and the derived series keeps its date and time",
+)
+def test_a_clock_set_back_does_not_change_the_order_of_batches(spool: Spool) -> None:
+    batches = []
+    for number, now in enumerate((NOW, NOW - timedelta(days=3650), NOW - timedelta(days=1))):
+        spool.store(header(f"1.2.3.{number}"), part10(b"a"))
+        batches.append(spool.close(SERIES, now))
+    assert batches == sorted(set(batches))
+    assert {spool.first_closed(batch) for batch in batches} == {NOW}
+
+
 def test_a_series_that_is_not_open_cannot_be_closed(spool: Spool) -> None:
     with pytest.raises(FileNotFoundError):
         spool.close(SERIES, NOW)

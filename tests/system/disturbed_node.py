@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from archive import RecordingArchive
-from killed_node import PRELOADED, Orders, run
+from killed_node import PRELOADED, Jumps, Orders, run
 from node import AE_TITLE, SENDER, Node
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -55,13 +55,21 @@ class DisturbedNode(Node):
         self.change_settings("strength = [0.5, 1.0]\nsend_to = [", 'strength = [0.5, 1.0]\nsend_to = ["mirror", ')
         self._fork: ForkServerProcess | None = None
 
-    def start(self, orders: Orders | None = None) -> None:
+    def start(self, disturbance: Orders | Jumps | None = None) -> None:
         """Start the program and wait until it is ready, or dead if it was ordered to die."""
-        arguments = (self._config, self._log, self.spool, orders)
+        arguments = (self._config, self._log, self.spool, disturbance)
         self._fork = _fork_server.Process(target=run, args=arguments, daemon=True)
         self._fork.start()
-        is_mortal = orders is not None and orders.fatal is not None
+        is_mortal = isinstance(disturbance, Orders) and disturbance.fatal is not None
         self.wait_for(lambda: (is_mortal and not self.is_running) or self._is_ready(), "the node is ready")
+
+    def set_clock(self, jumps: Jumps, seconds: float) -> None:
+        """Add so much to the clock of a node that was started with these jumps."""
+        assert self._fork is not None
+        assert self._fork.pid is not None
+        jumps.amount.write_text(str(seconds))
+        os.kill(self._fork.pid, signal.SIGUSR1)
+        self.wait_for(lambda: not jumps.amount.exists(), "the clock is set")
 
     @property
     def is_running(self) -> bool:

@@ -19,6 +19,7 @@ from stat import S_ISDIR
 from types import FrameType
 from typing import Any
 
+from moved_clock import MovedClock
 from power_cut import Disk
 
 PRELOADED = ("iscl_node.cli", "iscl_node.service", "pynetdicom.transport", "sqlalchemy.event")
@@ -52,8 +53,15 @@ class Passing:
 
 
 @dataclass(frozen=True)
+class Jumps:
+    """The clock is set by the seconds in ``amount`` at each SIGUSR1, and the node sweeps twice a second."""
+
+    amount: Path
+
+
+@dataclass(frozen=True)
 class Orders:
-    """What is done to the node.
+    """Where and how the node is killed.
 
     ``record`` gets a line for each point that is passed; at ``fatal`` the process is killed. If ``left`` is given, that
     is a power cut, and what it leaves of the spool but the workflow database is written there. ``unsynced`` names
@@ -66,9 +74,12 @@ class Orders:
     unsynced: str = ""
 
 
-def run(config: Path, log: Path, spool: Path, orders: Orders | None) -> None:
-    """Be the program; with orders, be disturbed."""
+def run(config: Path, log: Path, spool: Path, disturbance: Orders | Jumps | None) -> None:
+    """Be the program, and be disturbed."""
     import torch
+
+    from iscl_node.cli import app
+    from iscl_node.pipeline import housekeeping
 
     os.setsid()
     with log.open("ab") as file:
@@ -77,10 +88,11 @@ def run(config: Path, log: Path, spool: Path, orders: Orders | None) -> None:
     for name in [name for name in os.environ if name.startswith("ISCL_NODE_")]:
         del os.environ[name]
     torch.set_num_threads(1)
-    if orders is not None:
-        install(Points(orders, spool), f"{spool}/", orders.unsynced)
-    from iscl_node.cli import app
-
+    if isinstance(disturbance, Orders):
+        install(Points(disturbance, spool), f"{spool}/", disturbance.unsynced)
+    if isinstance(disturbance, Jumps):
+        housekeeping._SWEEP_SECONDS = 0.5
+        MovedClock(disturbance.amount, spool)
     app(["serve", "--config", str(config)])
 
 
