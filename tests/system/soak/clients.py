@@ -72,6 +72,8 @@ class Clients:
     def _send(self, source: Source, dice: random.Random) -> None:
         folder = self._folder / str(source.number)
         files = source.write(folder)
+        if source.is_shuffled:
+            files = dict(dice.sample(list(files.items()), len(files)))
         waiting, since = files, time.monotonic()
         while waiting:
             acknowledged, was_killed = self._attempt(source, waiting)

@@ -15,6 +15,8 @@ _FIRST_NUMBER = 100_000
 _LENGTHS = (10, 60)
 _TWO_STRENGTHS_EVERY = 10
 """One series of so many comes under the rule that has two strengths."""
+_SHUFFLED_EVERY = 4
+"""One series of so many is sent in any order, so that it has gaps when its client or the node is killed."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class Source:
         How many instances it has.
     has_two_strengths : bool
         Whether the node is to make two derived series of it.
+    is_shuffled : bool
+        Whether its instances are sent in any order.
     """
 
     number: int
     count: int
     has_two_strengths: bool
+    is_shuffled: bool = False
 
     @property
     def study_uid(self) -> str:
@@ -91,7 +96,7 @@ def sources(instances: int, dice: random.Random) -> Iterator[Source]:
     number, left = _FIRST_NUMBER, instances
     while left:
         count = min(left, dice.randint(*_LENGTHS))
-        yield Source(number, count, has_two_strengths=number % _TWO_STRENGTHS_EVERY == 0)
+        yield Source(number, count, number % _TWO_STRENGTHS_EVERY == 0, number % _SHUFFLED_EVERY == 1)
         number, left = number + 1, left - count
 
 
