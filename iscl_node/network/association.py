@@ -27,6 +27,8 @@ _ACSE_SECONDS = 30
 _DIMSE_SECONDS = 60
 _NETWORK_SECONDS = 60
 
+_ABORT_BECAUSE_OF_PEER = "AA-8"
+"""Of the upper layer's state machine (PS3.8 Table 9-9)."""
 _LONGEST_MESSAGE = 4 << 20
 """Bytes. The longest that we are sent is a storage commitment report: 150 for each instance."""
 _MOST_RESPONSES = 100_000
@@ -126,6 +128,7 @@ def _request(
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, prepare_connection),
                 (evt.EVT_CONN_OPEN, _share_out_messages, [event_reports]),
+                (evt.EVT_FSM_TRANSITION, _wake_at_broken_protocol),
             ],
         )
     except OSError as error:
@@ -175,9 +178,17 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
 
     def told() -> None:
         _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
-        association.dimse.msg_queue.put((None, None))  # who waits need not wait for the time-out
 
     abort_at_broken_message(association, told, _require_moderate_messages)
+
+
+def _wake_at_broken_protocol(event: Event) -> None:
+    """Let the thread that waits for an answer go on when there will be none; for pynetdicom's EVT_FSM_TRANSITION.
+
+    pynetdicom 3.0.4 does so when the peer aborts, and not when a PDU that is none makes us abort.
+    """
+    if event.action == _ABORT_BECAUSE_OF_PEER:
+        event.assoc.dimse.msg_queue.put((None, None))
 
 
 def _require_moderate_messages(association: Association) -> None:
