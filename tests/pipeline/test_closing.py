@@ -354,9 +354,16 @@ def test_a_late_slice_whose_earlier_batch_is_deleted_does_not_wait(spool: Spool,
     "a file of an open series cannot be read any more",
     "the series is closed when it is quiet, and the workflow tells",
 )
-def test_a_file_that_cannot_be_read_keeps_nothing_open(spool: Spool, make_closer: MakeCloser) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b"no DICOM"), lambda path: path.symlink_to("nowhere")]
+)
+def test_a_file_that_cannot_be_read_keeps_nothing_open(
+    spool: Spool, make_closer: MakeCloser, damage: Callable[[Path], object]
+) -> None:
     receive(spool, GAP)
-    next(iter((spool.root / "open" / UID).iterdir())).write_bytes(b"no DICOM")
+    path = next(iter((spool.root / "open" / UID).iterdir()))
+    path.unlink()
+    damage(path)
     closer = make_closer(by("wait"))
     assert closer.tick() == [6]
     assert closer.closed("quiet") == 1
