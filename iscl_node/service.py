@@ -27,12 +27,12 @@ from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.database_faults import DatabaseFaults
-from iscl_node.pipeline.ended_workflows import forget_ended
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.inquiries import Inquiries
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.stranded_workflows import StrandedWorkflows, tend_workflows
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 from iscl_node.settings import Settings
 from iscl_node.store.log_key import made_log_key
@@ -102,7 +102,8 @@ class Node:
         limits = RetentionLimits(
             settings.spool.retention_hours * 3600, settings.spool.max_bytes, 2 * settings.spool.min_free_bytes
         )
-        retention, forget = Retention(self._spool.root, limits), partial(forget_ended, limits.seconds)
+        stranded = StrandedWorkflows(self._spool.closed_batches, settings.worker_name)
+        retention, forget = Retention(self._spool.root, limits), partial(tend_workflows, stranded, limits.seconds)
         self._housekeeping = Housekeeping(self._spool, closer, self._metrics, retention, forget)
         self._scp = self._made_scp(audit)
         self._show_certificates()

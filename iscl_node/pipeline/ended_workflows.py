@@ -4,6 +4,7 @@ DBOS deletes nothing by itself: each batch leaves a row for each of its workflow
 rows are used again, by SQLite as by PostgreSQL, so the database stops growing, though its file does not shrink.
 """
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,14 +21,20 @@ _AT_LEAST = timedelta(hours=1)
 """So that whoever listed the closed batches before the end of one does not begin it again."""
 
 _AT_A_TIME = 20
-"""With a thousand steps each, a transaction of less than a second."""
+"""With a thousand steps each, a transaction of less than a second, and then others may write."""
+
+_PAUSE_SECONDS = 0.1
+"""Between two transactions, because who waits for SQLite's lock looks every tenth of a second."""
+
+_FOR_SECONDS = 10
+"""In all, enough for more than a thousand: the other chores have their turn, and a node that stops waits no longer."""
 
 
 def forget_ended(retention_seconds: float) -> int:
     """Delete workflows that ended longer ago than this (an hour at least), and say how many.
 
-    At most 20, so call it again. Workflows that have not ended stay, however old they are, and with them the ended ones
-    of the same batch: a batch of which a delivery goes on would be begun anew without them.
+    For 10 s at most, so call it again. Workflows that have not ended stay, however old they are, and with them the
+    ended ones of the same batch: a batch of which a delivery goes on would be begun anew without them.
 
     Raises
     ------
@@ -41,17 +48,25 @@ def forget_ended(retention_seconds: float) -> int:
         # Only this version's: those of an earlier one never run again.
         going_on = _listed(status=_UNENDED, app_version=STEP_ORDER_VERSION) if ended else []
         going_on += _listed(completed_after=(now - _AT_LEAST).isoformat()) if ended else []
-        kept = {_batch_of(each) for each in going_on}
-        forgotten = [each for each in ended if _batch_of(each) not in kept][:_AT_A_TIME]
-        if forgotten:
-            DBOS.delete_workflows(forgotten)
-    return len(forgotten)
+        kept = {batch_of(each) for each in going_on}
+        return _forgotten([each for each in ended if batch_of(each) not in kept])
+
+
+def _forgotten(workflows: list[str]) -> int:
+    """How many were deleted in the time there is, the oldest first."""
+    until, forgotten = time.monotonic() + _FOR_SECONDS, 0
+    while forgotten < len(workflows) and time.monotonic() < until:
+        some = workflows[forgotten : forgotten + _AT_A_TIME]
+        DBOS.delete_workflows(some)
+        forgotten += len(some)
+        time.sleep(_PAUSE_SECONDS)
+    return forgotten
 
 
 def _listed(**which: Any) -> list[str]:
     return [each.workflow_id for each in DBOS.list_workflows(load_input=False, load_output=False, **which)]
 
 
-def _batch_of(workflow_id: str) -> str:
+def batch_of(workflow_id: str) -> str:
     """What the identities of a batch's workflows begin with: series, key and version."""
     return "/".join(workflow_id.split("/")[:3])

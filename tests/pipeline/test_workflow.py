@@ -428,6 +428,7 @@ def test_no_workflow_of_a_batch_is_forgotten_while_a_delivery_goes_on(
 ) -> None:
     """Forgotten deliveries would never be known to have ended; forgotten, a batch would be begun anew at a restart."""
     monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(0))
+    monkeypatch.setattr(ended_workflows, "_AT_A_TIME", 1)
     steps.down = {"vault"}
     launch()
     series_workflow.enqueue(BATCH)

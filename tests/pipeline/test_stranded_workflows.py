@@ -1,0 +1,147 @@
+"""Workflows that nobody goes on with are gone on with, and no others."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import dbos._queue
+import pytest
+from dbos import DBOS
+from sqlalchemy.exc import OperationalError
+from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the_workflow
+
+from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline import workflow
+from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.pipeline.stranded_workflows import StrandedWorkflows
+from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+
+CLOSED = [BATCH]
+
+
+@pytest.fixture
+def series_workflow(monkeypatch: pytest.MonkeyPatch) -> SeriesWorkflow:
+    monkeypatch.setattr(the_workflow(), "_shutdown", Shutdown())
+    return the_workflow()
+
+
+@pytest.fixture
+def steps(series_workflow: SeriesWorkflow, monkeypatch: pytest.MonkeyPatch) -> ScriptedSteps:
+    scripted = ScriptedSteps()
+    monkeypatch.setattr(series_workflow, "_steps", scripted)
+    return scripted
+
+
+@pytest.fixture
+def stranded() -> StrandedWorkflows:
+    return StrandedWorkflows(lambda: CLOSED, "node-1")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[None]:
+    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    yield
+    stop_engine(PATIENCE_SECONDS)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def failing(until: Event, work: Callable[..., object], tried: Event | None = None) -> Callable[..., object]:
+    def fail(*arguments: object, **named: object) -> object:
+        if not until.is_set():
+            (tried or Event()).set()
+            raise RuntimeError("the engine failed")
+        return work(*arguments, **named)
+
+    return fail
+
+
+def failed() -> int:
+    return len(DBOS.list_workflows(status="ERROR"))
+
+
+@pytest.mark.fault(
+    "machine",
+    "the engine fails while deliveries tell their ends, or while the end of a batch is begun",
+    "a chore has it go on there; the batch comes to its end without a restart, and nothing is sent again",
+)
+@pytest.mark.parametrize(("name", "fails"), [("set_event", 2), ("start_workflow", 1)])
+def test_workflows_that_failed_go_on_behind_their_last_step(
+    engine: None,
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    stranded: StrandedWorkflows,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    fails: int,
+) -> None:
+    well = Event()
+    monkeypatch.setattr(workflow.DBOS, name, failing(well, getattr(DBOS, name)))
+    series_workflow.enqueue(BATCH)
+    wait_until(lambda: failed() >= fails)
+    wait_until(lambda: DBOS.list_workflows(status=["PENDING", "ENQUEUED"]) == [])
+    assert Counter(steps.calls) == Counter(WHOLE_WAY[:-1])
+    well.set()
+    assert stranded.resume() >= fails
+    steps.wait_for(WHOLE_WAY)
+    wait_until(lambda: len(DBOS.list_workflows(status="SUCCESS")) == 4)
+    assert Counter(steps.calls) == Counter(WHOLE_WAY)
+    assert stranded.resume() == 0
+
+
+def test_what_failed_at_the_end_of_a_batch_is_left_alone(
+    engine: None, series_workflow: SeriesWorkflow, steps: ScriptedSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow.DBOS, "set_event", failing(Event(), DBOS.set_event))
+    series_workflow.enqueue(BATCH)
+    wait_until(lambda: failed() == 2)
+    assert StrandedWorkflows(list, "node-1").resume() == 0
+    assert failed() == 2
+    assert "release" not in steps.calls
+
+
+@pytest.mark.fault(
+    "machine",
+    "a workflow is claimed from its queue, and the answer to the claim is lost",
+    "a chore has it begun; what is in hand is left alone",
+)
+def test_workflows_that_nobody_has_in_hand_are_begun(
+    engine: None,
+    series_workflow: SeriesWorkflow,
+    steps: ScriptedSteps,
+    stranded: StrandedWorkflows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    well, tried = Event(), Event()
+    lost = failing(well, dbos._queue.execute_dequeued_workflow, tried)
+    monkeypatch.setattr("dbos._queue.execute_dequeued_workflow", lost)
+    going_on = Event()
+    steps.before_check = lambda: going_on.wait(PATIENCE_SECONDS) and None
+    series_workflow.enqueue(BATCH)
+    assert tried.wait(PATIENCE_SECONDS)
+    well.set()
+    assert stranded.resume() == 0  # it may be about to begin
+    assert stranded.resume() == 1
+    wait_until(lambda: steps.calls == ["check"])
+    assert [stranded.resume() for _ in range(3)] == [0, 0, 0]
+    going_on.set()
+    steps.wait_for(WHOLE_WAY)
+    assert Counter(steps.calls) == Counter(WHOLE_WAY)
+
+
+def test_a_database_that_refuses_is_asked_again(
+    tmp_path: Path, series_workflow: SeriesWorkflow, stranded: StrandedWorkflows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("database is locked"))
+
+    monkeypatch.setattr("iscl_node.pipeline.stranded_workflows.DBOS.list_workflows", refuse)
+    with pytest.raises(RetryLaterError, match="resumes nothing: OperationalError"):
+        stranded.resume()
