@@ -81,12 +81,15 @@ class Forwarding:
         """Send until the node stops and nothing is left."""
         position = self._journal.position()
         while True:
+            is_last_look = self._stopping.is_set()
             connection.has_arrived()  # or it is lost
             batch = self._journal.messages(position, _AT_A_TIME)
             if batch:
                 position = self._deliver(connection, batch)
-            elif self._stopping.wait(_POLL_SECONDS):
+            elif is_last_look:
                 return
+            else:
+                self._stopping.wait(_POLL_SECONDS)
             self._measure(time.time())
 
     def _deliver(self, connection: SyslogConnection, batch: list[tuple[Position, bytes]]) -> Position:

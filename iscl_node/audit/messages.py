@@ -23,6 +23,7 @@ APPLICATION_ACTIVITY: Final = Code("110100", "Application Activity")
 BEGIN_TRANSFERRING: Final = Code("110102", "Begin Transferring DICOM Instances")
 INSTANCES_ACCESSED: Final = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
+STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
 EXPORT: Final = Code("110106", "Export")
 SECURITY_ALERT: Final = Code("110113", "Security Alert")
 
@@ -158,10 +159,12 @@ class Messages:
         ]
         return self._message(Event(EXPORT, Action.READ, time), participants, _contents(instances))
 
-    def deleted(self, time: datetime, user: str, instances: Sequence[InstanceIdentity]) -> AuditMessage:
-        """A person deleted instances of one patient (A.5.3.6)."""
-        participants = [Participant(user, is_requestor=True), self._node()]
-        return self._message(Event(INSTANCES_ACCESSED, Action.DELETE, time), participants, _contents(instances))
+    def deleted(
+        self, time: datetime, user: str, instances: Sequence[InstanceIdentity], is_whole_study: bool
+    ) -> AuditMessage:
+        """A person deleted instances of one study (A.5.3.6), or all that the node had of it (A.5.3.8)."""
+        event = Event(STUDY_DELETED if is_whole_study else INSTANCES_ACCESSED, Action.DELETE, time)
+        return self._message(event, [Participant(user, is_requestor=True), self._node()], _contents(instances))
 
     def _message(
         self, event: Event, participants: Sequence[Participant], objects: Iterable[ParticipantObject] = ()

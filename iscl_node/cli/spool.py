@@ -6,6 +6,7 @@ Each of them changes the spool by one rename at a time, so a running node is nev
 import getpass
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from iscl_node.cli import audit
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
@@ -175,6 +177,7 @@ def release(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Delete what is in quarantine of a series for good; who did it is recorded in the spool's releases.jsonl."""
+    from iscl_node.pipeline.auditing import deletion_messages
     from iscl_node.store.retention import discard
 
     with _spool(config) as spool:
@@ -191,6 +194,10 @@ def release(
         if not yes:
             err.print("nothing was deleted; with --yes these are, for good", highlight=False)
             raise typer.Exit(FAILED)
+        folders = [each.folder for each in chosen]
+        audit.record(
+            load_settings(config), spool.root, lambda told: deletion_messages(told, _user(), spool.root, folders)
+        )
         deleted = discard(spool.root, chosen, _user(), datetime.now(UTC))
     out.print(f"{deleted} batch(es) deleted", highlight=False)
 
@@ -210,6 +217,7 @@ def export(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Copy all that the spool has of a series: received and derived instances, reasons, pictures."""
+    from iscl_node.pipeline.auditing import export_messages
     from iscl_node.store.export import export as export_series
 
     with _spool(config) as spool:
@@ -219,5 +227,10 @@ def export(
             raise ConfigurationError(str(error)) from error
         if not copied:
             raise ConfigurationError(f"nothing of series {series_uid} is in the spool")
+        try:
+            audit.record(load_settings(config), spool.root, lambda told: export_messages(told, _user(), folder))
+        except RetryLaterError:
+            shutil.rmtree(folder)
+            raise
     for name, files in copied.items():
         out.print(f"{folder / name}: {files} files", highlight=False, markup=False, soft_wrap=True)

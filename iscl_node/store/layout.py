@@ -10,6 +10,7 @@
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
     releases.jsonl                                who released what from quarantine
+    audit/                                        audit messages on their way to the syslog server
     log.key                                       hashes UIDs in the log
     incomplete.json                               which open series wait for what is missing
 """

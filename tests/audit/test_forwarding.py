@@ -16,7 +16,7 @@ from syslog_receiver import SyslogReceiver
 
 from iscl_node.audit import forwarding as forwarding_module
 from iscl_node.audit.forwarding import Forwarding
-from iscl_node.audit.journal import Journal
+from iscl_node.audit.journal import Journal, Position
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditSource
 from iscl_node.audit.syslog import SyslogConnection, framed, syslog_line
@@ -195,13 +195,21 @@ def test_a_restart_goes_on_where_it_was(journal: Journal, start: Start) -> None:
         wait_for(lambda: receiver.messages == [b"message 3"], "only what it does not have")
 
 
-def test_a_stop_sends_what_was_recorded_last(journal: Journal, start: Start) -> None:
+def test_a_stop_sends_what_was_recorded_last(journal: Journal, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def messages(position: Position, at_most: int) -> list[tuple[Position, bytes]]:
+        looks.append(at_most)
+        return Journal.messages(journal, position, at_most)
+
+    monkeypatch.setattr(journal, "messages", messages)
+    monkeypatch.setattr(forwarding_module, "_POLL_SECONDS", 2)
     with SyslogReceiver() as receiver:
         forwarding = start(lambda: SyslogConnection("127.0.0.1", receiver.port))
-        wait_for(lambda: receiver.connections == 1, "it is connected")
+        wait_for(lambda: forwarding_module._AT_A_TIME in looks, "it has looked for messages")
         journal.append(b"the node stops")
         forwarding.stop(PATIENCE_SECONDS)
-        assert receiver.messages == [b"the node stops"]
+        wait_for(lambda: receiver.messages == [b"the node stops"], "it is sent")
 
 
 def test_what_is_sent_is_not_arrived_before_the_server_acknowledged_it() -> None:

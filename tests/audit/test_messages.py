@@ -59,8 +59,16 @@ EVENTS: dict[str, tuple[Make, str, str, str, list[str], set[tuple[str, str]]]] =
         {("110153", "eve"), ("110153", "node-1"), ("110154", "file:///mnt/usb")},
     ),
     "deleted, A.5.3.6": (
-        lambda: MESSAGES.deleted(NOON, "eve", INSTANCES),
+        lambda: MESSAGES.deleted(NOON, "eve", INSTANCES, is_whole_study=False),
         "110103",
+        "D",
+        "0",
+        [],
+        {("", "eve"), ("", "node-1")},
+    ),
+    "whole study deleted, A.5.3.8": (
+        lambda: MESSAGES.deleted(NOON, "eve", INSTANCES, is_whole_study=True),
+        "110105",
         "D",
         "0",
         [],
@@ -157,7 +165,7 @@ def test_every_message_names_its_source_the_model_and_the_settings(name: str) ->
 
 @pytest.mark.parametrize("name", WITH_STUDY)
 def test_a_message_about_instances_names_study_and_patient(name: str) -> None:
-    """Tables A.5.3.3-1, A.5.3.4-1, A.5.3.6-1 and A.5.3.7-1."""
+    """Tables A.5.3.3-1, A.5.3.4-1, A.5.3.6-1, A.5.3.7-1 and A.5.3.8-1."""
     message = parsed(EVENTS[name][0]())
     (study,) = objects(message, "110180")
     assert study.attrib == {

@@ -31,6 +31,7 @@ BIRTH_DATE = "19000230"
 MARKS = ("MARK", "\u00c4\u00d6", BIRTH_DATE)
 NO_NUMBER = 7747
 """Becomes a mark in the file; no library would write that where a number belongs."""
+TRAIL = "audit.log"
 IDENTIFYING = {
     "PatientName": "MARK\u00c4\u00d6^MARKGIVEN",
     "PatientID": "MARKID",
@@ -90,7 +91,7 @@ def write(dataset: FileDataset) -> None:
 @pytest.mark.fault(
     "machine",
     "data with marked patient data are taken, refused, ignored, quarantined and sent, and the node is killed",
-    "no mark is in log, HTTP answers, reasons or workflow database",
+    "no mark is in log, HTTP answers, reasons or workflow database; Patient ID and study are in the audit trail",
 )
 def test_patient_data_stays_inside(
     make_node: MakeNode,
@@ -101,7 +102,7 @@ def test_patient_data_stays_inside(
 ) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "always::UserWarning")  # as loud as pydicom can be
     archive.comment = "MARKNAME is not known here"
-    node = make_node()
+    node = make_node(rule=f'[audit]\nfile = "{tmp_path / TRAIL}"')
     good = marked_series("good")
     put_off_then_taken_with_a_warning(node, archive, good)
     refused_by_the_destination(node, archive, marked_series("refused"))
@@ -115,6 +116,7 @@ def test_patient_data_stays_inside(
 
     assert_nothing_came_out(node)
     assert_log_leads_to_series(node, series_uid_of(good))
+    assert_trail_names_patients_by_their_id(tmp_path / TRAIL)
 
 
 def put_off_then_taken_with_a_warning(node: Node, archive: RecordingArchive, series: list[FileDataset]) -> None:
@@ -195,6 +197,14 @@ def assert_nothing_came_out(node: Node) -> None:
     assert not found_marks(
         [json.dumps(status, ensure_ascii=False).encode(), *database_contents(node.spool)], MARKS
     )  # these may name series
+
+
+def assert_trail_names_patients_by_their_id(trail: Path) -> None:
+    """Patient ID and Study Instance UID are in it by purpose, and nothing else of the patient."""
+    text = trail.read_bytes()
+    assert text.count(b'"MARKID"') > 5
+    assert IDENTIFYING["StudyInstanceUID"].encode() in text
+    assert not found_marks([text.replace(b"MARKID", b"")], MARKS)
 
 
 def found_marks(texts: Iterable[bytes], marks: Iterable[str]) -> list[bytes]:
