@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -36,6 +36,7 @@ def request(
     instances: Sequence[InstanceReference],
     report_seconds: float,
     report: Report | None = None,
+    is_reported: Callable[[], bool] = lambda: False,
 ) -> CommitmentReport | None:
     """Ask a peer for storage commitment, and wait for its report on the same association.
 
@@ -58,7 +59,7 @@ def request(
     Returns
     -------
     CommitmentReport or None
-        None if the report did not come on this association: it will come on another, or never.
+        None if the report did not come on this association: it came or will come on another, or never.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def request(
         status = final_status(response)
         if status != SUCCESS:
             raise failure(peer, "N-ACTION", status, STORAGE_COMMITMENT_SERVICE_CLASS_STATUS)
-        awaited = _Awaited(peer, transaction_uid, report)
+        awaited = _Awaited(peer, transaction_uid, report, is_reported)
         return awaited.on(association, arriving, report_seconds)
 
 
@@ -111,16 +112,19 @@ def _item(instance: InstanceReference) -> Dataset:
 class _Awaited:
     """The report on one request, among those that come."""
 
-    def __init__(self, peer: Peer, transaction_uid: str, others: Report | None) -> None:
+    def __init__(
+        self, peer: Peer, transaction_uid: str, others: Report | None, is_reported: Callable[[], bool]
+    ) -> None:
         self._peer = peer
         self._transaction_uid = transaction_uid
         self._others = others
+        self._is_reported = is_reported
         self._found: CommitmentReport | None = None
 
     def on(self, association: Association, arriving: EventReports, seconds: float) -> CommitmentReport | None:
         """Answer what comes on an association until the report is there, the time is over, or the association."""
         end = time.monotonic() + seconds
-        while self._found is None:
+        while self._found is None and not self._is_reported():
             try:
                 message, context_id = arriving.get(timeout=_POLL_SECONDS)
             except queue.Empty:

@@ -112,6 +112,14 @@ def test_a_report_may_come_on_another_association() -> None:
         wait_until(lambda: scp.ends == ["released"])
 
 
+def test_the_wait_ends_when_the_report_came_on_another_association() -> None:
+    looks = iter([False, False, True])
+    with running_with(ScriptedCommitmentScp()) as peer:
+        start = time.monotonic()
+        assert ask(peer, is_reported=lambda: next(looks)) is None
+        assert time.monotonic() - start < PATIENCE_SECONDS
+
+
 def test_the_wait_ends_with_the_association() -> None:
     scp = ScriptedCommitmentScp(speak=lambda to, _request: to.release())
     with running_with(scp) as peer:
