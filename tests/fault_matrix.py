@@ -31,7 +31,7 @@ NOT_TESTED = (
     "the peers that lie in their PDUs follow a script.",
     "**A kill or a power cut inside SQLite.** The commits of the workflow database are points at which the program is "
     "killed, what SQLite writes in them is not. DBOS leaves its settings alone: a rollback journal and "
-    "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit, and that step is done again.",
+    "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit; that is tested.",
     "**File systems.** A power cut is played by leaving only what was synced; that a rename is one act, and that the "
     "disk keeps what it was told to sync, is taken for granted, as ext4, XFS and Btrfs promise it.",
 )

@@ -4,12 +4,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sqlite3
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from archive import RecordingArchive
-from killed_node import PRELOADED, Jumps, Orders, run
+from killed_node import DATABASE, PRELOADED, Jumps, Orders, run
 from node import AE_TITLE, SENDER, Node
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -71,10 +72,22 @@ class DisturbedNode(Node):
         os.kill(self._fork.pid, signal.SIGUSR1)
         self.wait_for(lambda: not jumps.amount.exists(), "the clock is set")
 
+    def is_at_rest(self) -> bool:
+        """Whether no workflow goes on or waits, so that nothing more is written."""
+        database = sqlite3.connect(f"file:{self.spool / DATABASE}?mode=ro", uri=True, timeout=30)
+        with contextlib.closing(database):
+            going_on = "SELECT 1 FROM workflow_status WHERE status IN ('PENDING', 'ENQUEUED')"
+            return database.execute(going_on).fetchone() is None
+
     @property
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._fork is not None and self._fork.is_alive()
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it ended by a kill, and not by itself."""
+        return self._fork is not None and self._fork.exitcode == -signal.SIGKILL
 
     def kill(self) -> None:
         """End it, and what it started, in the middle of whatever it does."""

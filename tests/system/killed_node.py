@@ -7,8 +7,10 @@ that the points need not be known beforehand: one run records them, further runs
 What SQLite writes is written by its own code and cannot be seen; the commit that makes it do so can.
 """
 
+import contextlib
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections import Counter
@@ -64,14 +66,16 @@ class Orders:
     """Where and how the node is killed.
 
     ``record`` gets a line for each point that is passed; at ``fatal`` the process is killed. If ``left`` is given, that
-    is a power cut, and what it leaves of the spool but the workflow database is written there. ``unsynced`` names
-    what a sync does not reach, 'file' or 'folder', to see that a test notices it.
+    is a power cut, and what it leaves of the spool is written there: of the workflow database nothing, because SQLite
+    syncs it, or the state before its last commit, if ``undoes_commit``. ``unsynced`` names what a sync does not reach,
+    'file' or 'folder', to see that a test notices it.
     """
 
     record: Path
     fatal: Passing | None = None
     left: Path | None = None
     unsynced: str = ""
+    undoes_commit: bool = False
 
 
 def run(config: Path, log: Path, spool: Path, disturbance: Orders | Jumps | None) -> None:
@@ -114,6 +118,8 @@ class Points:
         self._counts: Counter[str] = Counter()
         self._lock = threading.RLock()
         self.disk = Disk(spool, self._lock, DATABASE)
+        self._database = spool / DATABASE
+        self._before_commit = b""
 
     def passed(self, call: str) -> None:
         """This call comes now."""
@@ -124,7 +130,16 @@ class Points:
             if Passing(point, self._counts[point]) == self._orders.fatal:
                 if self._orders.left:
                     self.disk.write_what_is_left(self._orders.left)
+                    if self._orders.undoes_commit:
+                        (self._orders.left / DATABASE).write_bytes(self._before_commit)
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def commits(self) -> None:
+        """A commit that writes comes now."""
+        self.passed("COMMIT")
+        if self._orders.undoes_commit and self._database.stat().st_size:
+            with contextlib.closing(sqlite3.connect(self._database)) as connection:
+                self._before_commit = connection.serialize()
 
 
 def _place(frame: FrameType | None) -> str:
@@ -205,7 +220,7 @@ def _hook_commits(points: Points) -> None:
     def hook(connection: Connection) -> None:
         # sqlite3 begins a transaction before the first statement that writes, not before one that reads.
         if connection.connection.dbapi_connection.in_transaction:
-            points.passed("COMMIT")
+            points.commits()
 
     event.listen(Engine, "commit", hook)
 

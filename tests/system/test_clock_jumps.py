@@ -40,9 +40,10 @@ def archives() -> Iterator[tuple[RecordingArchive, RecordingArchive]]:
 )
 @pytest.mark.fault(
     "machine",
-    "the clock is set forward or back, by an hour, a day or ten years, while a series arrives, one is derived, one "
-    "waits for its destination, one is delivered and one in quarantine",
-    "nothing but what was delivered is deleted; each series is delivered, each instance once; the node stays ready",
+    "the clock is set forward or back, by an hour, a day or ten years, while a series arrives, one with a gap waits, "
+    "one is derived, one waits for its destination, one is delivered and one in quarantine",
+    "nothing but what was delivered is deleted; no wait ends early or lasts longer; each series is delivered, each "
+    "instance once; the node stays ready",
 )
 def test_clock_jumps(
     archives: tuple[RecordingArchive, RecordingArchive],
@@ -53,6 +54,7 @@ def test_clock_jumps(
     one = partial(make_series, 1, ProtocolName="TWO STRENGTHS")
     delivered, waiting, late = one("delivered"), one("waiting"), one("late")
     derived, arriving = (make_series(3, name, ProtocolName="TWO STRENGTHS") for name in ("derived", "arriving"))
+    incomplete = make_series(5, "incomplete", ProtocolName="TWO STRENGTHS")
     localizer = make_series(1, "localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     node = DisturbedNode(tmp_path / "node", archives, slow_bundle(tmp_path / "bundle", seconds=0.2))
     node.change_settings("[spool]", "[spool]\nretention_hours = 2")
@@ -66,14 +68,16 @@ def test_clock_jumps(
         send(node, [*files_of(waiting), *files_of(derived)])
         node.wait_for(lambda: _attempts(node) >= 2, "attempts to deliver")
         node.wait_for(lambda: node.files("outbox", series_uid_of(derived)), "a derived instance")
-        send(node, files_of(arriving)[:2])
+        send(node, [*files_of(incomplete)[:2], *files_of(incomplete)[3:], *files_of(arriving)[:2]])
+        node.wait_for(lambda: _waits(node), "the gap is noticed")
 
         _set_clock(node, jumps, amounts, delivered)
-        send(node, files_of(arriving)[2:])
+        assert _waits(node)
+        send(node, [*files_of(arriving)[2:], files_of(incomplete)[2]])
         assert {"closed", "outbox"} == node.states(series_uid_of(waiting))
         for archive in archives:
             archive.start()
-        for series in (waiting, derived, arriving):
+        for series in (waiting, derived, arriving, incomplete):
             wait_until_done(node, series)
 
         node.kill()
@@ -84,11 +88,15 @@ def test_clock_jumps(
     finally:
         node.close()
     for archive in archives:
-        _assert_delivered_once(archive, [delivered, waiting, derived, arriving, late])
+        _assert_delivered_once(archive, [delivered, waiting, derived, arriving, incomplete, late])
 
 
 def _attempts(node: DisturbedNode) -> float:
     return node.metric("iscl_node_retries_total", {"step": "send"})
+
+
+def _waits(node: DisturbedNode) -> bool:
+    return node.metric("iscl_node_incomplete_series", {"state": "waiting"}) == 1
 
 
 def _set_clock(node: DisturbedNode, jumps: Jumps, amounts: Sequence[float], delivered: Series) -> None:

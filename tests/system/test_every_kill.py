@@ -10,8 +10,9 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ class Way:
         try:
             node.start(Orders(record))
             send_what_is_taken(node, self.series)
-            wait_until_done(node, self.series)
+            node.wait_for(lambda: self._is_done(node), "the end")
         finally:
             node.close()
         self._expected = set(self.archives[0].counts())
@@ -72,18 +73,27 @@ class Way:
         assert found, f"no point is named like {pattern}"
         return found[0]
 
-    def go(self, fatal: Passing, is_power_cut: bool = False, unsynced: str = "") -> bool:
-        """Go it with a kill or a power cut, start the node anew, and check everything; whether it was struck."""
+    def after_commits(self) -> list[Passing]:
+        """What is passed next after each commit to the workflow database."""
+        pairs = pairwise(self.passings)
+        return [following for passing, following in pairs if passing.point.endswith("COMMIT")]
+
+    def go(self, fatal: Passing, is_power_cut: bool = False, unsynced: str = "", undoes_commit: bool = False) -> bool:
+        """Go it with a kill or a power cut, start the node anew, and check everything; whether it was struck.
+
+        ``unsynced`` and ``undoes_commit`` are as in `Orders`.
+        """
         for archive in self.archives:
             archive.forget()
         folder = self._folder / f"{next(self._numbers)}"
         node = self._node(folder.name)
         left = folder / "left" if is_power_cut else None
         try:
-            node.start(Orders(folder / "points.txt", fatal, left, unsynced))
+            node.start(Orders(folder / "points.txt", fatal, left, unsynced, undoes_commit))
             taken = send_what_is_taken(node, self.series) if node.is_running else set()
             node.wait_for(lambda: not node.is_running or self._is_done(node), f"the end at {fatal}")
             is_struck = not node.is_running
+            assert node.was_killed or not is_struck, node.log_tail()
             node.close()
             if left and is_struck:
                 _cut(node.spool, left)
@@ -101,7 +111,7 @@ class Way:
         return DisturbedNode(self._folder / name, self.archives, self._bundle)
 
     def _is_done(self, node: DisturbedNode) -> bool:
-        return node.states(series_uid_of(self.series)) == {"done"}
+        return node.states(series_uid_of(self.series)) == {"done"} and node.is_at_rest()
 
     def _check_kept(self, node: DisturbedNode, taken: set[str]) -> None:
         """What was answered with success is in the spool, to the byte."""
@@ -121,11 +131,12 @@ class Way:
 
 
 def _cut(spool: Path, left: Path) -> None:
-    """Put what the power cut left in the place of the spool; the workflow database syncs by itself."""
+    """Put what the power cut left in the place of the spool; SQLite has synced what it wrote."""
     before = spool.rename(spool.with_name("before the cut"))
     shutil.copytree(left, spool)
-    for file in before.glob(f"{DATABASE}*"):
-        shutil.copy(file, spool)
+    if not (spool / DATABASE).exists():
+        for file in before.glob(f"{DATABASE}*"):
+            shutil.copy(file, spool)
 
 
 @pytest.fixture(scope="module")
@@ -169,27 +180,43 @@ def test_a_sync_that_is_missing_is_noticed(way: Way, unsynced: str) -> None:
         way.go(way.first("A-RELEASE-RP to the sender"), is_power_cut=True, unsynced=unsynced)
 
 
+@pytest.mark.fault(
+    "machine",
+    "a power cut undoes the last commit to the workflow database as well, as SQLite may (after one commit in each run "
+    "of the tests, after each in `make test-long`)",
+    "that step is done again, with the same end",
+)
+def test_power_cut_that_undoes_a_commit(way: Way) -> None:
+    sent = way.first("deliver.*_send.*COMMIT")
+    assert way.go(way.passings[way.passings.index(sent) + 1], is_power_cut=True, undoes_commit=True)
+
+
 @pytest.mark.long
 def test_kill_at_every_point(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
-    _strike_everywhere(way, is_power_cut=False, capsys=capsys)
+    _strike(capsys, way.passings, way.go)
 
 
 @pytest.mark.long
 def test_power_cut_at_every_point(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
-    _strike_everywhere(way, is_power_cut=True, capsys=capsys)
+    _strike(capsys, way.passings, partial(way.go, is_power_cut=True))
 
 
-def _strike_everywhere(way: Way, is_power_cut: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """Strike at each passing of each point, whatever comes of the ones before."""
+@pytest.mark.long
+def test_power_cut_that_undoes_any_commit(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
+    _strike(capsys, way.after_commits(), partial(way.go, is_power_cut=True, undoes_commit=True))
+
+
+def _strike(capsys: pytest.CaptureFixture[str], passings: Sequence[Passing], strike: Callable[[Passing], bool]) -> None:
+    """Strike at each of the passings, whatever comes of the ones before."""
     missed, failures = [], []
-    for passing in way.passings:
+    for passing in passings:
         try:
-            if not way.go(passing, is_power_cut):
-                missed.append(passing)
+            if not strike(passing):
+                missed.append(str(passing))
         except (AssertionError, pytest.fail.Exception) as failure:
             failures.append(f"{passing}: {failure}")
-    points = len({passing.point for passing in way.passings})
+    points = len({passing.point for passing in passings})
     with capsys.disabled():
-        sys.stdout.write(f"{points} points, passed {len(way.passings)} times; not reached again: {missed}\n")
+        sys.stdout.write(f"{points} points, passed {len(passings)} times; not reached again: {missed}\n")
     assert not failures, "\n\n".join(failures)
-    assert len(missed) < len(way.passings) / 10
+    assert len(missed) < len(passings) / 10
