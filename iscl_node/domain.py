@@ -103,6 +103,10 @@ class UserIdentity:
     password: str = field(repr=False)
 
 
+Confirm = Literal["auto", "commitment", "query", "none"]
+"""How a destination tells that it keeps what was sent; auto: by Storage Commitment (PS3.4 J) or else by a query."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """An application entity we know, and what it may do."""
@@ -123,6 +127,7 @@ class Peer:
     """How it is called; None for no TLS."""
     user: UserIdentity | None = None
     """What it must present to us, and we to it."""
+    confirm: Confirm = "auto"
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,15 @@ class CommitmentReport:
     transaction_uid: str
     committed: frozenset[str]
     failed: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StoreAnswer:
+    """What a destination answered to a C-STORE request (None: nothing), and whether it has the instance by that."""
+
+    instance: InstanceReference
+    status: int | None
+    is_stored: bool
 
 
 @dataclass(frozen=True, order=True)
@@ -360,8 +374,10 @@ class SeriesState(StrEnum):
     """Instances still arrive."""
     CLOSED = "closed"
     """Waiting for, or in, the workflow."""
+    SENT = "sent"
+    """Every destination stored the derived series, and not all have confirmed that they keep it."""
     DONE = "done"
-    """The derived series is at every destination; kept until the retention time ends."""
+    """Every destination has the derived series and confirmed it; kept until the retention time ends."""
     IGNORED = "ignored"
     """Not to be processed, by a rule or because the node made it; the folder holds the reason, kept as long as DONE."""
     QUARANTINE = "quarantine"

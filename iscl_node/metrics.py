@@ -29,6 +29,16 @@ class Metrics:
             "Derived instances offered to a destination, by peer and status (hexadecimal)",
             ["peer", "status"],
         )
+        self.confirmations = counter(
+            "iscl_node_confirmations_total",
+            "Answers of destinations whether they keep a batch, by peer, way (commitment or query) and outcome",
+            ["peer", "way", "outcome"],
+        )
+        self.resent_instances = counter(
+            "iscl_node_resent_instances_total",
+            "Derived instances that a destination stored and did not have later, so that they are sent again, by peer",
+            ["peer"],
+        )
         self.batches = counter("iscl_node_batches_total", "Closed batches that reached an end, by outcome", ["outcome"])
         self.step_seconds = Histogram(
             "iscl_node_step_seconds",
@@ -79,6 +89,10 @@ class Metrics:
         self.spool_bytes = gauge("iscl_node_spool_bytes", "Bytes in the spool, by folder, once a minute", ["folder"])
         self.oldest_waiting_seconds = gauge(
             "iscl_node_oldest_waiting_seconds", "Age of the oldest batch not yet delivered"
+        )
+        self.uncommitted_oldest_seconds = gauge(
+            "iscl_node_uncommitted_oldest_seconds",
+            "How long the oldest batch that every destination stored has been waiting to be confirmed; 0 if none does",
         )
         self.quarantine_oldest_seconds = gauge(
             "iscl_node_quarantine_oldest_seconds",

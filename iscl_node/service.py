@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,25 +16,31 @@ from iscl_node import __version__, logs
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
-from iscl_node.domain import ModelIdentity, Peer, Rule
+from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
-from iscl_node.network import query, storage_scu
+from iscl_node.network import query, storage_commitment, storage_scu
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
+from iscl_node.pipeline.confirmation import Confirmation, Pace, SendAgain
 from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.inquiries import Inquiries
+from iscl_node.pipeline.inquiry import Inquiry
 from iscl_node.pipeline.reception import reception
+from iscl_node.pipeline.reports import commitment_reports
+from iscl_node.pipeline.settlement import Settlement
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.pipeline.stranded_workflows import StrandedWorkflows, tend_workflows
 from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
 from iscl_node.settings import Settings
+from iscl_node.store.commitments import Commitments
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
@@ -48,6 +54,9 @@ _BATCHES_IN_HAND = 8
 
 _STALLED_SECONDS = 60
 """Housekeeping that has not ticked for this long makes the node not ready."""
+
+_REPORT_SECONDS = 3
+"""How long the report on a storage commitment is waited for on the association on which it was asked for."""
 
 _LAST_STEP_SECONDS = 600
 """How long a stopping node waits for the step in hand."""
@@ -87,6 +96,8 @@ class Node:
         self._spool = _opened_spool(settings)
         self._shutdown = Shutdown()
         self._trail: RunningTrail | None = None
+        self._deliveries, self._commitments = Deliveries(self._spool.root), Commitments(self._spool.root)
+        self._peers = {peer.name: peer for peer in settings.known_peers()}
         delivery = settings.delivery
         steps = self._steps(rules)
         audit = self._prepared_audit()
@@ -98,13 +109,7 @@ class Node:
             delivery.last_retry_seconds,
             audit,
         )
-        closer = self._closer(rules, workflow)
-        limits = RetentionLimits(
-            settings.spool.retention_hours * 3600, settings.spool.max_bytes, 2 * settings.spool.min_free_bytes
-        )
-        stranded = StrandedWorkflows(self._spool.closed_batches, settings.worker_name)
-        retention, forget = Retention(self._spool.root, limits), partial(tend_workflows, stranded, limits.seconds)
-        self._housekeeping = Housekeeping(self._spool, closer, self._metrics, retention, forget)
+        self._housekeeping = self._made_housekeeping(self._closer(rules, workflow), workflow)
         self._scp = self._made_scp(audit)
         self._show_certificates()
         http = settings.http
@@ -125,24 +130,39 @@ class Node:
             limits=settings.scp.limits(),
             tls=settings.scp.known_tls(),
             refused=self._note_refusal,
+            report=commitment_reports(self._commitments, self._peers),
+        )
+
+    def _made_housekeeping(self, closer: SeriesCloser, workflow: SeriesWorkflow) -> Housekeeping:
+        spool = self._settings.spool
+        limits = RetentionLimits(spool.retention_hours * 3600, spool.max_bytes, 2 * spool.min_free_bytes)
+        settlement = Settlement(self._spool, self._deliveries, self._commitments, self._peers, self._metrics)
+        stranded = StrandedWorkflows(self._spool.batches_under_way, self._settings.worker_name)
+        return Housekeeping(
+            self._spool,
+            closer,
+            self._metrics,
+            Retention(self._spool.root, limits),
+            partial(tend_workflows, stranded, limits.seconds),
+            settlement.sweep,
+            self._confirmations(settlement, workflow.enqueue_resending),
         )
 
     def _closer(self, rules: Sequence[Rule], workflow: SeriesWorkflow) -> SeriesCloser:
-        settings, quiet_seconds = self._settings, self._settings.scp.quiet_seconds
-        inquiries = Inquiries({peer.name: peer for peer in settings.known_peers()}, self._find, self._move)
+        quiet_seconds = self._settings.scp.quiet_seconds
+        inquiries = Inquiries(self._peers, self._find, self._move)
         open_series = OpenSeries(self._spool.root)
         completeness = Completeness(open_series, rules, quiet_seconds, inquiries, self._metrics)
         return SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
-        peers = {peer.name: peer for peer in settings.known_peers()}
         denoisers = load_denoisers(settings)
         self._models = [denoiser.model for denoiser in denoisers.values()]  # all are of one bundle
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
-        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, limits, __version__, site)
+        return SeriesSteps(self._spool, rules, self._peers, denoisers, self._send, limits, __version__, site)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the step in hand.
@@ -174,8 +194,8 @@ class Node:
     def _stop(self) -> None:
         _log.info("node.stopping")
         self._scp.stop()
-        self._housekeeping.stop()
         self._shutdown.request()
+        self._housekeeping.stop()
         stop_engine(_LAST_STEP_SECONDS)
         if self._trail is not None:
             self._trail.stop()
@@ -196,8 +216,29 @@ class Node:
         if self._trail is not None:
             self._trail.refused(reason, host, calling)
 
-    def _send(self, peer: Peer, files: Sequence[Path]) -> None:
-        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native)
+    def _send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
+        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native, answered)
+
+    def _commit(
+        self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
+    ) -> CommitmentReport | None:
+        reports = commitment_reports(self._commitments, self._peers)
+        ours = self._settings.scp.ae_title
+        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, reports)
+
+    def _confirmations(self, settlement: Settlement, send_again: SendAgain) -> dict[str, Callable[[], None]]:
+        """A chore for each destination, by its name."""
+        delivery = self._settings.delivery
+        pace = Pace(delivery.first_retry_seconds, delivery.last_retry_seconds)
+        chores = {}
+        for peer in self._peers.values():
+            if peer.may_receive:
+                inquiry = Inquiry(
+                    peer, self._spool, self._commitments, self._commit, self._find, delivery.report_hours * 3600
+                )
+                parts = self._spool, self._deliveries, inquiry, settlement, send_again, pace
+                chores[f"confirm {peer.name}"] = Confirmation(peer, *parts, self._metrics, self._shutdown).tick
+        return chores
 
     def _find(self, peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
         return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid)

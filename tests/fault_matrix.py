@@ -24,8 +24,6 @@ PLACES = {
 """Where faults strike, in the order of the document."""
 
 NOT_TESTED = (
-    "**Storage commitment**, and C-FIND in its place: there is neither. What was sent with success counts as "
-    "delivered, so a destination that accepts instances and forgets them is not noticed.",
     "**Slices missing at an end** of a series, where no peer is asked what there is: nothing can tell.",
     "**Fuzzing** at the scale of 100,000 inputs: Hypothesis gives the header's reader some hundred inputs per run, and "
     "the peers that lie in their PDUs follow a script.",

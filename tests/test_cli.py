@@ -128,7 +128,7 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     (each,) = report.pop("quarantine")
-    batches = {"open": 0, "closed": 0, "done": 0, "ignored": 0, "quarantine": 1}
+    batches = {"open": 0, "closed": 0, "sent": 0, "done": 0, "ignored": 0, "quarantine": 1}
     assert report == {"batches": batches, "incomplete": [], "ignored": {}}
     folder = Path(each.pop("path"))
     since = datetime.fromisoformat(each.pop("since"))

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -75,7 +76,7 @@ class _Embedded:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.peer = Peer("archive", "DEMO_ARCHIVE", HOST, 0)
+        self.peer = Peer("archive", "DEMO_ARCHIVE", HOST, 0, confirm="none")
 
     def store(self, instance: ReceivedInstance) -> None:
         """Write an instance under its UIDs; a repeated one replaces itself."""
@@ -88,7 +89,7 @@ class _Embedded:
 
     def listen(self, port: int) -> None:
         """Note the port that was free."""
-        self.peer = Peer(self.peer.name, self.peer.ae_title, HOST, port)
+        self.peer = replace(self.peer, port=port)
 
     def count(self) -> int:
         """Count the files."""

@@ -123,6 +123,7 @@ ae_title = "{archive.ae_title}"
 host = "{archive.host}"
 port = {archive.port}
 may = ["receive"]
+confirm = "{archive.confirm}"
 
 [[rules]]
 name = "head CT"

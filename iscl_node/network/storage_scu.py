@@ -13,7 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from iscl_node.domain import Peer
+from iscl_node.domain import InstanceReference, Peer, StoreAnswer
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.association import NothingAcceptedError, established
@@ -31,22 +31,38 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Outgoing:
-    """A file to send and what its presentation context needs."""
+    """A file to send, what it holds, and what its presentation context needs."""
 
     path: Path
     sop_class_uid: UID
+    sop_instance_uid: UID
     transfer_syntax_uid: UID
+
+    @property
+    def reference(self) -> InstanceReference:
+        """How others name it."""
+        return InstanceReference(str(self.sop_class_uid), str(self.sop_instance_uid))
 
 
 Native = Callable[[Path], Dataset]
 """Reads a file and returns its data set in Explicit VR Little Endian, decoded if it was compressed."""
 
+Answered = Callable[[StoreAnswer], object]
+"""Is told of each answer as it comes."""
 
-def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics, native: Native | None = None) -> None:
+
+def send(
+    peer: Peer,
+    our_ae_title: str,
+    files: Sequence[Path],
+    metrics: Metrics,
+    native: Native | None = None,
+    answered: Answered = lambda _answer: None,
+) -> None:
     """Send files over one association; on return the peer has answered for each that it is stored.
 
-    Sending stops at the first instance the peer does not store. All files are sent again on a retry: the SOP Instance
-    UIDs are the same, so the peer takes what it has as a repetition.
+    Sending stops at the first instance the peer does not store. An instance may be sent again: its SOP Instance UID is
+    the same, so the peer takes it as a repetition.
 
     Each instance goes as its file is encoded if the peer accepts that, otherwise native, which every peer takes (PS3.5
     10.1); for a compressed one that needs ``native``.
@@ -63,6 +79,8 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics,
         Counts each answer.
     native : callable, optional
         Decodes what the peer does not accept compressed. Without it compressed instances go as they are or not at all.
+    answered : callable
+        Is told of each answer, also of the one that ends the sending.
 
     Raises
     ------
@@ -81,6 +99,7 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics,
             for number, instance in enumerate(outgoing, start=1):
                 status = _send_one(association, instance.path, number, accepted.reader_for(instance))
                 metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
+                answered(StoreAnswer(instance.reference, status, _is_stored(status)))
                 _require_stored(peer, status, number, len(outgoing))
     except NothingAcceptedError as error:
         raise QuarantineSeriesError(f"{error}; its configuration decides that") from error
@@ -89,7 +108,8 @@ def send(peer: Peer, our_ae_title: str, files: Sequence[Path], metrics: Metrics,
 def _identify(path: Path) -> _Outgoing:
     try:
         meta = read_file_meta_info(path)
-        return _Outgoing(path, meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+        uids = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
+        return _Outgoing(path, *uids)
     except (OSError, InvalidDicomError, AttributeError) as error:
         raise QuarantineSeriesError(f"a file to send cannot be read ({type(error).__name__})") from error
 
@@ -172,13 +192,16 @@ def _send_one(association: Association, path: Path, number: int, read: Native | 
 
 
 def _require_stored(peer: Peer, status: int | None, number: int, total: int) -> None:
-    """Raise unless the peer stored the instance; its warnings mean that it did (PS3.4 Table B.2-1)."""
-    if status == _SUCCESS:
-        return
-    if status is not None and (status in _WARNINGS or status == _DUPLICATE):
+    """Raise unless the peer stored the instance."""
+    if not _is_stored(status):
+        raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")
+    if status != _SUCCESS:
         _log.warning("instance stored with a warning", peer=peer.name, status=_hexadecimal(status), number=number)
-        return
-    raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")
+
+
+def _is_stored(status: int | None) -> bool:
+    """Whether the peer has the instance; its warnings mean that it does (PS3.4 Table B.2-1)."""
+    return status is not None and (status in (_SUCCESS, _DUPLICATE) or status in _WARNINGS)
 
 
 def _failure(peer: Peer, status: int | None, where: str) -> IsclNodeError:

@@ -2,10 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
+from iscl_node.domain import SeriesState
 from iscl_node.errors import IsclNodeError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
@@ -19,7 +21,7 @@ _SWEEP_SECONDS = 60
 
 
 class Housekeeping:
-    """Two threads: one that ticks, and one that sweeps, which may take minutes on a large and slow disk.
+    """A thread that ticks, one that sweeps, which may take minutes on a large and slow disk, and one for each chore.
 
     A chore that fails is counted, logged and tried again, and keeps no other from its work.
 
@@ -35,16 +37,28 @@ class Housekeeping:
         Deletes what need not be kept.
     forget : callable
         Deletes what the workflow database need not keep.
+    settle : callable
+        Brings batches that were sent to their end.
+    chores : mapping of str to callable
+        What may wait for other machines, by name; each has a thread of its own.
     """
 
     def __init__(
-        self, spool: Spool, closer: SeriesCloser, metrics: Metrics, retention: Retention, forget: Callable[[], int]
+        self,
+        spool: Spool,
+        closer: SeriesCloser,
+        metrics: Metrics,
+        retention: Retention,
+        forget: Callable[[], int],
+        settle: Callable[[], None],
+        chores: Mapping[str, Callable[[], None]],
     ) -> None:
         self._spool = spool
         self._closer = closer
         self._metrics = metrics
         self._retention = retention
         self._forget = forget
+        self._settle = settle
         self._sizes = Sizes(spool.root)
         self._faults: dict[str, str] = {}
         self._stopping = threading.Event()
@@ -52,10 +66,13 @@ class Housekeeping:
             threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
             threading.Thread(target=self._repeat, args=(self.sweep, _SWEEP_SECONDS), name="sweeping"),
         ]
+        for name, chore in chores.items():
+            work = partial(self._attempt, name, chore), _TICK_SECONDS
+            self._threads.append(threading.Thread(target=self._repeat, args=work, name=name))
         self.last_tick = time.monotonic()
 
     def start(self) -> None:
-        """Begin to tick and to sweep."""
+        """Begin."""
         for thread in self._threads:
             thread.start()
 
@@ -65,7 +82,7 @@ class Housekeeping:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, work: Callable[[], None], seconds: float) -> None:
+    def _repeat(self, work: Callable[[], object], seconds: float) -> None:
         work()
         while not self._stopping.wait(seconds):
             work()
@@ -82,6 +99,7 @@ class Housekeeping:
         """What may take long."""
         self._attempt("purge", self._purge)
         self._attempt("sizes", self._measure_sizes)
+        self._attempt("settle", self._settle)
         self._attempt("workflows", self._forget)
 
     def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
@@ -116,7 +134,8 @@ class Housekeeping:
             self._metrics.spool_batches.labels(state.value).set(count)
         now = time.time()
         self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(now))
-        self._metrics.quarantine_oldest_seconds.set(self._spool.oldest_in_quarantine(now))
+        self._metrics.uncommitted_oldest_seconds.set(self._spool.oldest_in(SeriesState.SENT, now))
+        self._metrics.quarantine_oldest_seconds.set(self._spool.oldest_in(SeriesState.QUARANTINE, now))
         self._metrics.spool_free_bytes.set(self._spool.free_bytes())
 
     def _measure_sizes(self) -> None:

@@ -7,7 +7,7 @@ workflow database keeps them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -22,16 +22,17 @@ from iscl_node.dicom.folder import read_instance
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site
+from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site, StoreAnswer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, derivations
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
 
-Send = Callable[[Peer, Sequence[Path]], None]
-"""Sends files over one association; raises RetryLaterError or QuarantineSeriesError."""
+Send = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
+"""Sends files over one association and tells of each answer; raises RetryLaterError or QuarantineSeriesError."""
 
 
 class BegunRule(TypedDict):
@@ -85,6 +86,7 @@ class SeriesSteps:
         self._peers = peers
         self._denoisers = denoisers
         self._send = send
+        self._deliveries = Deliveries(spool.root)
         self._limits = limits
         self._node_version = node_version
         self._site = site
@@ -176,12 +178,21 @@ class SeriesSteps:
                 counts[uids[0]] += 1
         return list(counts.items())
 
-    def destinations(self, begun: BegunRule) -> tuple[str, ...]:
-        """Where the derived instances of a rule go."""
-        return self._rule(begun).send_to
+    def destinations(self, batch: Batch, begun: BegunRule) -> tuple[str, ...]:
+        """Decide where the derived instances go, and write it down in the spool.
+
+        Raises
+        ------
+        RetryLaterError
+            If the disk refuses it now.
+        """
+        destinations = self._rule(begun).send_to
+        with _disk_refusals_retried():
+            self._deliveries.begin(batch, destinations)
+        return destinations
 
     def send(self, batch: Batch, peer_name: str, series_uid: str, count: int) -> None:
-        """Send what the batch has of one series, ``count`` instances, to one destination.
+        """Send what one destination has not stored yet of one series of the batch, ``count`` instances in all.
 
         Raises
         ------
@@ -190,17 +201,57 @@ class SeriesSteps:
         QuarantineSeriesError
             If it never will or is gone from the settings, or the instances are not as many as were made.
         """
-        if peer_name not in self._peers:
-            raise QuarantineSeriesError(
-                f"destination {peer_name!r} is gone from the settings; requeue the series to choose anew"
-            )
+        peer = self._peer(peer_name)
         files = self._spool.derived(batch, series_uid)
         if len(files) != count:
             raise QuarantineSeriesError(f"{count} instances should be sent, but {len(files)} are in the outbox")
-        self._send(self._peers[peer_name], files)
+        self._send_recorded(batch, peer, files)
+
+    def resend(self, batch: Batch, peer_name: str) -> None:
+        """Send what one destination stored once and does not have, series by series.
+
+        Raises
+        ------
+        RetryLaterError, QuarantineSeriesError
+            As `send`.
+        """
+        peer = self._peer(peer_name)
+        for series_uid in sorted(set(self._spool.derived_instances(batch).values())):
+            self._send_recorded(batch, peer, self._spool.derived(batch, series_uid))
+        if self._deliveries.record(batch, peer_name).missing:
+            raise QuarantineSeriesError(f"peer {peer_name} lost instances that are gone from the outbox, too")
+
+    def refuse(self, batch: Batch, peer_name: str, reason: str) -> None:
+        """Write down that one destination will never take what it does not have.
+
+        Raises
+        ------
+        RetryLaterError
+            If the disk refuses it now.
+        """
+        with suppress(FileNotFoundError), _disk_refusals_retried():  # the batch may have been set aside meanwhile
+            self._deliveries.note_refusal(batch, peer_name, reason)
+
+    def _peer(self, name: str) -> Peer:
+        if name not in self._peers:
+            raise QuarantineSeriesError(
+                f"destination {name!r} is gone from the settings; requeue the series to choose anew"
+            )
+        return self._peers[name]
+
+    def _send_recorded(self, batch: Batch, peer: Peer, files: Sequence[Path]) -> None:
+        """Send what is not stored over one association, and record every answer durably, whatever the end."""
+        with _disk_refusals_retried():
+            stored = self._deliveries.record(batch, peer.name).stored
+        answers: list[StoreAnswer] = []
+        try:
+            self._send(peer, [path for path in files if path.stem not in stored], answers.append)
+        finally:
+            with _disk_refusals_retried():
+                self._deliveries.note_answers(batch, peer.name, answers)
 
     def release(self, batch: Batch) -> None:
-        """Mark the batch as delivered.
+        """Mark the batch as stored by every destination; it is kept until all have confirmed that they keep it.
 
         Raises
         ------
@@ -208,7 +259,7 @@ class SeriesSteps:
             If the disk refuses it now.
         """
         with _disk_refusals_retried():
-            self._spool.release(batch)
+            self._spool.mark_sent(batch)
 
     def ignore(self, batch: Batch, reason: str) -> None:
         """Leave the batch alone, with a reason.
@@ -271,4 +322,4 @@ def _disk_refusals_retried() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RetryLaterError(f"the spool cannot move the batch: {error.strerror}") from error
+        raise RetryLaterError(f"the spool refuses it: {error.strerror}") from error

@@ -4,7 +4,8 @@ DBOS keeps which steps of a batch are done. A node that was killed in the middle
 again when it starts, and none of the finished ones.
 
 A batch has one workflow that makes its derived instances, one for each destination, which may wait there for ever, and
-one that brings it to its end, begun by whichever delivery ends last.
+one that ends the sending, begun by whichever delivery ends last. What a destination turns out not to have is sent again
+by a further workflow.
 """
 
 import time
@@ -37,7 +38,7 @@ APPLICATION = "iscl-node"
 QUEUE = "batches"
 DELIVERIES = "deliveries"
 """The queue of deliveries, with a partition for each destination."""
-STEP_ORDER_VERSION = "7"
+STEP_ORDER_VERSION = "8"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -50,6 +51,7 @@ _REFUSAL = "refusal"
 """The event by which a delivery tells that it ended: the reason of the destination, or nothing."""
 
 _SENDING = "sending"
+_SENT = "sent"
 
 _POSTGRESQL_CONNECTION = {
     "application_name": APPLICATION,
@@ -67,6 +69,8 @@ Result = TypeVar("Result")
 @DBOS.dbos_class()
 class SeriesWorkflow(DBOSConfiguredInstance):
     """check, derive every instance, judge the whole, make the evidence, send to each destination, release.
+
+    Released, a batch waits for its destinations' confirmation (:mod:`iscl_node.pipeline.confirmation`).
 
     Parameters
     ----------
@@ -125,7 +129,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         batch = Batch(series_instance_uid, key)
         with _series_in_log(batch):
             self._step("audit", self._audit.begin_sending, batch, peer, made)
-            refusal = self._send(batch, peer, made)
+            refusal = self._refusal(batch, peer, partial(self._send, batch, peer, made))
             self._step("audit", self._audit.sent, batch, peer, made, refusal)
         # Told before it is asked who has told: of several that end at once, one at least sees all.
         DBOS.set_event(_REFUSAL, refusal)
@@ -137,9 +141,32 @@ class SeriesWorkflow(DBOSConfiguredInstance):
 
     @DBOS.workflow(name="end", max_recovery_attempts=None)
     def end(self, series_instance_uid: str, key: str, refusals: Sequence[str]) -> str:
-        """Bring a batch to its end after all its deliveries; the result is its outcome."""
+        """Mark a batch as sent after all its deliveries, or set it aside; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
         return self._outcome(batch, partial(self._release, batch, refusals))
+
+    def enqueue_resending(self, batch: Batch, peer: str, round_: int) -> None:
+        """Have a destination be sent what it does not have; if that was begun in this round already, nothing happens.
+
+        Raises
+        ------
+        RetryLaterError
+            If the workflow database refuses it.
+        """
+        identity = _identity(batch, "again", str(round_), "to", peer)
+        partition = SetEnqueueOptions(queue_partition_key=peer)
+        with not_waiting("takes no delivery"), SetWorkflowID(identity), partition:
+            DBOS.enqueue_workflow(DELIVERIES, self.resend, batch.series_instance_uid, batch.key, peer)
+
+    @DBOS.workflow(name="resending", max_recovery_attempts=None)
+    def resend(self, series_instance_uid: str, key: str, peer: str) -> str:
+        """Send a destination what it does not have; the result is why it refused, or nothing."""
+        batch = Batch(series_instance_uid, key)
+        with _series_in_log(batch):
+            refusal = self._refusal(batch, peer, partial(self._step, "resend", self._steps.resend, batch, peer))
+            if refusal:
+                self._step("refuse", self._steps.refuse, batch, peer, refusal)
+        return refusal
 
     def _outcome(self, batch: Batch, work: Callable[[], str]) -> str:
         with _series_in_log(batch):
@@ -155,7 +182,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
             _log.exception("batch.unforeseen_fault", batch=batch.key)
             outcome = self._quarantine(batch, _unforeseen(error))
-        if outcome != _SENDING:
+        if outcome not in (_SENDING, _SENT):
             self._metrics.batches.labels(outcome).inc()
             _log.info("batch.ended", batch=batch.key, outcome=outcome)
         return outcome
@@ -173,16 +200,20 @@ class SeriesWorkflow(DBOSConfiguredInstance):
 
     def _begin_deliveries(self, batch: Batch, rule: BegunRule, made: Sequence[tuple[str, int]]) -> None:
         # A step of its own: with other destinations after a restart, one delivery would be taken for another one.
-        peers = self._step("destinations", self._steps.destinations, rule)
+        peers = self._step("destinations", self._steps.destinations, batch, rule)
         for peer in peers:
             with SetWorkflowID(_identity(batch, "to", peer)), SetEnqueueOptions(queue_partition_key=peer):
                 DBOS.enqueue_workflow(DELIVERIES, self.deliver, batch.series_instance_uid, batch.key, peer, peers, made)
 
-    def _send(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> str:
-        """Send series by series, so that who refuses evidence has the images; say why it was refused, or nothing."""
+    def _send(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
+        """Send series by series, so that who refuses evidence has the images."""
+        for series_uid, count in made:
+            self._step("send", self._steps.send, batch, peer, series_uid, count)
+
+    def _refusal(self, batch: Batch, peer: str, sending: Callable[[], None]) -> str:
+        """Why a destination refused what was sent to it, or nothing."""
         try:
-            for series_uid, count in made:
-                self._step("send", self._steps.send, batch, peer, series_uid, count)
+            sending()
         except QuarantineSeriesError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
@@ -194,7 +225,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         if refusals:
             raise QuarantineSeriesError("; ".join(dict.fromkeys(refusals)))
         self._step("release", self._steps.release, batch)
-        return "done"
+        return _SENT
 
     def _ignore(self, batch: Batch, reason: str) -> str:
         _log.info("batch.ignored", batch=batch.key, reason=reason)

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
             networks=peer.networks,
             tls=self._tls_of(peer),
             user=None if peer.user is None else _known_user(peer.user),
+            confirm=peer.confirm,
         )
 
     def _tls_of(self, peer: PeerSettings) -> domain.Tls | None:

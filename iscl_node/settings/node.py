@@ -40,11 +40,13 @@ class SpoolSettings(Section):
 
 
 class DeliverySettings(Section):
-    """How a destination that does not answer is tried again."""
+    """How a destination that does not answer is tried again, and what it must confirm."""
 
     first_retry_seconds: float = Field(default=5, gt=0)
     last_retry_seconds: float = Field(default=900, gt=0)
     """The wait doubles from the first to this; the node never gives up by itself."""
+    report_hours: float = Field(default=24, gt=0)
+    """A storage commitment without a report for so long is asked for anew or, where confirm is auto, by C-FIND."""
 
 
 class QualitySettings(Section):

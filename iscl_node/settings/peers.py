@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
+from iscl_node.domain import Confirm
 from iscl_node.settings.section import AETitle, Port, Section
 
 
@@ -42,6 +43,9 @@ class PeerSettings(Section):
     """store: it may send to us (and verify us by C-ECHO); receive: we may send to it
     (and it may report to us what it keeps, by storage commitment); query: we may ask it what it has of a series;
     echo: it may verify us."""
+    confirm: Confirm = "auto"
+    """How it tells that it keeps what we sent: by Storage Commitment (commitment), by C-FIND (query), by the first or
+    else the second (auto), or by its answers to C-STORE alone (none)."""
     tls: PeerTlsSettings | None = None
     user: UserSettings | None = None
 

@@ -26,16 +26,32 @@ def write_synced(path: Path, data: bytes) -> None:
         raise
 
 
-def append_synced(path: Path, data: bytes) -> None:
-    """Append ``data`` to ``path`` in one write, and sync it and its name.
+def replace_synced(path: Path, data: bytes) -> None:
+    """Give ``path`` the content ``data``, durably: after a crash it has what it had before, or all of this.
+
+    Raises
+    ------
+    OSError
+        The bytes are not safely on disk.
+    """
+    part = path.with_name(f"{path.name}.part")
+    write_synced(part, data)
+    part.rename(path)
+    sync_folder(path.parent)
+
+
+def append_synced(path: Path, lines: bytes) -> None:
+    """Append whole lines to ``path`` in one write, and sync them and its name; a torn last line is ended before.
 
     Raises
     ------
     OSError
         The bytes are not safely on disk; a part may be there.
     """
-    with path.open("ab", buffering=0) as file:
-        _write_all(file.fileno(), data)
+    with path.open("a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        _write_all(file.fileno(), b"\n" + lines if is_torn else lines)
         os.fsync(file.fileno())
     sync_folder(path.parent)
 

@@ -5,14 +5,18 @@
     receiving/<random>.part                       being written, not acknowledged
     open/<series>/<sop>.dcm                       instances still arrive
     closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
+    sent/<series>/<key>/<sop>.dcm                 stored by every destination, not confirmed by all
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
-    outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances on their way out
+    outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, until the batch is done
+    commitments/<transaction>.json                storage commitments asked for, and the reports on them
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server
     log.key                                       hashes UIDs in the log
     incomplete.json                               which open series wait for what is missing
+
+A batch's folder also holds what its destinations answered (`iscl_node/store/deliveries.py`).
 """
 
 import re
@@ -85,6 +89,11 @@ class Layout:
         """Where derived instances lie."""
         return self.root / "outbox"
 
+    @property
+    def commitments(self) -> Path:
+        """What is known of storage commitments that were asked for."""
+        return self.root / "commitments"
+
     def state(self, state: SeriesState) -> Path:
         """The folder of all series in ``state``."""
         return self.root / state.value
@@ -107,4 +116,4 @@ class Layout:
 
     def folders(self) -> list[Path]:
         """Every folder the spool needs from the start."""
-        return [self.receiving, self.outboxes, *(self.state(state) for state in SeriesState)]
+        return [self.receiving, self.outboxes, self.commitments, *(self.state(state) for state in SeriesState)]

@@ -145,7 +145,7 @@ class Reception:
         sync_folder(folder)
 
     def _find(self, header: InstanceHeader) -> Path | None:
-        """Where the instance lies, if in an open series, a closed batch or a done one.
+        """Where the instance lies, if in an open series, or a batch that is closed, sent or done.
 
         The order is the way a series goes, so an instance that moves meanwhile is not missed.
         """
@@ -153,7 +153,7 @@ class Reception:
         in_open = self._layout.open_series(header.series_instance_uid) / name
         if in_open.exists():
             return in_open
-        for state in (SeriesState.CLOSED, SeriesState.DONE):
+        for state in (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE):
             batches = self._layout.state(state) / header.series_instance_uid
             for found in matches(batches, f"*/{name}"):
                 return found

@@ -33,6 +33,8 @@ from iscl_node.store.layout import (
     time_of,
 )
 from iscl_node.store.reception import Reception
+from iscl_node.store.recovery import recover, remove_outbox
+from iscl_node.store.set_aside import set_aside
 
 
 class Spool:
@@ -75,14 +77,9 @@ class Spool:
         """Remove what a killed receiver left half-written, and say how many.
 
         Nothing of it was ever acknowledged, so nothing is lost. Call it before receiving starts, in the receiving
-        process only.
+        process only. Derived instances of a batch that reached its end at the very moment of a kill go, too.
         """
-        leftovers = list(self._layout.receiving.iterdir())
-        for leftover in leftovers:
-            _remove(leftover)
-        for folder in self._layout.state(SeriesState.OPEN).iterdir():
-            remove_if_empty(folder)
-        return len(leftovers)
+        return recover(self._layout)
 
     # Receiving
 
@@ -147,6 +144,18 @@ class Spool:
         """The batches that wait for, or are in, the workflow; oldest first within a series."""
         return sorted(self._batches(SeriesState.CLOSED))
 
+    def sent_batches(self) -> list[Batch]:
+        """The batches that every destination stored, and that not all have confirmed; oldest first within a series."""
+        return sorted(self._batches(SeriesState.SENT))
+
+    def batches_under_way(self) -> list[Batch]:
+        """The batches that have not come to their end: closed or sent."""
+        return [*self.closed_batches(), *self.sent_batches()]
+
+    def is_sent(self, batch: Batch) -> bool:
+        """Whether a batch waits only for its destinations' confirmation."""
+        return self._layout.batch(SeriesState.SENT, batch).is_dir()
+
     def instances(self, batch: Batch) -> list[Path]:
         """The files of a batch wherever it is, sorted by name; empty if it was purged."""
         folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
@@ -171,7 +180,7 @@ class Spool:
         """
         siblings = (
             each
-            for state in (SeriesState.CLOSED, SeriesState.DONE)
+            for state in (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
             for folder in matches(self._layout.series(state, batch.series_instance_uid), "*")
             if (each := time_of(folder.name)) is not None
         )
@@ -210,6 +219,10 @@ class Spool:
         """What a batch has of one derived series, sorted by name."""
         return sorted((self._layout.outbox(batch) / series_uid).glob("*.dcm"))
 
+    def derived_instances(self, batch: Batch) -> dict[str, str]:
+        """What the outbox has of a batch: the Series Instance UID of each derived instance by its SOP Instance UID."""
+        return {path.stem: path.parent.name for path in matches(self._layout.outbox(batch), "*/*.dcm")}
+
     def has_derived(self, batch: Batch, series_uid: str, sop_uid: str) -> bool:
         """Whether this derived instance is in the outbox."""
         return (self._layout.outbox(batch) / series_uid / file_name(sop_uid)).exists()
@@ -226,18 +239,25 @@ class Spool:
 
     # Ends of a batch
 
+    def mark_sent(self, batch: Batch) -> None:
+        """Mark a closed batch as stored by every destination; may be repeated after a crash.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch is neither closed nor sent.
+        """
+        self._move(batch, SeriesState.SENT)
+
     def release(self, batch: Batch) -> None:
         """Mark a batch as delivered; may be repeated after a crash.
 
         Raises
         ------
         FileNotFoundError
-            The batch is neither closed nor done.
+            The batch is neither closed, sent nor done.
         """
-        with contextlib.suppress(FileNotFoundError):
-            # The retention time starts now.
-            os.utime(self._layout.batch(SeriesState.CLOSED, batch))
-        self._leave_closed(batch, SeriesState.DONE)
+        self._end(batch, SeriesState.DONE)
 
     def quarantine(self, batch: Batch, reason: str) -> None:
         """Set a batch aside for a person, with the reason; may be repeated after a crash.
@@ -247,7 +267,7 @@ class Spool:
         Raises
         ------
         FileNotFoundError
-            The batch is neither closed nor in quarantine.
+            The batch is neither closed, sent nor in quarantine.
         """
         self._set_aside(batch, SeriesState.QUARANTINE, reason)
 
@@ -262,24 +282,34 @@ class Spool:
         self._set_aside(batch, SeriesState.IGNORED, reason)
 
     def _set_aside(self, batch: Batch, state: SeriesState, reason: str) -> None:
-        folder = self._layout.batch(SeriesState.CLOSED, batch)
+        folder = self._under_way(batch)
         # Before the move, so that a folder that is set aside has its reason from the first instant. On a full disk the
         # move matters more than the reason; after a crash the folder may have moved already. What is written also
         # sets the time of the folder, from which the retention time counts.
         with contextlib.suppress(OSError):
             write_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
             sync_folder(folder)
-        self._leave_closed(batch, state)
+        self._end(batch, state)
 
-    def _leave_closed(self, batch: Batch, state: SeriesState) -> None:
-        """Move a closed batch; done already is done. The outbox goes last, so a closed batch keeps its own."""
-        source, target = self._layout.batch(SeriesState.CLOSED, batch), self._layout.batch(state, batch)
+    def _end(self, batch: Batch, state: SeriesState) -> None:
+        """Move a batch to its end. The outbox goes last, so a batch that is under way keeps its own."""
+        self._move(batch, state)
+        remove_outbox(self._layout, batch)
+
+    def _move(self, batch: Batch, state: SeriesState) -> None:
+        """Move a batch that is under way; what is there already stays there."""
+        source, target = self._under_way(batch), self._layout.batch(state, batch)
+        if source == target:
+            return
         if source.exists() or not target.exists():
+            os.utime(source)  # how long it is in the state, and its retention time, count from now
             move_folder(source, target)
         remove_if_empty(source.parent)
-        outbox = self._layout.outbox(batch)
-        _remove(outbox)
-        remove_if_empty(outbox.parent)
+
+    def _under_way(self, batch: Batch) -> Path:
+        """The folder of a batch that is sent, or else closed."""
+        sent = self._layout.batch(SeriesState.SENT, batch)
+        return sent if sent.exists() else self._layout.batch(SeriesState.CLOSED, batch)
 
     def requeue(self, series_uid: str, now: datetime, include_conflicts: bool = False) -> list[Batch]:
         """Give the batches of a series that are set aside back to the workflow, each under a new key.
@@ -326,7 +356,7 @@ class Spool:
         found = []
         for batch in sorted(self._batches(state)):
             with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
-                found.append(_set_aside(batch, self._layout.batch(state, batch)))
+                found.append(set_aside(batch, self._layout.batch(state, batch)))
         return found
 
     def counts(self) -> dict[SeriesState, int]:
@@ -345,12 +375,12 @@ class Spool:
         """Free space of the spool's file system."""
         return shutil.disk_usage(self.root).free
 
-    def oldest_in_quarantine(self, now: float) -> float:
-        """Seconds since the oldest batch in quarantine came there; 0 if there is none."""
+    def oldest_in(self, state: SeriesState, now: float) -> float:
+        """Seconds since something changed last in the oldest batch of a state; 0 if there is none."""
         times = []
-        for batch in self._batches(SeriesState.QUARANTINE):
+        for batch in self._batches(state):
             with contextlib.suppress(FileNotFoundError):
-                times.append(self._layout.batch(SeriesState.QUARANTINE, batch).stat().st_mtime)
+                times.append(self._layout.batch(state, batch).stat().st_mtime)
         return max(0.0, now - min(times, default=now))
 
     def _batches(self, state: SeriesState) -> Iterator[Batch]:
@@ -358,7 +388,7 @@ class Spool:
             yield Batch(folder.parent.name, folder.name)
 
 
-_BATCH_STATES = (SeriesState.CLOSED, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
+_BATCH_STATES = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
 
 
 def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
@@ -367,30 +397,3 @@ def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             if matches(folder, "*.dcm"):
                 yield folder, folder.stat().st_mtime
-
-
-def _set_aside(batch: Batch, folder: Path) -> SetAsideBatch:
-    sizes = [path.stat().st_size for path in folder.iterdir()]
-    return SetAsideBatch(
-        batch, _reason(folder), folder, _picture(folder), folder.stat().st_mtime, len(sizes), sum(sizes)
-    )
-
-
-def _reason(folder: Path) -> str:
-    try:
-        return (folder / REASON_FILE).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return "no reason was recorded"
-
-
-def _picture(folder: Path) -> Path | None:
-    path = folder / PICTURE_FILE
-    return path if path.exists() else None
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, present or not."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

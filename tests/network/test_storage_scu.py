@@ -53,6 +53,19 @@ def test_a_warning_or_a_duplicate_means_stored(status: int, make_ct_files: MakeF
     assert sent(metrics, f"{status:04X}") == 1
 
 
+def test_each_answer_is_told_as_it_comes(make_ct_files: MakeFiles, metrics: Metrics) -> None:
+    scp, answers = ScriptedStorageScp([0x0000, 0xB000, 0xA900]), []
+    files = make_ct_files(4)
+    with running(scp) as peer, pytest.raises(QuarantineSeriesError, match="A900"):
+        send(peer, "ISCL_NODE", files, metrics, answered=answers.append)
+    uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in files]
+    assert [(each.instance.sop_instance_uid, each.status, each.is_stored) for each in answers] == [
+        (uids[0], 0x0000, True),
+        (uids[1], 0xB000, True),
+        (uids[2], 0xA900, False),
+    ]
+
+
 @pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
 @pytest.mark.fault(
     "delivery",

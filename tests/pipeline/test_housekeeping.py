@@ -55,7 +55,8 @@ def housekeeping(
     limits: RetentionLimits = AN_HOUR,
     forget: Callable[[], int] = lambda: 0,
 ) -> Housekeeping:
-    return Housekeeping(spool, closer(spool, workflows), metrics, Retention(spool.root, limits), forget)
+    retention = Retention(spool.root, limits)
+    return Housekeeping(spool, closer(spool, workflows), metrics, retention, forget, lambda: None, {})
 
 
 def failing(fault: Exception) -> Callable[..., int]:
@@ -197,9 +198,9 @@ def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
 def test_a_clock_that_jumps_loses_nothing(
     spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping = Housekeeping(
-        spool, closer(spool, workflows, quiet_seconds=60), metrics, Retention(spool.root, AN_HOUR), lambda: 0
-    )
+    retention = Retention(spool.root, AN_HOUR)
+    closing = closer(spool, workflows, quiet_seconds=60)
+    keeping = Housekeeping(spool, closing, metrics, retention, lambda: 0, lambda: None, {})
     ten_years_ahead = time.time() + 10 * 365 * 86400
     receive(spool)
     keeping.tick()

@@ -1,21 +1,31 @@
 """The steps of a batch on a real spool, with a bundle that changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from factories import part10
+from factories import CT_IMAGE, part10
 from multiframe import enhanced_ct
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import NO_EVIDENCE, Batch, EvidenceChoice, Peer, Rule, Site
-from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
+from iscl_node.domain import (
+    NO_EVIDENCE,
+    Batch,
+    EvidenceChoice,
+    InstanceReference,
+    Peer,
+    Rule,
+    Site,
+    StoreAnswer,
+)
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 from iscl_node.settings import QualitySettings
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 LIMITS = QualitySettings().limits()
@@ -49,7 +59,7 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
             [rule],
             {"pacs": PACS},
             denoisers,
-            lambda _peer, files: log.extend(map(str, files)),
+            lambda _peer, files, _answered: log.extend(map(str, files)),
             LIMITS,
             "0",
             Site(),
@@ -86,6 +96,47 @@ def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_stre
     assert [series[0].SeriesDescription for series in derived] == descriptions
     assert len({series[0].SeriesNumber for series in derived}) == len(strengths)
     assert spool.closed_batches() == []
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination stores a part of a series, and then fails",
+    "the next try sends the rest; each answer is on record",
+)
+def test_a_retry_sends_what_is_not_stored_yet(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, tries = steps_for(), []
+    (begun, (series_uid,), files), deliveries = steps.check(batch), Deliveries(spool.root)
+    for file in files:
+        steps.derive(batch, begun, [series_uid], file)
+    steps.destinations(batch, begun)
+    derived = spool.derived(batch, series_uid)
+
+    def two_of_three(_peer: Peer, paths: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
+        tries.append([path.stem for path in paths])
+        for path in paths[:2]:
+            answered(StoreAnswer(InstanceReference(CT_IMAGE, path.stem), 0x0000, True))
+        if len(paths) > 2:
+            answered(StoreAnswer(InstanceReference(CT_IMAGE, paths[2].stem), 0xA700, False))
+            raise RetryLaterError("full")
+
+    monkeypatch.setattr(steps, "_send", two_of_three)
+    with pytest.raises(RetryLaterError, match="full"):
+        steps.send(batch, "pacs", series_uid, 3)
+    steps.send(batch, "pacs", series_uid, 3)
+    deliveries.note_missing(batch, "pacs", {derived[0].stem: "0112"})
+    steps.resend(batch, "pacs")
+    assert tries == [[path.stem for path in paths] for paths in (derived, derived[2:], derived[:1])]
+    assert deliveries.record(batch, "pacs").stored.keys() == {path.stem for path in derived}
+
+    deliveries.note_missing(batch, "pacs", {"2.25.99": "0112"})
+    with pytest.raises(QuarantineSeriesError, match="gone from the outbox"):
+        steps.resend(batch, "pacs")
+    steps.refuse(batch, "pacs", "why")
+    assert deliveries.record(batch, "pacs").refusal == "why"
+    spool.quarantine(batch, "why")
+    steps.refuse(batch, "pacs", "why")  # nothing is to be written any more
 
 
 def test_evidence_goes_beside_each_derived_series_and_repeats_itself(

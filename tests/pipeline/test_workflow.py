@@ -64,7 +64,7 @@ class ScriptedSteps:
         self.calls.append(f"evidence {rule_name} {files}")
         return [("2.25.3", 2)]
 
-    def destinations(self, _rule_name: str) -> tuple[str, ...]:
+    def destinations(self, _batch: Batch, _rule_name: str) -> tuple[str, ...]:
         return self.peers
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -252,6 +252,30 @@ def test_a_node_that_stops_at_any_point_of_the_deliveries_goes_on_there(
     monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
     launch()
     again.wait_for([*(sent(peer)[sent(peer).index(stops_at) :] if peer else []), "release"])
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the node stops while it sends again what a destination did not have",
+    "the next start goes on; a refusal is written down",
+)
+def test_what_a_destination_does_not_have_is_sent_again_once_in_a_round(
+    series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps.stops_at = "resend pacs"
+    launch()
+    for _ in range(2):  # the second has no effect
+        series_workflow.enqueue_resending(BATCH, "pacs", 1)
+    steps.wait_for(["resend pacs"])
+    stop_engine(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(series_workflow, "_steps", again := ScriptedSteps())
+    again.refused = "resend pacs"
+    launch()
+    again.wait_for(["resend pacs", "refuse pacs no room for this"])
+    again.refused = ""
+    series_workflow.enqueue_resending(BATCH, "pacs", 2)
+    again.wait_for(["resend pacs", "refuse pacs no room for this", "resend pacs"])
 
 
 @pytest.mark.fault(

@@ -360,6 +360,7 @@ def test_counts(spool: Spool) -> None:
     assert spool.counts() == {
         SeriesState.OPEN: 1,
         SeriesState.CLOSED: 2,
+        SeriesState.SENT: 0,
         SeriesState.DONE: 1,
         SeriesState.IGNORED: 0,
         SeriesState.QUARANTINE: 1,
@@ -376,15 +377,15 @@ def test_oldest_waiting(spool: Spool) -> None:
 
 
 def test_what_is_in_quarantine_tells_since_when_and_how_much(spool: Spool) -> None:
-    assert spool.oldest_in_quarantine(1e12) == 0.0
+    assert spool.oldest_in(SeriesState.QUARANTINE, 1e12) == 0.0
     batch = quarantined_series(spool)
     folder = spool.root / "quarantine" / SERIES / batch.key
     os.utime(folder, (1_000, 1_000))
     quarantined_series_of(spool, "1.2.5")
     each = spool.quarantined()[0]
     assert (each.since, each.files, each.size_bytes) == (1_000, 2, len(part10(b"a")) + len(b"why\n"))
-    assert spool.oldest_in_quarantine(1_007) == 7.0
-    assert spool.oldest_in_quarantine(900) == 0.0
+    assert spool.oldest_in(SeriesState.QUARANTINE, 1_007) == 7.0
+    assert spool.oldest_in(SeriesState.QUARANTINE, 900) == 0.0
 
 
 def test_a_spool_that_was_never_opened_is_empty(tmp_path: Path) -> None:

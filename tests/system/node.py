@@ -56,6 +56,7 @@ ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {archive_port}
 may = ["store", "receive"]
+confirm = "{confirm}"
 [[rules]]
 name = "two strengths"
 when = {{ ProtocolName = "TWO STRENGTHS" }}
@@ -120,6 +121,8 @@ class Node:
         Instead of free ones, by section of the settings: 'scp', 'http'.
     rule : str
         Further lines of its only rule.
+    confirm : str
+        How the archive tells that it keeps what it got; 'none' suits one that can only store.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Node:
         quiet_seconds: float = 0.5,
         ports: Mapping[str, int] | None = None,
         rule: str = "",
+        confirm: str = "none",
     ) -> None:
         ports = {"scp": free_port(), "http": free_port(), **(ports or {})}
         self.port, self._http_port = ports["scp"], ports["http"]
@@ -139,9 +143,9 @@ class Node:
         self._log = folder / "node.log"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(self._settings(archive_port, quiet_seconds, rule))
+        self._config.write_text(self._settings(archive_port, quiet_seconds, rule, confirm))
 
-    def _settings(self, archive_port: int, quiet_seconds: float, rule: str) -> str:
+    def _settings(self, archive_port: int, quiet_seconds: float, rule: str, confirm: str) -> str:
         return _SETTINGS.format(
             node=self,
             http_port=self._http_port,
@@ -150,6 +154,7 @@ class Node:
             archive_port=archive_port,
             quiet_seconds=quiet_seconds,
             rule=rule,
+            confirm=confirm,
         )
 
     def change_settings(self, old: str, new: str) -> None:
@@ -269,7 +274,7 @@ class Node:
 
     def states(self, series_uid: str) -> set[str]:
         """Where the spool holds anything of a series."""
-        folders = ("receiving", "open", "closed", "done", "ignored", "quarantine", "outbox")
+        folders = ("receiving", "open", "closed", "sent", "done", "ignored", "quarantine", "outbox")
         return {folder for folder in folders if self.files(folder, series_uid)}
 
     def steps_done(self, series_uid: str) -> list[str] | None:

@@ -17,6 +17,7 @@ SENT = "iscl_node_sent_instances_total"
 RECEIVED = "iscl_node_received_instances_total"
 BATCHES = "iscl_node_batches_total"
 RETRIES = "iscl_node_retries_total"
+FAULTS = "iscl_node_housekeeping_faults_total"
 
 
 def test_every_source_gets_one_derived_instance(
@@ -215,16 +216,27 @@ def test_refused_series_waits_in_quarantine_until_it_is_requeued(
 
 
 @pytest.mark.fault(
-    "spool", "the file system refuses to move a delivered series", "tried again until it moves; nothing is sent twice"
+    "spool",
+    "the file system refuses to move a series that was sent, or delivered",
+    "tried again until it moves; nothing is sent twice",
 )
-def test_batch_that_the_disk_does_not_let_go_is_released_later(
-    shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
+@pytest.mark.parametrize(
+    ("state", "metric", "labels"),
+    [("sent", RETRIES, {"step": "release"}), ("done", FAULTS, {"chore": "confirm archive"})],
+)
+def test_batch_that_the_disk_does_not_let_go_moves_later(
+    shared_node: Node,
+    shared_archive: RecordingArchive,
+    make_series: MakeSeries,
+    state: str,
+    metric: str,
+    labels: dict[str, str],
 ) -> None:
     series = make_series(2)
-    in_the_way = shared_node.spool / "done" / series_uid_of(series)
+    in_the_way = shared_node.spool / state / series_uid_of(series)
     in_the_way.touch()
     send(shared_node, files_of(series))
-    shared_node.wait_for(lambda: shared_node.metric(RETRIES, {"step": "release"}) >= 1, "an attempt to release")
+    shared_node.wait_for(lambda: shared_node.metric(metric, labels) >= 1, f"an attempt to move it to {state}")
 
     in_the_way.unlink()
     wait_until_done(shared_node, series)

@@ -156,6 +156,7 @@ ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {port}
 may = ["receive"]
+confirm = "none"
 """
 
 

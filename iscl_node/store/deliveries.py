@@ -1,0 +1,182 @@
+"""What each destination of a batch answered, and what it confirmed: files in the batch's own folder.
+
+::
+
+    <key>.destinations.json      where the batch goes; there before anything is sent
+    <key>.<destination>.jsonl    one JSON object a line, in the order in which it became known: the answer for each
+                                 instance, what the destination does not have, why it refuses, that it has everything
+
+They move, are exported and are deleted with the batch. The key in the names tells attempts apart: a batch that is
+requeued gets another one, and keeps what was written before. A last line that was torn by a kill is passed over.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from iscl_node.domain import Batch, SeriesState, StoreAnswer
+from iscl_node.store.durable import append_synced, replace_synced
+from iscl_node.store.layout import Layout
+
+_UNDER_WAY = (SeriesState.CLOSED, SeriesState.SENT)
+"""Where a batch is while it is delivered, in the order of its way."""
+
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+
+_NAME_LENGTH = 40
+_DIGEST_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class DeliveryRecord:
+    """What is known of a batch at one destination.
+
+    ``stored`` has the SOP Class UID of each instance that the destination stored and is not known to miss, by SOP
+    Instance UID; ``missing`` the instances that it turned out not to have, and that it was not sent since; ``rounds``
+    tells how often it turned out so; ``refusal`` is why it refuses for good, or empty.
+    """
+
+    stored: Mapping[str, str] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    rounds: int = 0
+    refusal: str = ""
+    is_confirmed: bool = False
+
+
+class Deliveries:
+    """Keeps the records of deliveries.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._layout = Layout(root)
+
+    def begin(self, batch: Batch, destinations: Sequence[str]) -> None:
+        """Write down where a closed batch goes, durably; what was written before is replaced.
+
+        Raises
+        ------
+        OSError
+            The disk refuses it, or the batch is not closed.
+        """
+        entry = {"time": _now(), "destinations": list(destinations)}
+        folder = self._layout.batch(SeriesState.CLOSED, batch)
+        replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
+
+    def destinations(self, batch: Batch) -> tuple[str, ...]:
+        """Where a batch goes; empty as long as that is not decided."""
+        for folder in self._folders(batch):
+            with suppress(*_NOT_THERE):
+                return tuple(json.loads((folder / _destinations_file(batch)).read_bytes())["destinations"])
+        return ()
+
+    def record(self, batch: Batch, destination: str) -> DeliveryRecord:
+        """What is known so far; nothing if the batch is neither closed nor sent."""
+        for folder in self._folders(batch):
+            with suppress(*_NOT_THERE):
+                return _summary(_entries((folder / _record_file(batch, destination)).read_bytes()))
+        return DeliveryRecord()
+
+    def note_answers(self, batch: Batch, destination: str, answers: Iterable[StoreAnswer]) -> None:
+        """Add what a destination answered for each instance. For the errors see `note_refusal`."""
+        entries = [
+            {
+                "event": "answered",
+                "sop_class_uid": each.instance.sop_class_uid,
+                "sop_instance_uid": each.instance.sop_instance_uid,
+                "status": "none" if each.status is None else f"{each.status:04X}",
+                "stored": each.is_stored,
+            }
+            for each in answers
+        ]
+        self._note(batch, destination, entries)
+
+    def note_missing(self, batch: Batch, destination: str, reasons: Mapping[str, str]) -> None:
+        """Add what a destination does not have: why, by SOP Instance UID. For the errors see `note_refusal`."""
+        rounds = self.record(batch, destination).rounds + 1
+        missing = [
+            {"event": "missing", "sop_instance_uid": uid, "reason": reason, "round": rounds}
+            for uid, reason in reasons.items()
+        ]
+        self._note(batch, destination, missing)
+
+    def note_refusal(self, batch: Batch, destination: str, reason: str) -> None:
+        """Add why a destination takes the batch never.
+
+        Raises
+        ------
+        FileNotFoundError
+            The batch is neither closed nor sent.
+        OSError
+            The disk refuses it.
+        """
+        self._note(batch, destination, [{"event": "refused", "reason": reason}])
+
+    def note_confirmed(self, batch: Batch, destination: str, way: str, transaction_uid: str = "") -> None:
+        """Add that a destination has everything, and how it said so. For the errors see `note_refusal`."""
+        self._note(batch, destination, [{"event": "confirmed", "way": way, "transaction_uid": transaction_uid}])
+
+    def _note(self, batch: Batch, destination: str, entries: Sequence[Mapping[str, object]]) -> None:
+        if not entries:
+            return
+        lines = b"".join(json.dumps({"time": _now(), **entry}).encode() + b"\n" for entry in entries)
+        for folder in self._folders(batch):
+            with suppress(*_NOT_THERE):  # it moved on meanwhile
+                append_synced(folder / _record_file(batch, destination), lines)
+                return
+        raise FileNotFoundError("the batch is neither closed nor sent")
+
+    def _folders(self, batch: Batch) -> Iterator[Path]:
+        return (self._layout.batch(state, batch) for state in _UNDER_WAY)
+
+
+def _destinations_file(batch: Batch) -> str:
+    return f"{batch.key}.destinations.json"
+
+
+def _record_file(batch: Batch, destination: str) -> str:
+    """A name that any destination can have, whatever characters are in its own."""
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", destination)[:_NAME_LENGTH]
+    return f"{batch.key}.{readable}-{sha256(destination.encode()).hexdigest()[:_DIGEST_LENGTH]}.jsonl"
+
+
+def _entries(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "event" in entry:
+                yield entry
+
+
+def _summary(entries: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
+    stored: dict[str, str] = {}
+    missing: set[str] = set()
+    rounds, refusal, is_confirmed = 0, "", False
+    for entry in entries:
+        match entry["event"]:
+            case "answered" if entry["stored"]:
+                stored[entry["sop_instance_uid"]] = entry["sop_class_uid"]
+                missing.discard(entry["sop_instance_uid"])
+            case "missing":
+                stored.pop(entry["sop_instance_uid"], None)
+                missing.add(entry["sop_instance_uid"])
+                rounds = max(rounds, entry["round"])
+            case "refused":
+                refusal = entry["reason"]
+            case "confirmed":
+                is_confirmed = True
+    return DeliveryRecord(stored, frozenset(missing), rounds, refusal, is_confirmed)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,549 @@
+"""Batches that were sent: asked for by commitment or query, sent again, and brought to their end, on a real spool."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from factories import CT_IMAGE, ROOT, ct_dataset, part10
+from structlog.testing import capture_logs
+
+from iscl_node.dicom.header import read_header
+from iscl_node.domain import (
+    Batch,
+    CommitmentReport,
+    Confirm,
+    InstanceReference,
+    Peer,
+    SeriesState,
+    StoreAnswer,
+)
+from iscl_node.errors import RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.network.association import NothingAcceptedError
+from iscl_node.network.commitment_reports import UnknownTransactionError
+from iscl_node.pipeline.confirmation import Confirmation, Pace
+from iscl_node.pipeline.inquiry import Inquiry
+from iscl_node.pipeline.reports import commitment_reports
+from iscl_node.pipeline.settlement import Settlement
+from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.store.commitments import Commitments
+from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.spool import Spool
+
+A_DAY = 86_400.0
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UIDS = ("2.25.1", "2.25.2", "2.25.3")
+SERIES = "2.25.10"
+
+
+@dataclass
+class Archive:
+    """A destination in its mood."""
+
+    name: str = "pacs"
+    confirm: Confirm = "auto"
+    offers: set[str] = field(default_factory=lambda: {"commitment", "query"})
+    keeps: set[str] = field(default_factory=lambda: set(UIDS))
+    reports_at_once: bool = True
+    failure_reason: int = 0x0112
+    is_down: bool = False
+    transactions: list[str] = field(default_factory=list)
+    queries: int = 0
+    resent: list[tuple[Batch, str, int]] = field(default_factory=list)
+
+    def commit(
+        self, _peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
+    ) -> CommitmentReport | None:
+        self._answer("commitment")
+        self.transactions.append(transaction_uid)
+        assert {each.sop_class_uid for each in instances} == {CT_IMAGE}
+        return self.report(transaction_uid) if self.reports_at_once else None
+
+    def report(self, transaction_uid: str) -> CommitmentReport:
+        failed = dict.fromkeys(set(UIDS) - self.keeps, self.failure_reason)
+        return CommitmentReport(transaction_uid, frozenset(self.keeps), failed)
+
+    def find(self, _peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
+        self._answer("query")
+        self.queries += 1
+        assert (study_uid, series_uid) == (f"{ROOT}.1", SERIES)
+        return frozenset(self.keeps)
+
+    def _answer(self, service: str) -> None:
+        if self.is_down:
+            raise RetryLaterError("no connection")
+        if service not in self.offers:
+            raise NothingAcceptedError("accepts nothing")
+
+
+class Bench:
+    """A spool, the chores of some archives, and a clock that stands still until it is moved."""
+
+    def __init__(self, spool: Spool, metrics: Metrics, clock: "Clock", *archives: Archive) -> None:
+        self.spool, self.metrics, self.clock = spool, metrics, clock
+        self.archives = {each.name: each for each in archives}
+        self.restart()
+
+    def restart(self) -> None:
+        """As a node does that was killed: all that is known is in the spool."""
+        self.deliveries, self.commitments = Deliveries(self.spool.root), Commitments(self.spool.root)
+        self.peers = {
+            each.name: Peer(each.name, each.name.upper(), "127.0.0.1", 104, confirm=each.confirm)
+            for each in self.archives.values()
+        }
+        self.settlement = Settlement(self.spool, self.deliveries, self.commitments, self.peers, self.metrics)
+        self.reports = commitment_reports(self.commitments, self.peers)
+        self.confirmations = [self._confirmation(each) for each in self.archives.values()]
+
+    def _confirmation(self, archive: Archive) -> Confirmation:
+        peer = self.peers[archive.name]
+        inquiry = Inquiry(peer, self.spool, self.commitments, archive.commit, archive.find, A_DAY)
+        again: Callable[..., None] = lambda *arguments: archive.resent.append(arguments)  # noqa: E731
+        parts = inquiry, self.settlement, again, Pace(5, 900), self.metrics, Shutdown()
+        return Confirmation(peer, self.spool, self.deliveries, *parts)
+
+    def tick(self, seconds: float = 0, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.now += seconds
+            for each in self.confirmations:
+                each.tick()
+
+    def batch(self, *stored_by: str, state: SeriesState = SeriesState.SENT, number: int = 0) -> Batch:
+        """A batch whose derived instances all, or some, of the archives stored."""
+        data = part10(ct_dataset(SeriesInstanceUID=f"{ROOT}.2.{number}", SOPInstanceUID=f"{ROOT}.3.{number}.1"))
+        header = read_header(data)
+        self.spool.store(header, data)
+        batch = self.spool.close(header.series_instance_uid, NOON + timedelta(hours=number))
+        for uid in UIDS:
+            derived = part10(ct_dataset(SeriesInstanceUID=SERIES, SOPInstanceUID=uid))
+            self.spool.write_derived(batch, SERIES, uid, derived)
+        self.deliveries.begin(batch, list(self.archives))
+        for name in stored_by or self.archives:
+            self.store(batch, name, UIDS)
+        if state is SeriesState.SENT:
+            self.spool.mark_sent(batch)
+        return batch
+
+    def store(self, batch: Batch, name: str, uids: Sequence[str]) -> None:
+        """What the SCU writes down when a destination stored instances."""
+        answers = [StoreAnswer(InstanceReference(CT_IMAGE, uid), 0x0000, True) for uid in uids]
+        self.deliveries.note_answers(batch, name, answers)
+
+    def states(self) -> Mapping[str, int]:
+        return {state.value: count for state, count in self.spool.counts().items() if count}
+
+    def count(self, peer: str, way: str, outcome: str) -> float:
+        labels = {"peer": peer, "way": way, "outcome": outcome}
+        return self.metrics.registry.get_sample_value("iscl_node_confirmations_total", labels) or 0.0
+
+
+@dataclass
+class Clock:
+    """Both clocks of the machine, in seconds."""
+
+    now: float = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    for module in ("confirmation", "inquiry"):
+        monkeypatch.setattr(f"iscl_node.pipeline.{module}.time", clock)
+    return clock
+
+
+@pytest.fixture
+def bench(spool: Spool, metrics: Metrics, clock: Clock) -> Callable[..., Bench]:
+    return lambda *archives: Bench(spool, metrics, clock, *archives)
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.mark.parametrize(
+    ("confirm", "offers", "way"),
+    [
+        ("auto", {"commitment", "query"}, "commitment"),
+        ("auto", {"query"}, "query"),
+        ("commitment", {"commitment"}, "commitment"),
+        ("query", {"commitment", "query"}, "query"),
+    ],
+)
+def test_a_batch_is_done_when_its_destination_says_that_it_keeps_everything(
+    bench: MakeBench, confirm: Confirm, offers: set[str], way: str
+) -> None:
+    on = bench(Archive(confirm=confirm, offers=offers))
+    batch = on.batch()
+    on.tick(times=2)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", way, "confirmed") == 1
+    assert not on.spool.outbox(batch).exists()
+    on.settlement.sweep()
+    assert not list((on.spool.root / "commitments").iterdir())
+
+
+def test_a_destination_that_need_not_confirm_is_not_asked(bench: MakeBench) -> None:
+    archive = Archive(confirm="none")
+    on = bench(archive)
+    on.batch()
+    on.tick()
+    assert on.states() == {"done": 1}
+    assert (archive.transactions, archive.queries) == ([], 0)
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination offers neither Storage Commitment nor C-FIND",
+    'the batch is kept in `sent`; a line of the log, once, says to set `confirm = "none"`',
+)
+@pytest.mark.parametrize("confirm", ["auto", "commitment", "query"])
+def test_without_any_service_a_batch_is_kept(bench: MakeBench, confirm: Confirm) -> None:
+    on = bench(Archive(confirm=confirm, offers=set()))
+    batch = on.batch()
+    with capture_logs() as logs:
+        on.tick(seconds=900, times=10)
+    assert on.states() == {"sent": 1}
+    assert set(on.spool.derived_instances(batch)) == set(UIDS)
+    (line,) = (line for line in logs if line["event"] == "confirmation.put_off")
+    assert 'confirm = "none"' in line["hint"]
+
+    on.archives["pacs"].confirm = "none"
+    on.restart()
+    on.tick()
+    assert on.states() == {"done": 1}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the report on a storage commitment comes on another association",
+    "it is on disk before it is answered; the batch is done then",
+)
+def test_a_report_that_comes_later_is_taken(bench: MakeBench) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    on.tick(seconds=60, times=5)
+    assert on.states() == {"sent": 1}
+    (transaction,) = archive.transactions
+
+    on.reports("PACS", archive.report(transaction))
+    on.tick(seconds=60, times=2)
+    assert on.states() == {"done": 1}
+    assert archive.transactions == [transaction]
+    assert archive.queries == 0
+
+
+@pytest.mark.fault(
+    "peers",
+    "a report on a storage commitment that nobody asked for, or that another peer was asked for",
+    "it is refused, and changes nothing",
+)
+def test_a_report_of_another_peer_or_on_nothing_is_refused(bench: MakeBench) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive, Archive("vault"))
+    on.batch()
+    on.tick()
+    for ae_title, uid in (("VAULT", archive.transactions[0]), ("PACS", "2.25.99"), ("STRANGER", "../../2.25.1")):
+        with pytest.raises(UnknownTransactionError):
+            on.reports(ae_title, archive.report(uid))
+    on.tick(seconds=10, times=2)
+    assert on.states() == {"sent": 1}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "no report on a storage commitment comes within `report_hours`",
+    "with `auto` C-FIND is asked, with `commitment` there is a new request",
+)
+@pytest.mark.parametrize(("confirm", "queries", "requests"), [("auto", 1, 1), ("commitment", 0, 2)])
+def test_a_report_that_never_comes_is_not_waited_for_for_ever(
+    bench: MakeBench, confirm: Confirm, queries: int, requests: int
+) -> None:
+    archive = Archive(confirm=confirm, reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    on.tick(seconds=A_DAY / 10, times=10)
+    assert (archive.queries, len(archive.transactions)) == (0, 1)
+    archive.reports_at_once = True
+    on.tick(seconds=A_DAY / 10, times=2)
+    assert (archive.queries, len(set(archive.transactions))) == (queries, requests)
+    assert on.states() == {"done": 1}
+
+
+@pytest.mark.fault(
+    "machine",
+    "the node is killed between a request for storage commitment and the report",
+    "the next start asks anew; the report on either request counts",
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_restarted_node_asks_anew_and_takes_either_report(bench: MakeBench, which: int) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    on.tick()
+    on.restart()
+    on.tick()
+    assert len(set(archive.transactions)) == 2
+
+    on.reports("PACS", archive.report(archive.transactions[which]))
+    on.restart()
+    on.tick(times=2)
+    assert on.states() == {"done": 1}
+    assert len(archive.transactions) == 2
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination stored instances and does not have them any more",
+    "they are sent again under their UIDs, again and again if need be; the batch is kept until they are there",
+)
+@pytest.mark.parametrize(("confirm", "way"), [("commitment", "commitment"), ("query", "query")])
+def test_what_a_destination_forgot_is_sent_again(bench: MakeBench, confirm: Confirm, way: str) -> None:
+    archive = Archive(confirm=confirm, keeps={"2.25.1"})
+    on = bench(archive)
+    batch = on.batch()
+    for round_ in (1, 2):
+        on.tick(seconds=60, times=5)
+        assert archive.resent[round_ - 1 :] == [(batch, "pacs", round_)]  # once in a round
+        record = on.deliveries.record(batch, "pacs")
+        assert (record.missing, set(record.stored)) == ({"2.25.2", "2.25.3"}, {"2.25.1"})
+        on.store(batch, "pacs", ["2.25.2", "2.25.3"])
+    assert on.states() == {"sent": 1}
+
+    archive.keeps = set(UIDS)
+    on.tick(seconds=60, times=2)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", way, "missing") == 2
+    assert on.metrics.registry.get_sample_value("iscl_node_resent_instances_total", {"peer": "pacs"}) == 4
+
+
+def test_the_rounds_of_sending_again_are_further_and_further_apart(bench: MakeBench) -> None:
+    archive = Archive(keeps=set())
+    on = bench(archive)
+    batch = on.batch()
+    times = []
+    while len(times) < 6:
+        on.tick(seconds=1)
+        if len(archive.resent) > len(times):
+            times.append(on.clock.now)
+            on.store(batch, "pacs", UIDS)
+    waits = [after - before for before, after in pairwise(times)]
+    assert waits == sorted(waits)
+    assert waits[-1] > 4 * waits[0]
+
+
+@pytest.mark.fault(
+    "delivery", "the destination lists what it stored only a while later", "nothing is sent again; it is asked again"
+)
+def test_an_archive_that_is_slow_to_list_is_asked_again(bench: MakeBench) -> None:
+    archive = Archive(confirm="query", keeps=set())
+    on = bench(archive)
+    on.batch()
+    on.tick(seconds=60, times=2)
+    archive.keeps = set(UIDS)
+    on.tick(seconds=60, times=2)
+    assert on.states() == {"done": 1}
+    assert archive.resent == []
+
+
+def test_what_a_report_does_not_mention_is_sent_again(bench: MakeBench) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive)
+    batch = on.batch()
+    on.tick()
+    on.reports("PACS", CommitmentReport(archive.transactions[0], frozenset(UIDS[:2]), {}))
+    on.tick(seconds=60, times=3)
+    assert on.deliveries.record(batch, "pacs").missing == {"2.25.3"}
+    assert len(archive.resent) == 1
+
+
+def test_a_report_on_what_was_sent_before_does_not_count_for_what_was_sent_again(bench: MakeBench) -> None:
+    archive = Archive(keeps=set())
+    on = bench(archive)
+    batch = on.batch()
+    on.tick(seconds=60, times=2)
+    on.store(batch, "pacs", UIDS)
+    on.reports("PACS", CommitmentReport(archive.transactions[0], frozenset(UIDS), {}))
+    archive.is_down = True
+    on.tick(seconds=60, times=2)
+    assert on.states() == {"sent": 1}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a storage commitment fails with reason 0x0119 or 0x0122, which sending again will not change",
+    "quarantine with the reason",
+)
+@pytest.mark.parametrize("reason", [0x0119, 0x0122])
+def test_what_a_destination_will_never_commit_to_needs_a_person(bench: MakeBench, reason: int) -> None:
+    on = bench(Archive(keeps=set(UIDS[:2]), failure_reason=reason), Archive("vault"))
+    on.batch()
+    on.tick(times=2)
+    (quarantined,) = on.spool.quarantined()
+    assert f"{reason:04X}" in quarantined.reason
+    assert on.count("vault", "commitment", "confirmed") == 1
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination that was sent to is down, or full, when it is to confirm",
+    "it is asked again, ever more rarely, and once for all batches; each is done when it has confirmed",
+)
+def test_a_destination_that_is_down_is_not_asked_for_every_batch(bench: MakeBench, spool: Spool) -> None:
+    archive = Archive(is_down=True)
+    asked = []
+    archive._answer, answer = (lambda service: (asked.append(service), answer(service))[1]), archive._answer  # type: ignore[method-assign, func-returns-value]
+    on = bench(archive)
+    for number in range(20):
+        on.batch(number=number)
+    on.tick(seconds=1, times=40)
+    assert 2 <= len(asked) <= 5
+    assert on.states() == {"sent": 20}
+
+    archive.is_down = False
+    on.tick(seconds=60, times=3)
+    assert on.states() == {"done": 20}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "of two destinations one is down, before it was sent to or after",
+    "the other confirms meanwhile; the batch is done when both have",
+)
+@pytest.mark.parametrize("state", [SeriesState.CLOSED, SeriesState.SENT])
+def test_a_destination_that_is_up_is_asked_while_another_is_down(bench: MakeBench, state: SeriesState) -> None:
+    vault = Archive("vault", is_down=True)
+    on = bench(Archive(), vault)
+    batch = on.batch(*(["pacs"] if state is SeriesState.CLOSED else []), state=state)
+    on.tick(seconds=60, times=3)
+    assert on.count("pacs", "commitment", "confirmed") == 1
+    assert on.states() == {state.value: 1}
+
+    vault.is_down = False
+    if state is SeriesState.CLOSED:
+        on.store(batch, "vault", UIDS)
+        on.spool.mark_sent(batch)
+    on.tick(seconds=60, times=3)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", "commitment", "confirmed") == 1
+
+
+def test_nobody_is_asked_before_everything_was_sent(bench: MakeBench) -> None:
+    archive = Archive()
+    on = bench(archive)
+    batch = on.batch("nobody", state=SeriesState.CLOSED)
+    on.store(batch, "pacs", UIDS[:2])
+    on.tick(seconds=60, times=3)
+    assert (archive.transactions, archive.resent) == ([], [])
+
+
+@pytest.mark.fault(
+    "spool",
+    "the record of what was sent is torn, or lost, in a batch that was sent",
+    "what is not known to be stored is sent again before it is asked for",
+)
+def test_what_is_not_on_record_is_sent_again(bench: MakeBench) -> None:
+    archive = Archive()
+    on = bench(archive)
+    batch = on.batch("nobody")
+    on.store(batch, "pacs", UIDS[:2])
+    on.tick(seconds=60, times=3)
+    assert archive.transactions == []
+    assert archive.resent == [(batch, "pacs", 0)]
+
+
+@pytest.mark.fault(
+    "delivery", "a destination is taken out of the settings before it confirmed", "quarantine with the reason"
+)
+def test_a_destination_that_is_gone_needs_a_person(bench: MakeBench) -> None:
+    on = bench(Archive(), Archive("vault", is_down=True))
+    on.batch()
+    on.tick()
+    del on.archives["vault"]
+    on.restart()
+    on.settlement.sweep()
+    on.tick(times=2)
+    on.settlement.sweep()
+    (quarantined,) = on.spool.quarantined()
+    assert "'vault' is gone from the settings" in quarantined.reason
+
+
+def test_a_batch_of_which_it_is_not_known_where_it_went_needs_a_person(bench: MakeBench) -> None:
+    on = bench(Archive())
+    batch = on.batch()
+    next((on.spool.root / "sent").glob("*/*/*.destinations.json")).unlink()
+    on.settlement.sweep()
+    assert [each.batch for each in on.spool.quarantined()] == [batch]
+
+
+@pytest.mark.fault(
+    "spool",
+    "the disk is full when a storage commitment is asked for, or when a report comes",
+    "nothing is asked, the report is not answered with success; both are tried again",
+)
+def test_a_full_disk_puts_confirmation_off(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    with _full_disk(monkeypatch), pytest.raises(OSError, match="No space"):
+        on.tick()
+    assert archive.transactions == []
+    on.tick(seconds=10)
+    with _full_disk(monkeypatch), pytest.raises(OSError, match="No space"):
+        on.reports("PACS", archive.report(archive.transactions[0]))
+    on.tick(seconds=10, times=2)
+    assert on.states() == {"sent": 1}
+    on.reports("PACS", archive.report(archive.transactions[0]))
+    on.tick(seconds=10, times=2)
+    assert on.states() == {"done": 1}
+
+
+@contextmanager
+def _full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("iscl_node.store.commitments.replace_synced", full)
+        yield
+
+
+@pytest.mark.fault(
+    "machine",
+    "the node is killed while a confirmed batch moves to its end",
+    "the next start moves it, and removes what is left in the outbox",
+)
+def test_a_confirmed_batch_reaches_its_end_after_a_kill(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    on = bench(Archive())
+    batch = on.batch()
+    with monkeypatch.context() as patched:
+        patched.setattr("iscl_node.store.spool.remove_outbox", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        on.tick()
+        with pytest.raises(KeyboardInterrupt):
+            on.tick()
+    assert on.states() == {"done": 1}
+    assert on.spool.outbox(batch).exists()
+    on.spool.recover()
+    assert not on.spool.outbox(batch).exists()
+
+
+def test_recovery_keeps_the_outbox_of_what_is_under_way(bench: MakeBench) -> None:
+    on = bench(Archive())
+    batches = [on.batch(number=1), on.batch(state=SeriesState.CLOSED, number=2)]
+    on.spool.recover()
+    assert [len(on.spool.derived_instances(each)) for each in batches] == [3, 3]
+
+
+def test_waits_grow_to_the_last_one() -> None:
+    pace = Pace(5, 900)
+    assert [pace.wait_seconds(tries) for tries in (0, 1, 2, 3, 100)] == [5, 10, 20, 40, 900]
+    assert pace.wait_seconds(10**6) < math.inf
