@@ -113,9 +113,9 @@ class FactsReader:
             if is_open:
                 headers.is_fit &= _is_fit(instance)
                 headers.first = instance if headers.first is None else representative([headers.first, instance])
-        except Exception as error:  # what cannot be read must not keep the series open: the workflow tells
-            if isinstance(error, FileNotFoundError) and not path.is_symlink():  # a link to nowhere stays where it is
-                raise
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what cannot be read must not keep the series open: the workflow tells
             _log.warning("header.not_read", fault=type(error).__name__)
             headers.slices[path.name], headers.is_fit = _UNREADABLE, False
 

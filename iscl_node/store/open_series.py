@@ -69,7 +69,10 @@ class OpenSeries:
 
 
 def _names(folder: Path) -> list[str]:
-    """The instances in a folder; os.scandir, because of thousands of them Path.glob takes much longer."""
+    """The instances in a folder; os.scandir, because of thousands of them Path.glob takes much longer.
+
+    What is no file, such as a pipe or a link to nowhere, is left to the workflow: the reading of it might never end.
+    """
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.endswith(".dcm"))
+        return sorted(entry.name for entry in entries if entry.name.endswith(".dcm") and entry.is_file())
     return []

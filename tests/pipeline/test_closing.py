@@ -354,19 +354,26 @@ def test_a_late_slice_whose_earlier_batch_is_deleted_does_not_wait(spool: Spool,
     "a file of an open series cannot be read any more",
     "the series is closed when it is quiet, and the workflow tells",
 )
-@pytest.mark.parametrize(
-    "damage", [lambda path: path.write_bytes(b"no DICOM"), lambda path: path.symlink_to("nowhere")]
-)
-def test_a_file_that_cannot_be_read_keeps_nothing_open(
-    spool: Spool, make_closer: MakeCloser, damage: Callable[[Path], object]
-) -> None:
+def test_a_file_that_cannot_be_read_keeps_nothing_open(spool: Spool, make_closer: MakeCloser) -> None:
     receive(spool, GAP)
-    path = next(iter((spool.root / "open" / UID).iterdir()))
-    path.unlink()
-    damage(path)
+    next(iter((spool.root / "open" / UID).iterdir())).write_bytes(b"no DICOM")
     closer = make_closer(by("wait"))
     assert closer.tick() == [6]
     assert closer.closed("quiet") == 1
+
+
+@pytest.mark.fault(
+    "reception",
+    "a pipe or a link to nowhere lies in an open series",
+    "it is not read, the series is closed, and the workflow tells",
+)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["pipe", "link"])
+def test_what_is_no_file_is_not_read(spool: Spool, make_closer: MakeCloser, make: Callable[[Path], object]) -> None:
+    receive(spool, SERIES)
+    make(spool.root / "open" / UID / "1.2.3.dcm")
+    closer = make_closer(by("wait"))
+    assert closer.tick() == [9]
+    assert closer.closed("geometry") == 1
 
 
 @pytest.mark.fault(
