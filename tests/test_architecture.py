@@ -31,6 +31,10 @@ CATCHES_EVERYTHING = {
     "iscl_node/pipeline/inquiries.py": "the thread that asks a peer; the fault is logged, and the peer asked again",
     "iscl_node/pipeline/series_facts.py": "what cannot be read keeps no series open; the workflow tells what it is",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
+    "iscl_node/dicom/legible.py": "the same of the values that are looked at; each becomes quarantine",
+    "iscl_node/dicom/inherited.py": "the same of the values that are copied; each becomes quarantine",
+    "iscl_node/dicom/derived.py": "the same of the values that are written; each becomes quarantine",
+    "iscl_node/dicom/rules.py": "the same of a value that a rule asks for: it is as good as none",
     "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",
 }
 PRINTS = {"iscl_node/cli/"}

@@ -34,6 +34,7 @@ from iscl_node.dicom.writing import (
     set_times,
 )
 from iscl_node.domain import Derivation
+from iscl_node.errors import QuarantineSeriesError
 
 FIRST_NUMBER: Final = 500
 OWN_NUMBERS: Final = 250
@@ -107,9 +108,20 @@ def derived_series(source: Dataset, derivation: Derivation) -> DerivedSeries:
 
 
 def encode(dataset: Dataset) -> bytes:
-    """Return the DICOM File Format stream (PS3.10 section 7) of an instance."""
+    """Return the DICOM File Format stream (PS3.10 section 7) of an instance.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        When a value that was inherited cannot be written.
+    """
     stream = BytesIO()
-    dcmwrite(stream, dataset, enforce_file_format=True)
+    try:
+        dcmwrite(stream, dataset, enforce_file_format=True)
+    except Exception as error:
+        # Broad on purpose: of a value that is not what its VR demands the writer raises almost anything. Its message
+        # may quote the value, so only its class is told.
+        raise QuarantineSeriesError(f"the derived instance cannot be written ({type(error).__name__})") from error
     return stream.getvalue()
 
 

@@ -8,7 +8,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
 from iscl_node.dicom.header import read_header
-from iscl_node.errors import RejectInstanceError
+from iscl_node.dicom.legible import check_legible
+from iscl_node.errors import QuarantineSeriesError, RejectInstanceError
 
 Instance: TypeAlias = Dataset
 """A DICOM instance, for rooms that hand instances on without looking into them."""
@@ -39,8 +40,16 @@ class FolderContent:
 
 
 def read_instance(path: Path) -> FileDataset:
-    """Read one DICOM file; its pixels are read when they are first used."""
-    return dcmread(path, defer_size=DEFERRED_SIZE)
+    """Read one DICOM file that ``header.read_header`` took; its pixels are read when they are first used.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        As ``legible.check_legible``.
+    """
+    instance = dcmread(path, defer_size=DEFERRED_SIZE)
+    check_legible(instance)
+    return instance
 
 
 def read_folder(path: Path) -> FolderContent:
@@ -49,11 +58,9 @@ def read_folder(path: Path) -> FolderContent:
     skipped: list[SkippedFile] = []
     for file in sorted(each for each in [path, *path.rglob("*")] if each.is_file()):
         try:
-            series_uid = _series_uid(file)
-        except RejectInstanceError as refusal:
-            skipped.append(SkippedFile(file, refusal.reason))
-        else:
-            series.setdefault(series_uid, []).append(read_instance(file))
+            series.setdefault(_series_uid(file), []).append(read_instance(file))
+        except (RejectInstanceError, QuarantineSeriesError) as fault:
+            skipped.append(SkippedFile(file, str(fault)))
     return FolderContent(series, tuple(skipped))
 
 

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import SEEK_CUR, BytesIO
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -180,11 +181,17 @@ def _items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
 
 def _add_twins(view: Dataset) -> None:
     for enhanced, classic in CT_IMAGE_TWINS:
-        value = view.get(enhanced)
+        value, vr = view.get(enhanced), dictionary_VR(classic)
+        if vr == "IS":
+            value = _whole(value)
         if value is not None:
-            # Whole numbers (IS, PS3.5 6.2) in a CT Image, fractions in Enhanced CT.
             # Replaced, not set: the element there is the source's.
-            view.add_new(classic, dictionary_VR(classic), round(value) if isinstance(value, float) else value)
+            view.add_new(classic, vr, value)
+
+
+def _whole(value: object) -> int | None:
+    """Return the whole number (IS, PS3.5 6.2) that a CT Image has for a fraction in Enhanced CT."""
+    return round(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
 def _is_pixel_data(element: object) -> bool:
@@ -234,6 +241,6 @@ def _native_frame(source: Dataset, stream: BinaryIO, index: int) -> bytes:
 
 
 def _offsets(source: Dataset) -> tuple[bytes, bytes] | None:
-    if "ExtendedOffsetTable" not in source:
+    if "ExtendedOffsetTable" not in source or "ExtendedOffsetTableLengths" not in source:
         return None
     return source.ExtendedOffsetTable, source.ExtendedOffsetTableLengths

@@ -30,6 +30,14 @@ IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstance
 FILE_META_TWINS = (("MediaStorageSOPClassUID", "SOPClassUID"), ("MediaStorageSOPInstanceUID", "SOPInstanceUID"))
 """File meta attributes that repeat one of the data set (PS3.10 Table 7.1-1)."""
 
+FILE_META_UIDS = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+
+SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
+"""What the length of native Pixel Data is computed from (PS3.5 8.1.1)."""
+
+PIXEL_DATA_VRS = frozenset({"OB", "OW", "UN", None})
+"""None in Implicit VR; unknown where somebody did not know better (PS3.5 6.2.2)."""
+
 INFLATED_MAX_BYTES = 64 << 20
 """A few kilobytes can inflate to gigabytes. This is eight times the largest CT image, of 2048 x 2048 pixels.
 The network takes no multi-frame image deflated; one in a file is skipped beyond this."""
@@ -109,6 +117,7 @@ def _parse(part10: bytes) -> tuple[Dataset, Dataset]:
     read_preamble(stream, force=False)
     # File meta information is always explicit VR little endian (PS3.10 7.1).
     file_meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
+    _check_file_meta(file_meta)
     syntax = UID(file_meta.TransferSyntaxUID)
     length = len(part10)
     if syntax == DeflatedExplicitVRLittleEndian:
@@ -120,6 +129,13 @@ def _parse(part10: bytes) -> tuple[Dataset, Dataset]:
     if data_set.original_encoding != (syntax.is_implicit_VR, syntax.is_little_endian):
         raise _cannot_understand(f"the data set is not encoded as its transfer syntax {syntax} says")
     return file_meta, data_set
+
+
+def _check_file_meta(file_meta: Dataset) -> None:
+    """PS3.10 7.1: all of it can be decoded, as everybody does who opens the file, and UIDs are written as UIDs."""
+    for element in file_meta:
+        if element.keyword in FILE_META_UIDS and element.VR != "UI":
+            raise _cannot_understand(f"{element.keyword} of the file meta information is not written as a UID")
 
 
 def _inflated(deflated: bytes) -> bytes:
@@ -169,10 +185,20 @@ def _check_pixel_data(file_meta: Dataset, data_set: Dataset) -> None:
         if data_set.SOPClassUID in CT_STORAGE:
             raise _does_not_match("Pixel Data is missing")
         return
+    _check_sizes(data_set)
     element = data_set.get_item("PixelData")
+    if element.VR not in PIXEL_DATA_VRS:
+        raise _does_not_match(f"Pixel Data is written as {element.VR}")
     length = element.length if isinstance(element, RawDataElement) else None
     check = _check_encapsulated if UID(file_meta.TransferSyntaxUID).is_encapsulated else _check_native
     check(data_set, length)
+
+
+def _check_sizes(data_set: Dataset) -> None:
+    """PS3.3 C.7.6.3.3: each is one number. pydicom multiplies what is there, and a list becomes as long as an image."""
+    for keyword in SIZES:
+        if not isinstance(data_set.get(keyword), int | None):
+            raise _does_not_match(f"{keyword} is not one whole number")
 
 
 def _check_native(data_set: Dataset, length: int | None) -> None:

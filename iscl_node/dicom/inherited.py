@@ -12,7 +12,6 @@ import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STR_VR
@@ -136,7 +135,10 @@ def _copied(
             return DataElement(tag, "SQ", Sequence(items))
         copy = deepcopy(decoded)
         return _swapped(copy) if source.original_encoding[1] is False and copy.VR in _WORD_BYTES else copy
-    except (AttributeError, ValueError, TypeError, NotImplementedError, BytesLengthException) as error:
+    except QuarantineSeriesError:
+        raise
+    except Exception as error:
+        # Broad on purpose, as in ``header``: foreign bytes make the decoder raise almost anything.
         raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({type(error).__name__})") from error
 
 

@@ -150,7 +150,7 @@ def _values(datasets: Iterable[Dataset], instance_count: int) -> Values:
 def _values_in(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
     try:
         value = dataset.get(keyword)
-    except (TypeError, ValueError, OverflowError):  # not what its VR demands: as good as none
+    except Exception:  # noqa: BLE001 - foreign bytes raise almost anything; not what its VR demands is as good as none
         return ()
     found = value if isinstance(value, MultiValue) else (value,)
     return tuple(each for each in found if each is not None and str(each).strip())

@@ -118,6 +118,7 @@ REQUIREMENTS: Final[tuple[tuple[str, Callable[[Dataset], bool]], ...]] = (
     ("was made by this node already", lambda ds: not is_own_output(ds)),
     ("is a localizer", lambda ds: not _is_localizer(ds)),
     ("is not MONOCHROME2", lambda ds: ds.get("PhotometricInterpretation") == "MONOCHROME2"),
+    ("has no Rows and Columns", lambda ds: min(_number(ds, "Rows") or 0, _number(ds, "Columns") or 0) >= 1),
     ("has several samples per pixel", lambda ds: _number(ds, "SamplesPerPixel") == 1),
     ("has several frames", lambda ds: (_number(ds, "NumberOfFrames") or 1) == 1),
     ("is a part of a concatenation: send the image in one piece", lambda ds: "ConcatenationUID" not in ds),

@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from iscl_node.dicom import header
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.header import SIZES, read_header
 from iscl_node.domain import InstanceHeader
 from iscl_node.errors import RejectInstanceError
 
@@ -229,6 +229,35 @@ def test_native_pixels_in_a_compressed_syntax_are_refused() -> None:
 @pytest.mark.fault("reception", "pixels of another length than rows, columns, bits and frames say", "0xA900")
 def test_pixels_of_another_length_are_refused(overrides: dict) -> None:
     assert status_of(part10(ct_dataset(**overrides))) == 0xA900
+
+
+@pytest.mark.parametrize("keyword", SIZES)
+@pytest.mark.fault(
+    "reception", "several values of what the pixels' length is computed from", "0xA900, the memory does not grow"
+)
+def test_several_rows_are_refused_with_little_memory(keyword: str) -> None:
+    several = ct_dataset(**{keyword: [1, 1], "Columns": 0xFFFF} if keyword != "Columns" else {"Columns": [1, 1]})
+    stream = part10(several)
+    tracemalloc.start()
+    assert status_of(stream) == 0xA900
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("vr", [b"LO", b"SQ", b"\0\0"])
+@pytest.mark.fault("reception", "file meta information whose UIDs are not written as UIDs", "0xC000")
+def test_file_meta_uid_of_another_vr_is_refused(vr: bytes) -> None:
+    assert status_of(WHOLE.replace(b"\x02\0\x10\0UI", b"\x02\0\x10\0" + vr, 1)) == 0xC000
+
+
+@pytest.mark.fault("reception", "pixels that are written as text", "0xA900")
+def test_pixels_written_as_text_are_refused() -> None:
+    dataset = ct_dataset()
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    for stream in (part10(dataset), WHOLE):
+        start = stream.index(b"\xe0\x7f\x10\0") + 4
+        assert status_of(stream[:start] + b"UC" + stream[start + 2 :]) == 0xA900
 
 
 @pytest.mark.fault("reception", "a data set with a patient's name is refused", "the reason does not hold the name")
