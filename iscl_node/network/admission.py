@@ -34,6 +34,7 @@ class Refusal:
     PDU_TOO_LONG = "PDU too long"
     PDU_TOO_SLOW = "PDU too slow"
     COMMAND_TOO_LONG = "command set too long"
+    NO_PDU = "not a PDU"
     NO_MESSAGE = "not a DIMSE message"
     NO_CONTROL_HEADER = "fragment without message control header"
     NOT_WAITING = "requests without waiting for responses"

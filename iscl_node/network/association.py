@@ -17,7 +17,11 @@ from pynetdicom.presentation import PresentationContext
 from iscl_node.domain import Peer
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.network.authorization import user_identity
-from iscl_node.network.broken_messages import abort_at_broken_message
+from iscl_node.network.broken_messages import (
+    abort_at_broken_message,
+    abort_at_broken_negotiation,
+    abort_at_broken_pdu,
+)
 from iscl_node.network.implementation import named_entity
 from iscl_node.network.tls import ClientContext, client_context
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
@@ -179,6 +183,8 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
     def told() -> None:
         _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
 
+    abort_at_broken_pdu(association, told)
+    abort_at_broken_negotiation(association, told)
     abort_at_broken_message(association, told, _require_moderate_messages)
 
 

@@ -7,6 +7,7 @@ waiting for a response. What is beyond the limits of data sets is read and throw
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,7 +20,11 @@ from pynetdicom.pdu import P_DATA_TF
 
 from iscl_node.domain import ReceptionLimits
 from iscl_node.network.admission import Refusal, Refused, shut
-from iscl_node.network.broken_messages import abort_at_broken_message
+from iscl_node.network.broken_messages import (
+    abort_at_broken_message,
+    abort_at_broken_negotiation,
+    abort_at_broken_pdu,
+)
 
 _LONGEST_COMMAND_SET = 16_384
 """Bytes. The longest of a C-STORE (PS3.7 Table 9.3-1) is below 500."""
@@ -85,14 +90,16 @@ class Intake:
             self._weigh(association, data)
 
     def on_connection(self, event: Event) -> None:
-        """Have a message that cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN."""
+        """Have what cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN."""
         association = event.assoc
 
-        def told() -> None:
-            _log.warning("connection dropped", host=_host(association), reason=Refusal.NO_MESSAGE)
-            self._refused(Refusal.NO_MESSAGE, _host(association))
+        def told(reason: str) -> None:
+            _log.warning("connection dropped", host=_host(association), reason=reason)
+            self._refused(reason, _host(association))
 
-        abort_at_broken_message(association, told)
+        abort_at_broken_pdu(association, partial(told, Refusal.NO_PDU))
+        abort_at_broken_negotiation(association, partial(told, Refusal.NO_PDU))
+        abort_at_broken_message(association, partial(told, Refusal.NO_MESSAGE))
 
     def done(self, association: Association, size: int) -> None:
         """Note that a data set of ``size`` bytes is answered and no longer in memory."""

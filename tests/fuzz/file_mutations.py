@@ -1,7 +1,8 @@
 """Files that lie: seeds with some of their elements, lengths, values or bytes changed, the same for the same number."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -143,12 +144,24 @@ class Mutations:
 
     def made(self, random: Random) -> bytes:
         """One input."""
-        usual = sys.getrecursionlimit()
-        sys.setrecursionlimit(DEEPEST)  # to make what is nested deeper than anybody can read
-        try:
+        with _deep_recursion():
             return self._made(random)
-        finally:
-            sys.setrecursionlimit(usual)
+
+    def transfer_syntaxes(self) -> list[str]:
+        """Those of the seeds, each once."""
+        return list(dict.fromkeys(map(_transfer_syntax, self._files)))
+
+    def data_set(self, random: Random) -> tuple[int, bytes, str]:
+        """The number of a transfer syntax, a data set of it as it may come by the network, and the seed's UID."""
+        seed = random.choice(self._files)
+        sop_uid = next(each.value for each in seed.meta if each.tag == 0x00020003).decode().strip("\0")
+        number = self.transfer_syntaxes().index(_transfer_syntax(seed))
+        file = replace(seed, meta=[], elements=copied(seed.elements), preamble=b"")
+        if random.random() < 0.5:
+            random.choices(CHANGES, WEIGHTS)[0](random, replace(file, meta=copied(seed.meta)))
+        with _deep_recursion():
+            data = file.encoded()
+        return number, _changed(random, data) if random.random() < 0.1 else data, sop_uid
 
     def _made(self, random: Random) -> bytes:
         number = random.randrange(len(self._seeds))
@@ -176,6 +189,27 @@ class Mutations:
         """Go on as another seed does."""
         other = random.choice(self._seeds)
         data[at:] = other[random.randrange(128, len(other)) :]
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """To make what is nested deeper than anybody can read."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(DEEPEST)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(usual)
+
+
+def _transfer_syntax(file: File) -> str:
+    return next(each.value for each in file.meta if each.tag == 0x00020010).decode().strip("\0")
+
+
+def _changed(random: Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    random.choice((_flip, _insert, _cut, _repeat))(random, changed, random.randrange(len(changed)))
+    return bytes(changed)
 
 
 def _flip(random: Random, data: bytearray, at: int) -> None:

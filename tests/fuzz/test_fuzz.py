@@ -27,3 +27,36 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_many_files(tmp_path: Path) -> None:
     assert run(split("files", 80_000, PROCESSES), tmp_path).inputs == 80_000
+
+
+@pytest.mark.fault(
+    "peers",
+    "PDUs that are broken, or come when they should not, on connections that end or hang",
+    "aborted, rejected, dropped or answered, in time; no thread dies, others are served",
+)
+def test_pdus(tmp_path: Path) -> None:
+    report = run([Campaign("pdus", 0, 60)], tmp_path)
+    assert report.inputs == 60
+    assert any("aborted" in outcome for outcome in report.outcomes)
+
+
+@pytest.mark.long
+def test_many_pdus(tmp_path: Path) -> None:
+    assert run(split("pdus", 8_000, 2 * PROCESSES), tmp_path).inputs == 8_000
+
+
+@pytest.mark.fault(
+    "peers",
+    "commands and data sets that lie, in fragments that may lie, too",
+    "a failure status or the end of the association; success only for what is in the spool as it was sent",
+)
+def test_messages(tmp_path: Path) -> None:
+    report = run([Campaign("messages", 0, 200)], tmp_path)
+    assert report.inputs == 200
+    for answer in ("8001 0000", "8001 Cxxx", "8030 0000", "aborted"):
+        assert any(answer in outcome for outcome in report.outcomes), answer
+
+
+@pytest.mark.long
+def test_many_messages(tmp_path: Path) -> None:
+    assert run(split("messages", 15_000, PROCESSES), tmp_path).inputs == 15_000

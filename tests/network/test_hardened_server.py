@@ -375,3 +375,49 @@ def test_a_peer_that_does_not_wait_for_responses_loses_its_connection(
     safe.set()
     sender.join(20)
     wait_until(lambda: acceptor_threads() == 0)
+
+
+def associate_rq(*items: bytes) -> bytes:
+    """An A-ASSOCIATE-RQ with these items behind the application context (PS3.8 9.3.2)."""
+    application_context = b"\x10\0\0\x15" + b"1.2.840.10008.3.1.1.1"
+    body = (
+        b"\0\1\0\0" + b"ISCL_NODE".ljust(16) + b"SCANNER".ljust(16) + bytes(32) + application_context + b"".join(items)
+    )
+    return struct.pack(">BxL", A_ASSOCIATE_RQ, len(body)) + body
+
+
+def item(kind: int, content: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(content)) + content
+
+
+TRANSFER_SYNTAX = item(0x40, EXPLICIT.encode())
+VERIFICATION = item(0x30, b"1.2.840.10008.1.1")
+MAXIMUM_LENGTH = item(0x51, b"\0\0\x40\0")
+CLASS_UID = item(0x52, b"1.2.3")
+
+
+@pytest.mark.parametrize(
+    "request_pdu",
+    [
+        associate_rq(item(0x20, b"\1\0\0\0" + TRANSFER_SYNTAX), item(0x50, MAXIMUM_LENGTH + CLASS_UID)),
+        associate_rq(
+            item(0x20, b"\1\0\0\0" + VERIFICATION + TRANSFER_SYNTAX),
+            item(0x50, MAXIMUM_LENGTH + CLASS_UID + item(0x58, b"\6\0\0\1u\0\0")),
+        ),
+    ],
+    ids=["a context without an abstract syntax", "a user identity of no known type"],
+)
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.fault(
+    "peers",
+    "an association request that lacks what it must hold, or holds what it must not",
+    "aborted or dropped at once, and counted",
+)
+def test_an_association_request_that_breaks_the_rules_is_aborted(
+    start: Start, metrics: Metrics, request_pdu: bytes
+) -> None:
+    with connected(start(request_seconds=60)) as connection:
+        connection.sendall(request_pdu)
+        assert connection.recv(1) in (b"\x07", b"")
+    assert refused(metrics, "not a PDU") == 1
+    wait_until(lambda: acceptor_threads() == 0)
