@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iscl_node.domain import IncompleteSeries, SeriesState
 from iscl_node.store.durable import write_synced
-from iscl_node.store.layout import Layout
+from iscl_node.store.layout import Layout, matches
 
 INCOMPLETE_SERIES_FILE = "incomplete.json"
 """In the root of the spool: for other processes than the node; the node itself does not read it."""
@@ -35,7 +35,7 @@ class OpenSeries:
     def earlier_instances(self, series_uid: str) -> dict[str, Path]:
         """The same of the series' batches in any state; they may move at any time."""
         states = (state for state in SeriesState if state is not SeriesState.OPEN)
-        folders = (folder for state in states for folder in self._layout.series(state, series_uid).glob("*/"))
+        folders = (folder for state in states for folder in matches(self._layout.series(state, series_uid), "*/"))
         return {name: folder for folder in folders for name in _names(folder)}
 
     def last_arrival(self, series_uid: str) -> float | None:
