@@ -224,7 +224,8 @@ class Node:
     ) -> CommitmentReport | None:
         reports = commitment_reports(self._commitments, self._peers)
         ours = self._settings.scp.ae_title
-        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, reports)
+        is_reported = partial(self._commitments.is_reported, transaction_uid)
+        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, reports, is_reported)
 
     def _confirmations(self, settlement: Settlement, send_again: SendAgain) -> dict[str, Callable[[], None]]:
         """A chore for each destination, by its name."""

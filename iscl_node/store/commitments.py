@@ -113,6 +113,10 @@ class Commitments:
             replace_synced(self._folder / f"{report.transaction_uid}{_REPORT}", json.dumps(entry).encode())
         return True
 
+    def is_reported(self, transaction_uid: str) -> bool:
+        """Whether there is a report on a request."""
+        return (self._folder / f"{transaction_uid}{_REPORT}").exists()
+
     def report(self, transaction: Transaction) -> CommitmentReport | None:
         """What was reported on a request; None if nothing was."""
         try:

@@ -32,6 +32,7 @@ def test_requests_and_reports_survive_a_restart(spool: Spool) -> None:
     again = Commitments(spool.root)
     assert again.of(BATCH, "pacs", 0) == [first, second]
     assert [again.report(each) for each in (first, second)] == [None, report]
+    assert [again.is_reported(each.uid) for each in (first, second)] == [False, True]
     assert again.destination_of(first.uid) == "pacs"
 
 

@@ -19,7 +19,7 @@ import pytest
 from archive import Orthanc
 from node import Node
 from soak.clients import Clients
-from soak.inventory import differences, events_of, expected, held, waiting_batches
+from soak.inventory import committed, differences, events_of, expected, held, waiting_batches
 from soak.kills import Kills
 from soak.ledger import Ledger
 from soak.sources import kill_points, sources
@@ -32,6 +32,9 @@ INSTANCES = int(os.environ.get("ISCL_NODE_SOAK_INSTANCES", "20000"))
 SEED = int(os.environ.get("ISCL_NODE_SOAK_SEED", "1"))
 
 _QUIET_SECONDS = 2.0
+_REPORT_SECONDS = 20
+"""An archive that is killed forgets what it was asked to commit to; then it is asked again."""
+
 _SERIES_WAITING = 24
 """Clients begin no further series while so many are not delivered, so that each kill finds work of all kinds."""
 _LOOK_SECONDS = 0.5
@@ -75,7 +78,8 @@ class Soak:
         self.sources = list(sources(instances, self._dice("sources")))
         self.ledger = Ledger(instances)
         self.archive = Orthanc(folder / "orthanc")
-        self.node = Node(folder / "node", self.archive.port, bundle, _QUIET_SECONDS)
+        self.node = Node(folder / "node", self.archive.port, bundle, _QUIET_SECONDS, confirm="commitment")
+        self.node.change_settings("[delivery]", f"[delivery]\nreport_hours = {_REPORT_SECONDS / 3600}")
         files = folder / "sources"
         files.mkdir()
         kill_at = kill_points(self.sources, self.plan.clients, self._dice("kills of clients"))
@@ -170,6 +174,7 @@ class Soak:
             **{what: number for what, number in sorted(counts.items()) if what.startswith("kills")},
             "derived instances expected": len(wanted),
             "derived instances in the archive": len(found),
+            "instances the archive committed to": committed(self.node).total(),
             "batches": self.node.status()["batches"],
             "events in the node's log": dict(events.most_common()),
             "minutes": round(minutes, 1),
@@ -211,7 +216,8 @@ def test_a_short_soak(soak: Soak) -> None:
 @pytest.mark.fault(
     "machine",
     "a soak: 20,000 instances from 8 clients; 55 kills of the node, 10 of the archive, 20 of clients",
-    "the archive has exactly one derived instance for each source and strength, under its computed UIDs, nothing else",
+    "the archive has exactly one derived instance for each source and strength, under its computed UIDs and with its "
+    "pixels, nothing else, and has committed to each",
 )
 @pytest.mark.long
 @pytest.mark.parametrize("soak", [INSTANCES], indirect=True)

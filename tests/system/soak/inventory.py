@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from archive import Orthanc
 from node import Node
@@ -22,6 +23,7 @@ from soak.sources import Source, pixels_of
 
 _READERS = 4
 _SHOWN = 20
+_WAY = "commitment"
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,24 @@ def differences(node: Node, wanted: set[Derived], found: Sequence[Derived]) -> s
         "in the archive but should not be": [*set(found) - wanted],
         "in the archive more than once": [each for each, count in Counter(found).items() if count > 1],
         "series whose instances differ": [each for each in shared.items() if len(each[1]) > 1],
-        "sources not exactly once among the delivered ones": _not_once_in_done(node, wanted),
+        "not committed exactly once": _not_once(committed(node), (each.sop_uid for each in wanted)),
+        "sources not exactly once among the delivered ones": _not_once(
+            _sources_in_done(node), (each.source_sop_uid for each in wanted)
+        ),
     }
     return "\n".join(_told(node, title, faults) for title, faults in parts.items() if faults)
+
+
+def committed(node: Node) -> "Counter[str]":
+    """What the archive committed to, by the records of the batches that are done: SOP Instance UIDs."""
+    paths = (Path(folder, name) for folder, _, names in os.walk(node.spool / "done") for name in names)
+    records = (path.read_text().splitlines() for path in paths if path.suffix == ".jsonl")
+    return Counter(uid for record in records for uid in _committed(list(map(json.loads, record))))
+
+
+def _committed(entries: Sequence[dict[str, Any]]) -> set[str]:
+    ways = {entry["way"] for entry in entries if entry["event"] == "confirmed"}
+    return {entry["sop_instance_uid"] for entry in entries if entry["event"] == "answered"} if ways == {_WAY} else set()
 
 
 def _told(node: Node, title: str, faults: Sequence[object]) -> str:
@@ -100,10 +117,13 @@ def _told(node: Node, title: str, faults: Sequence[object]) -> str:
     return "\n".join(lines)
 
 
-def _not_once_in_done(node: Node, wanted: Iterable[Derived]) -> list[object]:
-    counts = Counter({f"{each.source_sop_uid}.dcm": 0 for each in wanted})
-    counts.update(name for _, _, files in os.walk(node.spool / "done") for name in files if name.endswith(".dcm"))
-    return [(name, f"{count} times") for name, count in counts.items() if count != 1]
+def _sources_in_done(node: Node) -> "Counter[str]":
+    names = (name for _, _, files in os.walk(node.spool / "done") for name in files)
+    return Counter(name.removesuffix(".dcm") for name in names if name.endswith(".dcm"))
+
+
+def _not_once(counts: "Counter[str]", sop_uids: Iterable[str]) -> list[object]:
+    return [(uid, f"{counts[uid]} times") for uid in {*sop_uids, *counts} if counts[uid] != 1]
 
 
 def whereabouts(node: Node, sop_uids: Iterable[str]) -> list[Path]:
