@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from iscl_node.domain import CompletenessPolicy, EvidenceChoice, PrivateElement, ReceptionLimits, Tls, UserIdentity
+from iscl_node.domain import (
+    AuditPlan,
+    CompletenessPolicy,
+    EvidenceChoice,
+    PrivateElement,
+    ReceptionLimits,
+    SyslogServer,
+    Tls,
+    UserIdentity,
+)
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -50,6 +59,37 @@ def test_a_peers_tls_is_that_of_the_node_where_it_is_not_set(load: Load) -> None
     assert settings.known_peers()[0].tls == theirs
     assert settings.tls_uses() == {"scp": ours, "peer pacs": theirs}
     assert load(PEER).tls_uses() == {}
+
+
+def test_there_is_no_audit_trail_unless_it_has_a_file_or_a_server(load: Load) -> None:
+    assert load("").audit_plan() is None
+    assert load("[audit]\nsite = 'Hospital'").audit_plan() is None
+    assert load("[audit]\nfile = 'audit.log'").audit_plan() == AuditPlan("node-1", "", Path("audit.log"), 1 << 30, None)
+
+
+def test_the_syslog_server_is_called_with_the_tls_of_the_node_where_it_is_not_set(load: Load) -> None:
+    node = "worker_name = 'w'\n[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\n"
+    server = "[audit.syslog]\nhost = 'arr'\n"
+    settings = load(node + server + "ca = 'other.pem'\n[audit]\nsource_id = 'ct-node'\nsite = 'Hospital'")
+    theirs = Tls(Path("node.pem"), Path("node.key"), Path("other.pem"))
+    assert settings.audit_plan() == AuditPlan("ct-node", "Hospital", None, 1 << 30, SyslogServer("arr", 6514, theirs))
+    assert settings.tls_uses()["audit.syslog"] == theirs
+    plain = load(server + "port = 601\ntls = false").audit_plan()
+    assert plain is not None
+    assert plain.syslog == SyslogServer("arr", 601, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[audit.syslog]\nhost = 'arr'", r"\[audit.syslog\]: tls needs certificate, key and ca"),
+        ("[audit.syslog]\ntls = false", r"audit.syslog.host: Field required"),
+        ("[audit]\nmax_bytes = 1000", r"audit.max_bytes: .* greater than or equal to 4194304"),
+    ],
+)
+def test_faults_of_the_audit_trail_are_named(load: Load, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(text)
 
 
 def test_a_peers_networks_and_services(load: Load) -> None:

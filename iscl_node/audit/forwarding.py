@@ -32,7 +32,7 @@ class Forwarding:
     connect : callable
         Opens a connection; raises OSError or IsclNodeError if there is none now.
     metrics : Metrics
-        Says how much waits, and for how long.
+        Say how much waits, and for how long, also if the thread should have ended.
     first_wait_seconds : float
         Before the first new try; doubles up to a minute.
     """
@@ -46,7 +46,8 @@ class Forwarding:
     ) -> None:
         self._journal = journal
         self._connect = connect
-        self._metrics = metrics
+        metrics.audit_waiting_bytes.set_function(self._waiting_bytes)
+        metrics.audit_oldest_waiting_seconds.set_function(self._oldest_seconds)
         self._first_wait_seconds = first_wait_seconds
         self._stopping = threading.Event()
         self._fault = ""
@@ -65,7 +66,6 @@ class Forwarding:
         wait_seconds = self._first_wait_seconds
         while True:
             try:
-                self._measure(time.time())
                 with self._connect() as connection:
                     wait_seconds = self._first_wait_seconds
                     self._note("")
@@ -90,7 +90,6 @@ class Forwarding:
                 return
             else:
                 self._stopping.wait(_POLL_SECONDS)
-            self._measure(time.time())
 
     def _deliver(self, connection: SyslogConnection, batch: list[tuple[Position, bytes]]) -> Position:
         connection.send([line for _, line in batch])
@@ -101,11 +100,16 @@ class Forwarding:
         self._journal.mark_sent(position)
         return position
 
-    def _measure(self, now: float) -> None:
-        position = self._journal.position()
-        self._metrics.audit_waiting_bytes.set(self._journal.bytes_behind(position))
-        oldest = self._journal.messages(position, 1)
-        self._metrics.audit_oldest_waiting_seconds.set(now - _time_of(oldest[0][1], now) if oldest else 0)
+    def _waiting_bytes(self) -> float:
+        return self._journal.bytes_behind(self._journal.position())
+
+    def _oldest_seconds(self) -> float:
+        try:
+            oldest = self._journal.messages(self._journal.position(), 1)
+        except OSError:  # the page of metrics must not fail with it
+            return 0.0
+        now = time.time()
+        return now - _time_of(oldest[0][1], now) if oldest else 0.0
 
     def _note(self, fault: str) -> None:
         """Say it in the log when it changes, not for as long as it lasts."""

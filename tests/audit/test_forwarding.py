@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -137,8 +137,19 @@ def test_a_server_that_is_not_ours_gets_nothing(
         forwarding.stop(PATIENCE_SECONDS)
         assert b"message" not in b"".join(receiver.messages)
     assert metrics.registry.get_sample_value("iscl_node_audit_waiting_bytes") == len(b"message\n")
-    age = metrics.registry.get_sample_value("iscl_node_audit_oldest_waiting_seconds")
-    assert age is not None
+
+
+def test_metrics_say_how_much_waits_and_how_long(journal: Journal) -> None:
+    metrics = Metrics(CollectorRegistry())
+    Forwarding(journal, lambda: SyslogConnection("127.0.0.1", 1), metrics)
+    names = ("iscl_node_audit_waiting_bytes", "iscl_node_audit_oldest_waiting_seconds")
+    assert [metrics.registry.get_sample_value(name) for name in names] == [0, 0]
+    lines = [syslog_line(MESSAGES.application_started(datetime.now(UTC) - timedelta(hours=age)), "h") for age in (2, 1)]
+    for line in lines:
+        journal.append(line)
+    waiting, oldest = [metrics.registry.get_sample_value(name) for name in names]
+    assert waiting == sum(len(line) + 1 for line in lines)
+    assert oldest == pytest.approx(7200, abs=PATIENCE_SECONDS)
 
 
 @pytest.mark.fault(

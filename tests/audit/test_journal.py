@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,10 @@ def test_half_a_message_is_cut_off(journal: Journal, torn: bytes) -> None:
     assert lines(journal) == [b"first", b"second"]
 
 
-def test_half_a_message_is_cut_off_where_nothing_is_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"half", b"half a message that is longer than the next one"])
+def test_half_a_message_is_cut_off_where_nothing_is_before_it(tmp_path: Path, torn: bytes) -> None:
     file = tmp_path / "trail.log"
-    file.write_bytes(b"half")
+    file.write_bytes(torn)
     appending_to(file, LIMIT)(b"whole")
     assert file.read_bytes() == b"whole\n"
 
@@ -141,11 +143,14 @@ def test_threads_and_processes_do_not_mix_their_messages(journal: Journal, small
     code = (
         "import sys; from pathlib import Path; from iscl_node.audit.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]), 1 << 20)\n"
-        "for number in range(40): journal.append(b'process %d' % number)"
+        "for number in range(200): journal.append(b'process %d' % number)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(journal._folder)])
+    deadline = time.monotonic() + 60
+    while not lines(journal):  # both write at the same time
+        assert time.monotonic() < deadline
     threads = [
-        threading.Thread(target=lambda name=name: [journal.append(b"%b %d" % (name, n)) for n in range(40)])
+        threading.Thread(target=lambda name=name: [journal.append(b"%b %d" % (name, n)) for n in range(100)])
         for name in (b"one", b"two")
     ]
     for thread in threads:
@@ -154,8 +159,8 @@ def test_threads_and_processes_do_not_mix_their_messages(journal: Journal, small
         thread.join()
     assert process.wait() == 0
     found = lines(journal)
-    for name in (b"one", b"two", b"process"):
-        assert [line for line in found if line.startswith(name)] == [b"%b %d" % (name, n) for n in range(40)]
+    for name, count in ((b"one", 100), (b"two", 100), (b"process", 200)):
+        assert [line for line in found if line.startswith(name)] == [b"%b %d" % (name, n) for n in range(count)]
 
 
 def test_only_the_owner_may_read_it(journal: Journal, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Whoever is not let in is told of: why, from where, and as whom."""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from iscl_node.domain import Peer, Tls, UserIdentity
+from iscl_node.metrics import Metrics
+from iscl_node.network.admission import Refusal
+from iscl_node.network.storage_scp import StorageScp
+
+SCANNER = Peer("ct 1", "SCANNER", "127.0.0.1", 104, user=UserIdentity("ct1", "secret"))
+
+Told = list[tuple[str, str, str]]
+Start = Callable[..., StorageScp]
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+def start(metrics: Metrics, told: Told, request: pytest.FixtureRequest) -> Start:
+    def start_scp(tls: Tls | None = None) -> StorageScp:
+        scp = StorageScp(
+            ae_title="ISCL_NODE",
+            host="127.0.0.1",
+            port=0,
+            peers=[SCANNER],
+            accept_unknown_peers=False,
+            receive=lambda instance: None,
+            metrics=metrics,
+            tls=tls,
+            refused=lambda *refusal: told.append(refusal),
+        )
+        scp.start()
+        request.addfinalizer(scp.stop)
+        return scp
+
+    return start_scp
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "reason"),
+    [
+        ("STRANGER", "ISCL_NODE", Refusal.CALLING_AE_TITLE),
+        ("SCANNER", "OTHER", Refusal.CALLED_AE_TITLE),
+        ("SCANNER", "ISCL_NODE", Refusal.USER),
+    ],
+)
+def test_a_rejected_association_is_told(start: Start, told: Told, calling: str, called: str, reason: str) -> None:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(Verification)
+    assert entity.associate("127.0.0.1", start().port, ae_title=called).is_rejected
+    assert told == [(reason, "127.0.0.1", calling)]
+
+
+def test_a_failed_handshake_is_told(start: Start, told: Told, tmp_path: Path) -> None:
+    scp = start(Authority(tmp_path).issue("node"))
+    with socket.create_connection(("127.0.0.1", scp.port)) as connection:
+        connection.sendall(b"\x01\x00 no TLS at all")
+        deadline = time.monotonic() + 60
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert told == [(Refusal.HANDSHAKE, "127.0.0.1", "")]
