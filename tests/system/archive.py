@@ -1,10 +1,11 @@
 """Two archives: one that keeps book of every C-STORE and answers as it is told, and Orthanc."""
 
+import contextlib
 import json
 import subprocess
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from node import AE_TITLE, PATIENCE_SECONDS, free_port, required_tool, wait_for
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+)
 from pynetdicom.transport import ThreadedAssociationServer
 
 from iscl_node.domain import CT_STORAGE
@@ -29,10 +36,15 @@ class RecordingArchive:
     ----------
     syntaxes : sequence of str
         The transfer syntaxes that it accepts.
+    confirms : str
+        By which service it tells what it has: 'commitment', 'query', or neither.
     """
 
-    def __init__(self, syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)) -> None:
+    def __init__(
+        self, syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian), confirms: str = ""
+    ) -> None:
         self._syntaxes = list(syntaxes)
+        self._confirms = confirms
         self.port = free_port()
         self.answers: deque[int] = deque()
         """Statuses for the next requests; when there are none, success."""
@@ -48,7 +60,13 @@ class RecordingArchive:
         entity = AE(ae_title="ARCHIVE")
         for sop_class in CT_STORAGE:
             entity.add_supported_context(sop_class, self._syntaxes)
-        handlers = [(evt.EVT_C_STORE, self._on_c_store)]
+        handlers: list[tuple[Any, ...]] = [(evt.EVT_C_STORE, self._on_c_store)]
+        if self._confirms == "commitment":
+            entity.add_supported_context(StorageCommitmentPushModel)
+            handlers += [(evt.EVT_N_ACTION, self._on_n_action)]
+        if self._confirms == "query":
+            entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+            handlers += [(evt.EVT_C_FIND, self._on_c_find)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def stop(self) -> None:
@@ -81,6 +99,25 @@ class RecordingArchive:
         answer = Dataset()
         answer.Status, answer.ErrorComment = status, self.comment
         return answer
+
+    def _on_n_action(self, event: Event) -> tuple[int, None]:
+        # Behind the response, in a thread that may wait for the answer.
+        threading.Timer(0.05, self._report, (event.assoc, event.action_information)).start()
+        return 0x0000, None
+
+    def _report(self, association: Association, asked: Dataset) -> None:
+        """Report what is here, on the same association (PS3.4 J.3.3)."""
+        there = [item for item in asked.ReferencedSOPSequence if item.ReferencedSOPInstanceUID in self._received]
+        report = Dataset()
+        report.TransactionUID, report.ReferencedSOPSequence = asked.TransactionUID, there
+        with contextlib.suppress(RuntimeError):  # the node was killed meanwhile
+            association.send_n_event_report(report, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+
+    def _on_c_find(self, event: Event) -> Iterator[tuple[int, Dataset]]:
+        for copies in list(self._received.values()):
+            instance = pydicom.dcmread(BytesIO(copies[0]), stop_before_pixels=True, force=True)
+            if instance.SeriesInstanceUID == event.identifier.SeriesInstanceUID:
+                yield 0xFF00, instance
 
     def forget(self) -> None:
         """Have received nothing."""

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -27,6 +27,7 @@ ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {port}
 may = ["receive"]
+confirm = "auto"
 [[rules]]
 name = "two strengths"
 """
@@ -34,6 +35,17 @@ name = "two strengths"
 _fork_server = multiprocessing.get_context("forkserver")
 _fork_server.set_forkserver_preload(list(PRELOADED))
 """Imports everything once, before any thread is there, and forks for each start: seconds less, hundreds of times."""
+
+
+@contextlib.contextmanager
+def two_archives() -> Iterator[tuple[RecordingArchive, RecordingArchive]]:
+    """One that commits to what it has, and one that can be asked for it."""
+    archives = RecordingArchive(confirms="commitment"), RecordingArchive(confirms="query")
+    for archive in archives:
+        archive.start()
+    yield archives
+    for archive in archives:
+        archive.stop()
 
 
 class DisturbedNode(Node):
@@ -44,14 +56,14 @@ class DisturbedNode(Node):
     folder : Path
         For everything it writes.
     archives : pair of RecordingArchive
-        Its destinations.
+        Its destinations, which are asked for confirmation in whatever way they offer; see `two_archives`.
     bundle : Path
         The model.
     """
 
     def __init__(self, folder: Path, archives: tuple[RecordingArchive, RecordingArchive], bundle: Path) -> None:
         archive, mirror = archives
-        super().__init__(folder, archive.port, bundle, quiet_seconds=0.3)
+        super().__init__(folder, archive.port, bundle, quiet_seconds=0.3, confirm="auto")
         self.change_settings('[[rules]]\nname = "two strengths"\n', _MIRROR.format(port=mirror.port))
         self.change_settings("strength = [0.5, 1.0]\nsend_to = [", 'strength = [0.5, 1.0]\nsend_to = ["mirror", ')
         self._fork: ForkServerProcess | None = None

@@ -8,7 +8,7 @@ import pytest
 from archive import RecordingArchive
 from bundles import slow_bundle
 from delivery import Series, files_of, series_uid_of, wait_until_done
-from disturbed_node import DisturbedNode
+from disturbed_node import DisturbedNode, two_archives
 from killed_node import Jumps
 from sending import MakeSeries, send
 
@@ -19,12 +19,8 @@ HOUR, DAY, YEARS = 3600, 86_400, 10 * 365 * 86_400
 
 @pytest.fixture
 def archives() -> Iterator[tuple[RecordingArchive, RecordingArchive]]:
-    archives = RecordingArchive(), RecordingArchive()
-    for archive in archives:
-        archive.start()
-    yield archives
-    for archive in archives:
-        archive.stop()
+    with two_archives() as archives:
+        yield archives
 
 
 @pytest.mark.parametrize(
