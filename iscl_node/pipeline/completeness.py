@@ -82,7 +82,8 @@ class Completeness:
         self._metrics = metrics
         self._clock = clock
         self._waits: dict[str, _Wait] = {}
-        self._incomplete: list[IncompleteSeries] | None = None
+        self._has_begun = False
+        self._told: list[IncompleteSeries] | None = None
 
     def closings(self, quiet: Sequence[str]) -> list[Closing]:
         """Judge the series that are quiet now; those that are not returned stay open."""
@@ -96,6 +97,7 @@ class Completeness:
                 closings.append(judged)
             elif judged is not None:
                 incomplete.append(judged)
+        self._has_begun = True
         self._tell(incomplete)
         return closings
 
@@ -110,8 +112,7 @@ class Completeness:
         if arrival is None:  # closed by a person
             self.forget(uid)
         elif uid not in self._waits or self._waits[uid].arrival != arrival:
-            is_first = self._incomplete is None
-            quiet = max(0.0, time.time() - arrival) if is_first else self._quiet_seconds
+            quiet = self._quiet_seconds if self._has_begun else max(0.0, time.time() - arrival)
             self._waits[uid] = _Wait(arrival, self._clock() - quiet)
 
     def _judged(self, uid: str, facts: SeriesFacts) -> Closing | IncompleteSeries | None:
@@ -154,7 +155,7 @@ class Completeness:
         held = sum(each.is_held for each in incomplete)
         self._metrics.incomplete_series.labels("held").set(held)
         self._metrics.incomplete_series.labels("waiting").set(len(incomplete) - held)
-        if incomplete != self._incomplete:
-            with suppress(OSError):  # a full disk: `status` shows what it knew before
+        if incomplete != self._told:
+            with suppress(OSError):  # a full disk: `status` shows what it knew before, until there is room
                 self._open_series.note_incomplete(incomplete)
-        self._incomplete = incomplete
+                self._told = incomplete

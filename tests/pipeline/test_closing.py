@@ -1,5 +1,6 @@
 """When a series is closed: quiet and complete, or by the policy of its rule."""
 
+import errno
 import json
 import os
 import threading
@@ -239,6 +240,27 @@ def test_the_time_out_holds(spool: Spool, make_closer: MakeCloser, clock: Clock)
     receive(spool, LATE)
     assert closer.tick() == [8]
     assert OpenSeries(spool.root).incomplete() == []
+
+
+@pytest.mark.fault(
+    "spool",
+    "the disk is full when it is noted for `iscl-node status` that a series waits",
+    "nothing is held up by that, and it is noted when there is room",
+)
+def test_what_waits_is_told_as_soon_as_the_disk_lets_it(
+    spool: Spool, make_closer: MakeCloser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    receive(spool, GAP)
+    closer = make_closer()
+    with monkeypatch.context() as patch:
+        patch.setattr("iscl_node.store.open_series.write_synced", refuse)
+        assert closer.tick() == []
+    assert OpenSeries(spool.root).incomplete() == []
+    closer.tick()
+    assert [each.missing for each in OpenSeries(spool.root).incomplete()] == [MISSING]
 
 
 def test_what_a_person_closed_is_no_longer_waited_for(spool: Spool, make_closer: MakeCloser, clock: Clock) -> None:
@@ -508,6 +530,21 @@ def test_geometry_decides_where_the_peer_does_not_answer(
     receive(spool, ct_series(1, SeriesInstanceUID="1.2.4", SOPInstanceUID="1.2.4.1"))
     assert closer.tick() == [1, 8]
     assert pacs.asked == [UID, "1.2.4"]
+
+
+def test_a_peer_that_answered_again_is_forgiven(
+    spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock
+) -> None:
+    """The pause after its next failure is the first one again, not twice as long."""
+    closer = make_closer(ASKING)
+    for number, fault in enumerate([RetryLaterError("down"), None, RetryLaterError("down"), None]):
+        pacs.fault = fault
+        receive(spool, ct_series(1, SeriesInstanceUID=f"1.2.{number}", SOPInstanceUID=f"1.2.{number}.1"))
+        closer.tick()
+        pacs.settle()
+        closer.tick()
+        clock.now += 5
+    assert pacs.asked == ["1.2.0", "1.2.1", "1.2.2", "1.2.3"]
 
 
 @pytest.mark.fault(
