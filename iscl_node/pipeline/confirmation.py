@@ -11,6 +11,7 @@ import structlog
 from iscl_node.domain import Batch, Peer, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
+from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
 from iscl_node.pipeline.inquiry import QUERY, Answer, Inquiry
 from iscl_node.pipeline.settlement import Settlement
@@ -168,7 +169,7 @@ class Confirmation:
         watch.tries += 1
         watch.due = now + self._pace.wait_seconds(watch.tries)
         if str(error) != self._reason:  # once, not every time
-            hint = _NO_SERVICE if isinstance(error, NothingAcceptedError) else ""
+            hint = _NO_SERVICE if isinstance(error, NothingAcceptedError | ServiceRefusedError) else ""
             _log.warning("confirmation.put_off", peer=self._peer.name, reason=str(error), hint=hint)
         self._reason = str(error)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from iscl_node.dicom.folder import read_instance
 from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
+from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
 from iscl_node.store.commitments import Commitments, Transaction
 from iscl_node.store.deliveries import DeliveryRecord
@@ -71,8 +72,8 @@ class Inquiry:
         ------
         RetryLaterError
             It cannot be asked now.
-        NothingAcceptedError
-            It offers no service by which it could tell.
+        NothingAcceptedError, ServiceRefusedError
+            It offers no service by which it could tell, or refuses what it offers.
         OSError
             The disk refuses it, or the batch is there no more.
         """
@@ -89,7 +90,7 @@ class Inquiry:
             return self._queried(batch, record)
         try:
             return self._committed(batch, record, transactions)
-        except NothingAcceptedError:
+        except (NothingAcceptedError, ServiceRefusedError):
             return self._queried(batch, record)
 
     def _committed(self, batch: Batch, record: DeliveryRecord, transactions: Sequence[Transaction]) -> Answer | None:

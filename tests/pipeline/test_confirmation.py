@@ -23,6 +23,7 @@ from iscl_node.domain import (
 )
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
+from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.pipeline.confirmation import Confirmation, Pace
@@ -47,6 +48,7 @@ class Archive:
     name: str = "pacs"
     confirm: Confirm = "auto"
     offers: set[str] = field(default_factory=lambda: {"commitment", "query"})
+    refuses: set[str] = field(default_factory=set)
     keeps: set[str] = field(default_factory=lambda: set(UIDS))
     reports_at_once: bool = True
     failure_reason: int = 0x0112
@@ -78,6 +80,8 @@ class Archive:
             raise RetryLaterError("no connection")
         if service not in self.offers:
             raise NothingAcceptedError("accepts nothing")
+        if service in self.refuses:
+            raise ServiceRefusedError("status 0211")
 
 
 class Bench:
@@ -189,6 +193,29 @@ def test_a_batch_is_done_when_its_destination_says_that_it_keeps_everything(
     assert not on.spool.outbox(batch).exists()
     on.settlement.sweep()
     assert not list((on.spool.root / "commitments").iterdir())
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination accepts Storage Commitment and refuses every request for it",
+    "with `auto` C-FIND is asked",
+)
+def test_a_destination_that_refuses_to_commit_is_queried(bench: MakeBench) -> None:
+    on = bench(Archive(refuses={"commitment"}))
+    on.batch()
+    on.tick(times=2)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", "query", "confirmed") == 1
+
+
+def test_without_a_service_that_answers_a_batch_is_kept(bench: MakeBench) -> None:
+    on = bench(Archive(refuses={"commitment", "query"}))
+    on.batch()
+    with capture_logs() as logs:
+        on.tick(seconds=900, times=10)
+    assert on.states() == {"sent": 1}
+    (line,) = (line for line in logs if line["event"] == "confirmation.put_off")
+    assert 'confirm = "none"' in line["hint"]
 
 
 def test_a_destination_that_need_not_confirm_is_not_asked(bench: MakeBench) -> None:
