@@ -25,6 +25,7 @@ from iscl_node.domain import Batch, IncompleteSeries
 from iscl_node.logs import hashed
 from iscl_node.metrics import Metrics
 from iscl_node.network.storage_scp import StorageScp
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.spool import Spool
@@ -129,7 +130,7 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     report = json.loads(result.stdout)
     (each,) = report.pop("quarantine")
     batches = {"open": 0, "closed": 0, "sent": 0, "done": 0, "ignored": 0, "quarantine": 1}
-    assert report == {"batches": batches, "incomplete": [], "ignored": {}}
+    assert report == {"batches": batches, "incomplete": [], "sent": [], "ignored": {}}
     folder = Path(each.pop("path"))
     since = datetime.fromisoformat(each.pop("since"))
     assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
@@ -142,6 +143,19 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "picture": "",
     }
+
+
+def test_status_tells_whose_confirmation_a_batch_waits_for(config: Path, spool: Spool) -> None:
+    data = part10(ct_dataset())
+    spool.store(header := read_header(data), data)
+    batch = spool.close(header.series_instance_uid, datetime.now(UTC))
+    deliveries = Deliveries(spool.root)
+    deliveries.begin(batch, ["pacs", "vault"])
+    deliveries.note_confirmed(batch, "pacs", "query")
+    spool.mark_sent(batch)
+    (each,) = json.loads(run("status", "--config", config, "--json").stdout)["sent"]
+    assert (each["batch"], each["waits_for"]) == (batch.key, ["vault"])
+    assert "vault has not confirmed yet" in run("status", "--config", config).stdout
 
 
 def test_a_hash_in_the_log_leads_to_its_series_and_back(config: Path, quarantined: Batch, spool: Spool) -> None:

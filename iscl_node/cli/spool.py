@@ -22,7 +22,7 @@ from rich.table import Table
 
 from iscl_node.cli import audit
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
-from iscl_node.domain import IncompleteSeries, SeriesState, SetAsideBatch
+from iscl_node.domain import Batch, IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.logs import hashed
 from iscl_node.settings import load_settings
@@ -57,8 +57,10 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         quarantined = [_told(each, spool.root) for each in spool.quarantined()]
         ignored = Counter(each.reason for each in spool.ignored())
         incomplete = [_told_incomplete(each, spool.root) for each in OpenSeries(spool.root).incomplete()]
+        sent = [_told_sent(each, spool.root) for each in spool.sent_batches()]
     if as_json:
-        told = {"batches": counts, "incomplete": incomplete, "ignored": ignored, "quarantine": quarantined}
+        told = {"batches": counts, "incomplete": incomplete, "sent": sent, "ignored": ignored}
+        told |= {"quarantine": quarantined}
         print(json.dumps(told, indent=2))  # noqa: T201 - for machines
         return
     table = Table("state", "batches", title="Spool")
@@ -72,8 +74,16 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    for each in sent:
+        waited_for = ", ".join(each["waits_for"])
+        text = f"{each['series']} {each['batch']}: {waited_for} has not confirmed yet; in the log {each['log']}"
+        out.print(f"[yellow]sent[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
     for reason, count in ignored.items():
         out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
+    _show_quarantine(quarantined)
+
+
+def _show_quarantine(quarantined: list[dict[str, Any]]) -> None:
     for each in quarantined:
         out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
         amount = f"{each['files']} files, {decimal(each['bytes'])}, in {each['path']}"
@@ -96,6 +106,19 @@ def _told_incomplete(each: IncompleteSeries, spool: Path) -> dict[str, Any]:
         "state": "held" if each.is_held else "incomplete",
         "missing": each.missing,
         "last_arrival": _time(each.last_arrival),
+    }
+
+
+def _told_sent(each: Batch, spool: Path) -> dict[str, Any]:
+    from iscl_node.store.deliveries import Deliveries
+    from iscl_node.store.log_key import log_name
+
+    deliveries = Deliveries(spool)
+    return {
+        "series": each.series_instance_uid,
+        "log": log_name(spool, each.series_instance_uid),
+        "batch": each.key,
+        "waits_for": [name for name in deliveries.destinations(each) if not deliveries.record(each, name).is_confirmed],
     }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import threading
 from collections import Counter, defaultdict, deque
@@ -26,7 +27,9 @@ from pynetdicom.sop_class import (
 )
 from pynetdicom.transport import ThreadedAssociationServer
 
-from iscl_node.domain import CT_STORAGE
+from iscl_node.domain import CT_STORAGE, Peer
+from iscl_node.errors import RetryLaterError
+from iscl_node.network.verification import echo
 
 
 class RecordingArchive:
@@ -148,11 +151,14 @@ class Orthanc:
     ----------
     folder : Path
         For everything it writes.
+    lua : str
+        A script that it runs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lua: str = "") -> None:
         self.port, self._http_port = free_port(), free_port()
         self._folder = folder
+        self._lua = lua
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, node_port: int) -> None:
@@ -160,6 +166,7 @@ class Orthanc:
         program = required_tool("Orthanc")
         config = self._folder / "orthanc.json"
         self._folder.mkdir(exist_ok=True)
+        (self._folder / "script.lua").write_text(self._lua)
         config.write_text(json.dumps(self._settings(node_port)))
         with (self._folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen([program, str(config)], stdout=log, stderr=log)
@@ -177,6 +184,8 @@ class Orthanc:
             "DicomAet": "ARCHIVE",
             "DicomCheckCalledAet": True,
             "DicomPort": self.port,
+            "LuaScripts": [str(self._folder / "script.lua")],
+            "ExecuteLuaEnabled": True,
             "DicomModalities": {"node": [AE_TITLE, "127.0.0.1", node_port]},
         }
 
@@ -196,6 +205,11 @@ class Orthanc:
         with urlopen(Request(f"http://127.0.0.1:{self._http_port}{path}", body), timeout=60) as response:
             return json.load(response)
 
+    def run_lua(self, script: str) -> None:
+        """Run a script beside the one that it was given."""
+        with urlopen(Request(f"http://127.0.0.1:{self._http_port}/tools/execute-script", script.encode()), timeout=60):
+            pass
+
     def get_bytes(self, path: str) -> bytes:
         """Answer of the REST interface, as it is."""
         with urlopen(f"http://127.0.0.1:{self._http_port}{path}", timeout=60) as response:
@@ -211,3 +225,45 @@ class Orthanc:
         """End it."""
         if self._process is not None:
             self.kill()
+
+
+class Dcmqrscp:
+    """DCMTK's archive, which answers C-STORE, C-FIND and C-MOVE, as a process of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything it writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.peer = Peer("dcmqrscp", "ARCHIVE", "127.0.0.1", free_port())
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, node_port: int) -> None:
+        """Start it, knowing the node, and wait until it answers C-ECHO."""
+        program, storage, config = required_tool("dcmqrscp"), self._folder / "storage", self._folder / "dcmqrscp.cfg"
+        storage.mkdir(parents=True)
+        config.write_text(
+            f"NetworkTCPPort = {self.peer.port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+            f"HostTable BEGIN\nnode = ({AE_TITLE}, localhost, {node_port})\nHostTable END\n"
+            "VendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\nARCHIVE {storage} RW (9, 1024mb) ANY\nAETable END\n"
+        )
+        with (self._folder / "dcmqrscp.log").open("wb") as log:
+            environment = {**os.environ, "TCP_NODELAY": "1"}
+            self._process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log, env=environment)
+        wait_for(self._answers, "dcmqrscp answers", (self._folder / "dcmqrscp.log").read_text)
+
+    def _answers(self) -> bool:
+        try:
+            return echo(self.peer, AE_TITLE) > 0
+        except RetryLaterError:
+            return False
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()

@@ -1,14 +1,12 @@
 """Archives as they are: Orthanc and DCMTK's dcmqrscp tell what they have, send it to us, and commit to it."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive import Orthanc
+from archive import Dcmqrscp, Orthanc
 from factories import ct_series
-from node import AE_TITLE, free_port, required_tool, wait_for
+from node import AE_TITLE, free_port, wait_for
 from prometheus_client import CollectorRegistry
 from pydicom.dataset import FileDataset
 
@@ -19,7 +17,6 @@ from iscl_node.network import storage_commitment
 from iscl_node.network.query import MoveResult, find_instances, move_instances
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.storage_scu import send
-from iscl_node.network.verification import echo
 
 pytestmark = pytest.mark.peers
 
@@ -75,33 +72,11 @@ def orthanc(tmp_path: Path) -> Iterator[tuple[Peer, OurPort]]:
 
 @pytest.fixture
 def dcmqrscp(tmp_path: Path) -> Iterator[tuple[Peer, OurPort]]:
-    program, port = required_tool("dcmqrscp"), free_port()
-    peer = Peer("dcmqrscp", "ARCHIVE", "127.0.0.1", port)
-    ours = OurPort(peer)
-    storage = tmp_path / "storage"
-    storage.mkdir()
-    config = tmp_path / "dcmqrscp.cfg"
-    config.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
-        f"HostTable BEGIN\nnode = ({AE_TITLE}, localhost, {ours.scp.port})\nHostTable END\n"
-        "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nARCHIVE {storage} RW (9, 1024mb) ANY\nAETable END\n"
-    )
-    log = (tmp_path / "dcmqrscp.log").open("wb")
-    environment = {**os.environ, "TCP_NODELAY": "1"}
-    process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log, env=environment)
-
-    def answers() -> bool:
-        try:
-            return echo(peer, AE_TITLE) > 0
-        except RetryLaterError:
-            return False
-
-    wait_for(answers, "dcmqrscp answers", (tmp_path / "dcmqrscp.log").read_text)
-    yield peer, ours
-    process.kill()
-    process.wait()
-    log.close()
+    server = Dcmqrscp(tmp_path / "dcmqrscp")
+    ours = OurPort(server.peer)
+    server.start(ours.scp.port)
+    yield server.peer, ours
+    server.close()
     ours.scp.stop()
 
 
