@@ -25,8 +25,6 @@ PLACES = {
 
 NOT_TESTED = (
     "**Slices missing at an end** of a series, where no peer is asked what there is: nothing can tell.",
-    "**Fuzzing of destinations**: those that lie follow a script. Files, PDUs and DIMSE messages that come to the node "
-    "are fuzzed.",
     "**A kill or a power cut inside SQLite.** The commits of the workflow database are points at which the program is "
     "killed, what SQLite writes in them is not. DBOS leaves its settings alone: a rollback journal and "
     "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit; that is tested.",

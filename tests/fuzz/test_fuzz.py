@@ -60,3 +60,19 @@ def test_messages(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_many_messages(tmp_path: Path) -> None:
     assert run(split("messages", 15_000, PROCESSES), tmp_path).inputs == 15_000
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination that answers to store, commit, find or move with what is no answer, or too late, or never",
+    "left in time: tried again later, or refused; no thread dies or is left behind",
+)
+def test_destinations(tmp_path: Path) -> None:
+    report = run([Campaign("destinations", 0, 40)], tmp_path)
+    assert report.inputs == 40
+    assert any("RetryLaterError" in outcome for outcome in report.outcomes)
+
+
+@pytest.mark.long
+def test_many_destinations(tmp_path: Path) -> None:
+    assert run(split("destinations", 4_000, 3 * PROCESSES), tmp_path).inputs == 4_000
