@@ -20,6 +20,7 @@ from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity,
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
 from iscl_node.network import query, storage_commitment, storage_scu
+from iscl_node.network.association import abort_all
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
@@ -199,6 +200,7 @@ class Node:
         stop_engine(_LAST_STEP_SECONDS)
         if self._trail is not None:
             self._trail.stop()
+        abort_all()  # those on which a peer is asked what it has
         self._web.should_exit = True
         _log.info("node.stopped")
 

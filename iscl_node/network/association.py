@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -106,6 +107,13 @@ def established(
     finally:
         if association.is_established:
             association.release()
+
+
+def abort_all() -> None:
+    """Abort every association that is left, so that a process that ends needs not wait for peers."""
+    for thread in threading.enumerate():
+        if isinstance(thread, Association):
+            thread.abort()
 
 
 def _request(

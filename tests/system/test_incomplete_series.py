@@ -1,11 +1,16 @@
 """Series with gaps: the late slice, the sender that vanishes, what each policy makes of it, and what a peer knows."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from archive import Orthanc, RecordingArchive
-from node import MakeNode, Node
+from node import PATIENCE_SECONDS, MakeNode, Node
 from pydicom.dataset import FileDataset
+from pynetdicom import AE, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from sending import MakeSeries, send
 
 MISSING = "2 slices missing between 2.0 and 5.0 mm"
@@ -142,5 +147,44 @@ def test_a_peer_that_cannot_be_asked_holds_up_nothing(
         send(node, [each.filename for each in up])
         node.wait_for(lambda: closed(node, "geometry") == 2, "the other series is closed")
         node.wait_for(lambda: len(archive.counts()) == 6, "both are delivered")
+    finally:
+        node.close()
+
+
+@pytest.fixture
+def silent_peer() -> Iterator[tuple[int, threading.Event]]:
+    """A peer that takes queries and does not answer: its port, and whether it was asked."""
+    asked, let_go = threading.Event(), threading.Event()
+
+    def on_find(_event: Event) -> Iterator[tuple[int, None]]:
+        asked.set()
+        let_go.wait(PATIENCE_SECONDS)
+        yield 0x0000, None
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, on_find)])
+    yield server.server_address[1], asked
+    let_go.set()
+    server.shutdown()
+
+
+@pytest.mark.fault(
+    "machine",
+    "SIGTERM while a peer that is asked what it has does not answer",
+    "the node ends without waiting for the peer",
+)
+def test_sigterm_does_not_wait_for_a_peer_that_is_asked(
+    silent_peer: tuple[int, threading.Event], tmp_path: Path, bundle: Path, make_series: MakeSeries
+) -> None:
+    port, asked = silent_peer
+    node, series = Node(tmp_path / "node", port, bundle, rule=ASK), make_series(3)
+    node.change_settings(MAY, 'may = ["store", "receive", "query"]')
+    try:
+        node.start()
+        send(node, [each.filename for each in series])
+        node.wait_for(asked.is_set, "the peer is asked")
+        node.terminate()
+        assert node.exit_code(40) == 0  # the peer would have 60 s
     finally:
         node.close()
