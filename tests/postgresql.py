@@ -1,6 +1,8 @@
 """A PostgreSQL server for tests: its own data, its own port, and it is stopped and started as they like."""
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -92,6 +94,9 @@ class PostgresqlServer:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below Linux's range for outgoing connections, none of which may take it while the server is stopped."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import URLError
@@ -139,6 +139,8 @@ class Node:
         self.port, self._http_port = ports["scp"], ports["http"]
         self.bundle = bundle
         self.spool = folder / "spool"
+        self.wrapper: Sequence[str] = ()
+        """A program, with its arguments, that starts the node's."""
         self._config = folder / "node.toml"
         self._log = folder / "node.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -175,7 +177,7 @@ class Node:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ISCL_NODE_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "iscl_node", "serve", "--config", str(self._config)],
+                [*self.wrapper, sys.executable, "-m", "iscl_node", "serve", "--config", str(self._config)],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
