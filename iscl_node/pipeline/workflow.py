@@ -179,6 +179,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
+        except SQLAlchemyError:
+            raise  # nothing is wrong with the batch: see stranded_workflows
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
             _log.exception("batch.unforeseen_fault", batch=batch.key)
             outcome = self._quarantine(batch, _unforeseen(error))
@@ -216,6 +218,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             sending()
         except QuarantineSeriesError as error:
             return str(error)
+        except SQLAlchemyError:
+            raise
         except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
             _log.exception("delivery.unforeseen_fault", batch=batch.key, peer=peer)
             return _unforeseen(error)

@@ -24,6 +24,8 @@ class Refusals:
         self._message, self._code = message, code
         self._seen: set[tuple[object, ...]] = set()
         self.at_first = self.always = False
+        self.steps: set[str] = set()
+        """Only these steps' records, if there are any."""
         self.places: list[str] = []
 
     def write(self, statement: str, parameters: object) -> None:
@@ -33,6 +35,8 @@ class Refusals:
         # Without times and the engine's random tokens, which are others when the same is tried again.
         same = [each for each in parameters if not ((isinstance(each, int) and each > 1e11) or _is_token(each))]
         place = (statement, *map(str, same))
+        if self.steps and self.steps.isdisjoint(place):
+            return
         if self.always or (self.at_first and place not in self._seen):
             self._seen.add(place)
             self.places.append(statement)

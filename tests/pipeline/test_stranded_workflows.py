@@ -1,14 +1,17 @@
 """Workflows that nobody goes on with are gone on with, and no others."""
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
 import dbos._queue
 import pytest
 from dbos import DBOS
+from failing_sqlite import Refusals, refusing
 from sqlalchemy.exc import OperationalError
 from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the_workflow
 
@@ -105,6 +108,30 @@ def test_what_failed_at_the_end_of_a_batch_is_left_alone(
     assert StrandedWorkflows(list, "node-1").resume() == 0
     assert failed() == 2
     assert "release" not in steps.calls
+
+
+@pytest.mark.fault(
+    "machine",
+    "the workflow database refuses the record of a step with an error that does not pass, such as damage",
+    "workflows fail, and a chore has them go on; the batch comes to its end, and is not set aside",
+)
+def test_a_batch_is_not_blamed_for_its_database(
+    tmp_path: Path, series_workflow: SeriesWorkflow, steps: ScriptedSteps, stranded: StrandedWorkflows
+) -> None:
+    refusals = Refusals("database disk image is malformed", sqlite3.SQLITE_CORRUPT)
+    with refusing(refusals):
+        launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+        refusals.at_first, refusals.steps = True, {"judge", "send"}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not ("release" in steps.calls and DBOS.list_workflows(name="end", status="SUCCESS")):
+            assert time.monotonic() < deadline
+            with suppress(RetryLaterError, OperationalError):
+                series_workflow.enqueue(BATCH)
+                stranded.resume()
+            time.sleep(0.1)
+        stop_engine(PATIENCE_SECONDS)
+    assert set(steps.calls) == set(WHOLE_WAY)
+    assert len(refusals.places) > len({"judge", "send"})
 
 
 @pytest.mark.fault(
