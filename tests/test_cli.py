@@ -327,6 +327,33 @@ def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: 
     assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
 
 
+@pytest.mark.parametrize(
+    ("confirm", "told"),
+    [("auto", "FAILED: confirm is 'auto' and it offers no service"), ("query", "FAILED"), ("none", None)],
+)
+def test_check_tells_how_a_destination_will_confirm(
+    config: Path, tmp_path: Path, confirm: str, told: str | None
+) -> None:
+    archive = StorageScp(
+        ae_title="ORTHANC",
+        host="127.0.0.1",
+        port=0,
+        peers=[],
+        accept_unknown_peers=True,
+        receive=lambda _: None,
+        metrics=Metrics(CollectorRegistry()),
+    )
+    archive.start()
+    try:
+        text = config.read_text().replace("port = 1\n", f"port = {archive.port}\nconfirm = '{confirm}'\n")
+        config.write_text(text)
+        report = json.loads(run("check", "--config", config, "--json").stdout)
+    finally:
+        archive.stop()
+    assert "answers in" in report["peer pacs"]
+    assert str(report.get("peer pacs confirms by")).startswith(str(told))
+
+
 def test_check_explains_what_would_be_done(config: Path, write_series: Callable[..., Path]) -> None:
     folder = write_series(2)
     (folder / "notes.txt").write_text("no DICOM")

@@ -26,6 +26,7 @@ from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load
 from iscl_node.settings.derived import checked_suffix
 
 if TYPE_CHECKING:
+    from iscl_node.domain import Peer
     from iscl_node.offline import Outcome
 
 app = typer.Typer(
@@ -288,9 +289,28 @@ def _checked(settings: Settings) -> dict[str, str]:
         if peer.may_receive or peer.may_query:
             try:
                 report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
+                report |= _checked_confirmation(peer, settings.scp.ae_title)
             except IsclNodeError as error:
                 report[f"peer {peer.name}"] = f"FAILED: {error}"
     return report
+
+
+def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:
+    """How a destination will confirm that it keeps what is sent to it."""
+    from iscl_node.network.verification import confirmation_services
+
+    if not peer.may_receive or peer.confirm == "none":
+        return {}
+    offered = confirmation_services(peer, our_ae_title)
+    way = next((each for each in ("commitment", "query") if peer.confirm in (each, "auto") and each in offered), None)
+    offer = " and ".join(sorted(offered)) or "no service for it"
+    told = {
+        "commitment": "Storage Commitment; it must know where to report to: our AE title, host and port",
+        "query": "C-FIND",
+        None: f"FAILED: confirm is {peer.confirm!r} and it offers {offer}: what is sent to it would be kept for ever; "
+        'confirm = "none" lets its answers to C-STORE be enough',
+    }
+    return {f"peer {peer.name} confirms by": told[way]}
 
 
 def _checked_tls(settings: Settings) -> dict[str, str]:

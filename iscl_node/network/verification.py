@@ -1,13 +1,17 @@
-"""Verification SCU: is a peer there, and does it know us (PS3.4 A)."""
+"""Verification SCU: is a peer there, does it know us (PS3.4 A), and how can it confirm what it keeps."""
 
 import time
 
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.association import established
+from iscl_node.network.association import NothingAcceptedError, established
+from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 
 _SUCCESS = 0x0000
 
@@ -34,3 +38,20 @@ def echo(peer: Peer, our_ae_title: str) -> float:
     if response.Status != _SUCCESS:
         raise RetryLaterError(f"peer {peer.name} answered the C-ECHO with status {response.Status:04X}")
     return seconds
+
+
+def confirmation_services(peer: Peer, our_ae_title: str) -> frozenset[str]:
+    """Which services a peer offers by which it could confirm that it keeps what we sent: commitment, query.
+
+    Raises
+    ------
+    RetryLaterError
+        As `echo`.
+    """
+    services = {STORAGE_COMMITMENT: "commitment", StudyRootQueryRetrieveInformationModelFind: "query"}
+    try:
+        with established(peer, our_ae_title, [build_context(each) for each in services]) as association:
+            accepted = {context.abstract_syntax for context in association.accepted_contexts}
+    except NothingAcceptedError:
+        return frozenset()
+    return frozenset(name for syntax, name in services.items() if syntax in accepted)

@@ -73,6 +73,7 @@ def test_orthanc_commits_to_what_it_got(
     assert (last["event"], last["way"]) == ("confirmed", "commitment")
     labels = {"peer": "archive", "way": "commitment", "outcome": "confirmed"}
     assert node.metric(CONFIRMATIONS, labels) == 1
+    assert "peer archive confirms by: Storage Commitment" in node.command("check").stdout
 
 
 @pytest.mark.fault(
@@ -142,6 +143,7 @@ def test_an_archive_without_storage_commitment_is_asked_by_c_find(
         node.start()
         send(node, files_of(series))
         wait_until_done(node, series)
+        assert "peer archive confirms by: C-FIND" in node.command("check").stdout
     finally:
         archive.close()
     assert recorded(node, series_uid_of(series))[-1]["way"] == "query"
