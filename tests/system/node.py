@@ -167,10 +167,10 @@ class Node:
 
     # Life and death
 
-    def start(self) -> None:
+    def start(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Start the program and wait until it says that it is ready."""
         self.begin()
-        self.wait_for(self._is_ready, "the node is ready")
+        wait_for(self._is_ready, "the node is ready", self.log_tail, seconds)
 
     def begin(self) -> None:
         """Start the program."""

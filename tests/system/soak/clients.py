@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import pytest
 from node import Node
 from sending import storescu
 
-from soak.ledger import STALL_SECONDS, Ledger
+from soak.ledger import Ledger
 from soak.sources import Source
 
 _AGAIN_SECONDS = (0.1, 1.0)
@@ -82,15 +81,9 @@ class Clients:
             # Who was killed does not know what was acknowledged, and sends the whole series again.
             waiting = files if was_killed else {path: uid for path, uid in waiting.items() if uid not in acknowledged}
             if waiting:
-                self._check_patience(since, source)
+                self._ledger.check_patience(since, f"an acknowledgement in series {source.number}")
                 time.sleep(dice.uniform(*_AGAIN_SECONDS))
         shutil.rmtree(folder)
-
-    def _check_patience(self, since: float, source: Source) -> None:
-        if self._ledger.failed.is_set():
-            pytest.fail("another thread failed")
-        if time.monotonic() - since > STALL_SECONDS:
-            pytest.fail(f"nothing of series {source.number} was acknowledged for {STALL_SECONDS} s")
 
     def _attempt(self, source: Source, files: Mapping[Path, str]) -> tuple[set[str], bool]:
         """Send over one association; return what was acknowledged, and whether the client was killed."""

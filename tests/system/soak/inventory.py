@@ -67,7 +67,8 @@ def _source_pixels(instance: int) -> str:
 def held(archive: Orthanc) -> list[Derived]:
     """All that the archive has."""
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda identity: _read(archive, identity), archive.get("/instances")))
+        identities = json.loads(archive.get_bytes("/instances"))
+        return list(readers.map(lambda identity: _read(archive, identity), identities))
 
 
 def _read(archive: Orthanc, identity: str) -> Derived:

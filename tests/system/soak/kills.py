@@ -6,7 +6,7 @@ import time
 from archive import Orthanc
 from node import Node
 
-from soak.ledger import Ledger
+from soak.ledger import STALL_SECONDS, Ledger
 
 _LAST_PROGRESS = 0.97
 """No kill is planned behind this: there must be something left to be killed."""
@@ -51,7 +51,7 @@ class Kills:
                 self._node.begin()
                 time.sleep(dice.uniform(0, _START_SECONDS))
                 self._kill_node()
-            self._node.start()
+            self._node.start(STALL_SECONDS)
 
     def _kill_node(self) -> None:
         self.note_memory()

@@ -10,6 +10,9 @@ import pytest
 STALL_SECONDS = 300
 """Without any progress for so long the soak has failed: all back-offs of the test's node are below a second."""
 _POLL_SECONDS = 0.1
+_SECONDS_IN_ALL = 600
+_SECONDS_FOR_AN_INSTANCE = 0.5
+"""With the line above the end of all patience: ten times what it takes with two cores for the soak alone."""
 
 
 class Ledger:
@@ -30,6 +33,7 @@ class Ledger:
         self.failed = threading.Event()
         """Set by the first thread that failed, so that the others end, too."""
         self._lock = threading.Lock()
+        self._end = time.monotonic() + _SECONDS_IN_ALL + _SECONDS_FOR_AN_INSTANCE * instances
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to a count."""
@@ -63,10 +67,16 @@ class Ledger:
         """
         last, since = progress(), time.monotonic()
         while not condition():
-            if self.failed.is_set():
-                pytest.fail(f"another thread failed while this one waited for: {what}")
             if (now := progress()) != last:
                 last, since = now, time.monotonic()
-            if time.monotonic() - since > STALL_SECONDS:
-                pytest.fail(f"no progress for {STALL_SECONDS} s while waiting for: {what}; last {last}")
+            self.check_patience(since, f"{what}; last {last}")
             time.sleep(_POLL_SECONDS)
+
+    def check_patience(self, since: float, what: str) -> None:
+        """Fail when there was no progress since a time (`time.monotonic`, in seconds), or it takes too long in all."""
+        if self.failed.is_set():
+            pytest.fail(f"another thread failed while this one waited for: {what}")
+        if time.monotonic() - since > STALL_SECONDS:
+            pytest.fail(f"no progress for {STALL_SECONDS} s while waiting for: {what}")
+        if time.monotonic() > self._end:
+            pytest.fail(f"the soak took too long; this was waited for: {what}")
