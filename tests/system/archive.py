@@ -51,6 +51,8 @@ class RecordingArchive:
         self.port = free_port()
         self.answers: deque[int] = deque()
         """Statuses for the next requests; when there are none, success."""
+        self.commits = True
+        """Whether it reports what it has when it is asked to commit."""
         self.comment = ""
         """Error Comment of every status but success."""
         self._received: dict[str, list[bytes]] = defaultdict(list)
@@ -104,8 +106,8 @@ class RecordingArchive:
         return answer
 
     def _on_n_action(self, event: Event) -> tuple[int, None]:
-        # Behind the response, in a thread that may wait for the answer.
-        threading.Timer(0.05, self._report, (event.assoc, event.action_information)).start()
+        if self.commits:  # behind the response, in a thread that may wait for the answer
+            threading.Timer(0.05, self._report, (event.assoc, event.action_information)).start()
         return 0x0000, None
 
     def _report(self, association: Association, asked: Dataset) -> None:

@@ -121,9 +121,12 @@ class Points:
         self._database = spool / DATABASE
         self._before_commit = b""
 
-    def passed(self, call: str) -> None:
-        """This call comes now."""
-        point = f"{_place(sys._getframe(1))}: {call}"
+    def calls(self, call: str) -> None:
+        """This call comes now; the point is named after the functions that come to it, too."""
+        self.passes(f"{_place(sys._getframe(1))}: {call}")
+
+    def passes(self, point: str) -> None:
+        """This point comes now."""
         with self._lock:
             self._counts[point] += 1
             self._write(self._record, f"{point}\n".encode())
@@ -136,7 +139,7 @@ class Points:
 
     def commits(self) -> None:
         """A commit that writes comes now."""
-        self.passed("COMMIT")
+        self.calls("COMMIT")
         if self._orders.undoes_commit and self._database.stat().st_size:
             with contextlib.closing(sqlite3.connect(self._database)) as connection:
                 self._before_commit = connection.serialize()
@@ -151,7 +154,7 @@ def _place(frame: FrameType | None) -> str:
             engine = engine or function
         elif name.startswith("iscl_node.") and function not in functions and len(functions) < _FRAMES:
             functions.append(function)
-    return " > ".join([*reversed(functions), *([engine] if engine else [])]) or "pynetdicom"
+    return " > ".join([*reversed(functions), *([engine] if engine else [])])
 
 
 def _functions(frame: FrameType | None) -> Iterator[tuple[str, str]]:
@@ -173,9 +176,9 @@ def install(points: Points, spool: str, unsynced: str) -> None:
 def _hook_names(points: Points, spool: str) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and arguments[2] & _WRITING and str(arguments[0]).startswith(spool):
-            points.passed("open")
+            points.calls("open")
         elif event in _CHANGES and _is_below(spool, arguments[0], arguments[-1]):
-            points.passed(event)
+            points.calls(event)
 
     sys.addaudithook(hook)
 
@@ -193,7 +196,7 @@ def _hook_writes(points: Points, spool: str) -> None:
 
     def write(descriptor: int, data: bytes) -> int:
         if _path_of(descriptor).startswith(spool):
-            points.passed("os.write")
+            points.calls("os.write")
         return real(descriptor, data)
 
     os.write = write
@@ -207,7 +210,7 @@ def _hook_syncs(points: Points, spool: str, unsynced: str) -> None:
             real(descriptor)
             return
         kind = "folder" if S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        points.passed(f"os.fsync of a {kind}")
+        points.calls(f"os.fsync of a {kind}")
         if kind != unsynced:
             points.disk.synced(descriptor)
 
@@ -231,7 +234,7 @@ def _hook_pdus(points: Points) -> None:
     real = AssociationSocket.send
 
     def send(self: AssociationSocket, pdu: bytes) -> None:
-        points.passed(f"{_name_of(pdu)} to {'a destination' if self.assoc.is_requestor else 'the sender'}")
+        points.passes(f"{_name_of(pdu)} to {'a destination' if self.assoc.is_requestor else 'the sender'}")
         real(self, pdu)
 
     AssociationSocket.send = send  # type: ignore[method-assign]

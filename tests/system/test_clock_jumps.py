@@ -37,7 +37,7 @@ def archives() -> Iterator[tuple[RecordingArchive, RecordingArchive]]:
 @pytest.mark.fault(
     "machine",
     "the clock is set forward or back, by an hour, a day or ten years, while a series arrives, one with a gap waits, "
-    "one is derived, one waits for its destination, one is delivered and one in quarantine",
+    "one is derived, one waits for its destination, one for a confirmation, one is delivered and one in quarantine",
     "nothing but what was delivered is deleted; no wait ends early or lasts longer; each series is delivered, each "
     "instance once; the node stays ready",
 )
@@ -48,7 +48,7 @@ def test_clock_jumps(
     amounts: tuple[float, ...],
 ) -> None:
     one = partial(make_series, 1, ProtocolName="TWO STRENGTHS")
-    delivered, waiting, late = one("delivered"), one("waiting"), one("late")
+    delivered, unconfirmed, waiting, late = map(one, ("delivered", "unconfirmed", "waiting", "late"))
     derived, arriving = (make_series(3, name, ProtocolName="TWO STRENGTHS") for name in ("derived", "arriving"))
     incomplete = make_series(5, "incomplete", ProtocolName="TWO STRENGTHS")
     localizer = make_series(1, "localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
@@ -59,8 +59,12 @@ def test_clock_jumps(
         node.start(jumps)
         send(node, [*files_of(delivered), *files_of(localizer)])
         wait_until_done(node, delivered)
+        archives[0].commits = False
+        send(node, files_of(unconfirmed))
+        node.wait_for(lambda: node.states(series_uid_of(unconfirmed)) == {"sent", "outbox"}, "the series is sent")
         for archive in archives:
             archive.stop()
+        archives[0].commits = True
         send(node, [*files_of(waiting), *files_of(derived)])
         node.wait_for(lambda: _attempts(node) >= 2, "attempts to deliver")
         node.wait_for(lambda: node.files("outbox", series_uid_of(derived)), "a derived instance")
@@ -70,7 +74,8 @@ def test_clock_jumps(
         _set_clock(node, jumps, amounts, delivered)
         assert _waits(node)
         send(node, [*files_of(arriving)[2:], files_of(incomplete)[2]])
-        assert {"closed", "outbox"} == node.states(series_uid_of(waiting))
+        assert node.states(series_uid_of(waiting)) == {"closed", "outbox"}
+        assert node.states(series_uid_of(unconfirmed)) == {"sent", "outbox"}
         for archive in archives:
             archive.start()
         for series in (waiting, derived, arriving, incomplete):
@@ -80,11 +85,12 @@ def test_clock_jumps(
         node.start()  # with the clock set right meanwhile
         send(node, files_of(late))
         wait_until_done(node, late)
+        wait_until_done(node, unconfirmed)
         assert node.states(series_uid_of(localizer)) == {"quarantine"}
     finally:
         node.close()
     for archive in archives:
-        _assert_delivered_once(archive, [delivered, waiting, derived, arriving, incomplete, late])
+        _assert_delivered_once(archive, [delivered, unconfirmed, waiting, derived, arriving, incomplete, late])
 
 
 def _attempts(node: DisturbedNode) -> float:

@@ -84,34 +84,47 @@ class Way:
         pairs = pairwise(self.passings)
         return [following for passing, following in pairs if passing.point.endswith("COMMIT")]
 
-    def go(self, fatal: Passing, is_power_cut: bool = False, unsynced: str = "", undoes_commit: bool = False) -> bool:
+    def go(self, *fatal: Passing, is_power_cut: bool = False, unsynced: str = "", undoes_commit: bool = False) -> bool:
         """Go it with a kill or a power cut, start the node anew, and check everything; whether it was struck.
 
-        ``unsynced`` and ``undoes_commit`` are as in `Orders`.
+        Of several passings the second is struck in the start after the first, and so on. ``unsynced`` and
+        ``undoes_commit`` are as in `Orders`.
         """
         for archive in self.archives:
             archive.forget()
         folder = self._folder / f"{next(self._numbers)}"
         node = self._node(folder.name)
-        left = folder / "left" if is_power_cut else None
+        taken: set[str] = set()
+        strikes = 0
         try:
-            node.start(Orders(folder / "points.txt", fatal, left, unsynced, undoes_commit))
-            taken = send_what_is_taken(node, self.series) if node.is_running else set()
-            node.wait_for(lambda: not node.is_running or self._is_done(node), f"the end at {fatal}")
-            is_struck = not node.is_running
-            assert node.was_killed or not is_struck, node.log_tail()
-            node.close()
-            if left and is_struck:
-                _cut(node.spool, left)
-            self._check_kept(node, taken)
+            for passing in fatal:
+                left = folder / f"left {strikes}" if is_power_cut else None
+                node.start(Orders(folder / "points.txt", passing, left, unsynced, undoes_commit))
+                strikes += self._strike(node, taken, left, passing)
             node.start()
-            send_what_is_taken(node, [each for each in self.series if str(each.SOPInstanceUID) not in taken])
+            self._send_the_rest(node, taken)
             wait_until_done(node, self.series)
             self._check(node)
         finally:
             node.close()
         shutil.rmtree(folder)
+        return strikes == len(fatal)
+
+    def _strike(self, node: DisturbedNode, taken: set[str], left: Path | None, fatal: Passing) -> bool:
+        """Wait for the strike at a node that was started, and check what is there behind it."""
+        if node.is_running:
+            self._send_the_rest(node, taken)
+        node.wait_for(lambda: not node.is_running or self._is_done(node), f"the end at {fatal}")
+        is_struck = not node.is_running
+        assert node.was_killed or not is_struck, node.log_tail()
+        node.close()
+        if left and is_struck:
+            _cut(node.spool, left)
+        self._check_kept(node, taken)
         return is_struck
+
+    def _send_the_rest(self, node: DisturbedNode, taken: set[str]) -> None:
+        taken |= send_what_is_taken(node, [each for each in self.series if str(each.SOPInstanceUID) not in taken])
 
     def _node(self, name: str) -> DisturbedNode:
         return DisturbedNode(self._folder / name, self.archives, self._bundle)
@@ -138,7 +151,7 @@ class Way:
 
 def _cut(spool: Path, left: Path) -> None:
     """Put what the power cut left in the place of the spool; SQLite has synced what it wrote."""
-    before = spool.rename(spool.with_name("before the cut"))
+    before = spool.rename(left.with_name(f"before {left.name}"))
     shutil.copytree(left, spool)
     if not (spool / DATABASE).exists():
         for file in before.glob(f"{DATABASE}*"):
@@ -176,6 +189,17 @@ def test_kill_at_some_points(way: Way, pattern: str) -> None:
 )
 def test_power_cut_at_some_points(way: Way, pattern: str) -> None:
     assert way.go(way.first(pattern), is_power_cut=True)
+
+
+@pytest.mark.parametrize("is_power_cut", [False, True])
+@pytest.mark.fault(
+    "machine",
+    "`kill -9`, or a power cut, in the reception, and then in each start in what it goes on with",
+    "the same",
+)
+def test_struck_again_and_again(way: Way, is_power_cut: bool) -> None:
+    patterns = "command 8001", "close.*os.rename", "derive.*os.rename", "command 0001 to"
+    assert way.go(*map(way.first, patterns), is_power_cut=is_power_cut)
 
 
 @pytest.mark.parametrize("unsynced", ["file", "folder"])
