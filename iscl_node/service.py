@@ -30,8 +30,8 @@ from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.confirmation import Confirmation, Pace, SendAgain
 from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.housekeeping import Housekeeping
-from iscl_node.pipeline.inquiries import Inquiries
 from iscl_node.pipeline.inquiry import Inquiry
+from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.reports import commitment_reports
 from iscl_node.pipeline.settlement import Settlement
@@ -151,9 +151,9 @@ class Node:
 
     def _closer(self, rules: Sequence[Rule], workflow: SeriesWorkflow) -> SeriesCloser:
         quiet_seconds = self._settings.scp.quiet_seconds
-        inquiries = Inquiries(self._peers, self._find, self._move)
+        listings = PeerListings(self._peers, self._find, self._move)
         open_series = OpenSeries(self._spool.root)
-        completeness = Completeness(open_series, rules, quiet_seconds, inquiries, self._metrics)
+        completeness = Completeness(open_series, rules, quiet_seconds, listings, self._metrics)
         return SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:

@@ -10,7 +10,7 @@ import structlog
 
 from iscl_node.domain import CompletenessPolicy, IncompleteSeries, Rule
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.inquiries import Inquiries, Listing, Question
+from iscl_node.pipeline.peer_listings import Listing, PeerListings, Question
 from iscl_node.pipeline.series_facts import FactsReader, SeriesFacts
 from iscl_node.store.open_series import OpenSeries
 
@@ -58,7 +58,7 @@ class Completeness:
         The first that matches tells the policy.
     quiet_seconds : float
         For how long nothing came of a series that is judged for the first time.
-    inquiries : Inquiries
+    listings : PeerListings
         Ask peers, where the policy says so.
     metrics : Metrics
         How many series wait.
@@ -71,14 +71,14 @@ class Completeness:
         open_series: OpenSeries,
         rules: Sequence[Rule],
         quiet_seconds: float,
-        inquiries: Inquiries,
+        listings: PeerListings,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_series = open_series
         self._facts = FactsReader(open_series, rules, clock)
         self._quiet_seconds = quiet_seconds
-        self._inquiries = inquiries
+        self._listings = listings
         self._metrics = metrics
         self._clock = clock
         self._waits: dict[str, _Wait] = {}
@@ -104,7 +104,7 @@ class Completeness:
     def forget(self, series_uid: str) -> None:
         """The series is closed."""
         self._facts.forget(series_uid)
-        self._inquiries.forget(series_uid)
+        self._listings.forget(series_uid)
         self._waits.pop(series_uid, None)
 
     def _note_arrival(self, uid: str) -> None:
@@ -136,7 +136,7 @@ class Completeness:
         if not policy.ask:
             return Listing()
         question = Question(policy.ask, facts.study_instance_uid, uid, policy.fetch)
-        return self._inquiries.listing(question, facts.sop_instance_uids)
+        return self._listings.listing(question, facts.sop_instance_uids)
 
     def _is_over(self, uid: str, policy: CompletenessPolicy) -> bool:
         return self._clock() - self._waits[uid].since >= policy.timeout_seconds

@@ -24,7 +24,7 @@ from iscl_node.network.query import MoveResult
 from iscl_node.pipeline import completeness, series_facts
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
-from iscl_node.pipeline.inquiries import Inquiries
+from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
@@ -103,8 +103,8 @@ class Closer:
 
     def __init__(self, spool: Spool, metrics: Metrics, clock: Clock, rules: Iterable[Rule], pacs: Pacs) -> None:
         self._spool, self._metrics = spool, metrics
-        inquiries = Inquiries({PACS.name: PACS}, pacs.find, pacs.move, clock)
-        completeness = Completeness(OpenSeries(spool.root), tuple(rules), 0, inquiries, metrics, clock)
+        listings = PeerListings({PACS.name: PACS}, pacs.find, pacs.move, clock)
+        completeness = Completeness(OpenSeries(spool.root), tuple(rules), 0, listings, metrics, clock)
         self._closer = SeriesCloser(spool, 0, completeness, lambda batch: None, metrics)
 
     def tick(self) -> list[int]:

@@ -18,7 +18,7 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.housekeeping import Housekeeping
-from iscl_node.pipeline.inquiries import Inquiries
+from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
@@ -43,8 +43,8 @@ def workflows() -> Workflows:
 
 def closer(spool: Spool, workflows: Workflows, quiet_seconds: float = 0) -> SeriesCloser:
     metrics = Metrics(CollectorRegistry())
-    inquiries = Inquiries({}, failing(NotImplementedError()), failing(NotImplementedError()))
-    completeness = Completeness(OpenSeries(spool.root), (), quiet_seconds, inquiries, metrics)
+    listings = PeerListings({}, failing(NotImplementedError()), failing(NotImplementedError()))
+    completeness = Completeness(OpenSeries(spool.root), (), quiet_seconds, listings, metrics)
     return SeriesCloser(spool, quiet_seconds, completeness, workflows.enqueue, metrics)
 
 

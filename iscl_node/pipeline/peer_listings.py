@@ -85,7 +85,7 @@ class _Case:
         self.fetching = _Pauses()
 
 
-class Inquiries:
+class PeerListings:
     """Asks peers about series that are quiet and not known to be complete.
 
     Parameters
