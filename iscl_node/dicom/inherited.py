@@ -114,7 +114,7 @@ def _kept_private(source: Dataset, allowed: Collection[PrivateElement]) -> set[B
 
 def _text(source: Dataset, tag: BaseTag) -> str:
     """Read a text without replacing its raw bytes in the source."""
-    value = source.get_item(tag).value
+    value = source.get_item(tag, keep_deferred=True).value or b""  # one that is so long is nobody's
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return text.strip(" \0")
 
@@ -122,11 +122,11 @@ def _text(source: Dataset, tag: BaseTag) -> str:
 def _copied(
     source: Dataset, tag: BaseTag, keep_private: Collection[PrivateElement], levels: int
 ) -> DataElement | RawDataElement:
-    element = source.get_item(tag)
-    explicit = _explicit(element) if isinstance(element, RawDataElement) else None
-    if explicit is not None:
-        return explicit
     try:
+        element = source.get_item(tag)  # decodes what is so long that it was left in the file
+        explicit = _explicit(element) if isinstance(element, RawDataElement) else None
+        if explicit is not None:
+            return explicit
         decoded = source[tag]
         if decoded.VR == "SQ":
             if not levels:

@@ -1,6 +1,7 @@
 """An attribute that the node looks at is legible, or its series goes to quarantine with its tag, never its value."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -9,15 +10,19 @@ from factories import ct_dataset, ct_series, part10
 from multiframe import enhanced_ct, item
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from pydicom.uid import RLELossless
 
-from iscl_node.dicom.derived import encode
+from iscl_node.dicom.derived import derive, encode
 from iscl_node.dicom.folder import read_folder, read_instance
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.header import read_header
 from iscl_node.dicom.legible import check_legible
 from iscl_node.dicom.series import select_series
+from iscl_node.dicom.volume import stored_values, to_hu
+from iscl_node.domain import Derivation
 from iscl_node.errors import QuarantineSeriesError
 
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 SLOPE = b"\x28\0\x53\x10DS"
 
 
@@ -113,3 +118,25 @@ def test_what_cannot_be_written_is_quarantined() -> None:
     dataset["PatientID"].VR = "OW"
     with pytest.raises(QuarantineSeriesError, match="cannot be written"):
         encode(dataset)
+
+
+@pytest.mark.fault(
+    "processing",
+    "an attribute that is kept but cannot be decoded, too long to be read at once",
+    "quarantine with its tag",
+)
+def test_a_long_value_that_cannot_be_decoded_is_quarantined(tmp_path: Path, derivation: Derivation) -> None:
+    dataset = ct_dataset()
+    dataset.add_new("RedPaletteColorLookupTableData", "OW", bytes(20_002))
+    whole = part10(dataset)
+    source = read_instance(written(tmp_path, whole.replace(b"\x28\0\x01\x12OW", b"\x28\0\x01\x12UV")))
+    with pytest.raises(QuarantineSeriesError, match=r"\(0028,1201\)"):
+        derive(source, to_hu(source), derivation, NOW, NOW)
+
+
+def test_an_extended_offset_table_without_lengths_is_left_alone(tmp_path: Path) -> None:
+    source = enhanced_ct(2)
+    source.compress(RLELossless, generate_instance_uid=False)
+    source.ExtendedOffsetTable = bytes(16)
+    views = frames(read_instance(written(tmp_path, part10(source))))
+    assert [stored_values(view).shape for view in views] == [(64, 64), (64, 64)]

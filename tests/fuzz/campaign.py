@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 LEVELS: Final = {
+    "headers": "level_files:Headers",
     "files": "level_files:Files",
     "pdus": "level_pdus:Pdus",
     "messages": "level_messages:Messages",

@@ -143,3 +143,28 @@ def _must_be_whole(files: list[Path]) -> None:
         instance = read_instance(file)
         if "RescaleSlope" in instance:
             assert all(np.isfinite(to_hu(frame)).all() for frame in frames(instance))
+
+
+class Headers:
+    """The first part of the way alone: quick, so that it gets most of the inputs."""
+
+    def __init__(self, _folder: Path) -> None:
+        self._mutations = Mutations(list(seeds().values()))
+
+    def make(self, random: Random) -> Input:
+        """A file."""
+        return [self._mutations.made(random)]
+
+    def give(self, given: Input) -> str:
+        """Read it as before its sender is answered."""
+        try:
+            read_header(*given)
+        except RejectInstanceError as refusal:
+            return f"refused {refusal.status:04X}"
+        return "read"
+
+    def check(self) -> None:
+        """Nothing stays between inputs."""
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -62,7 +62,7 @@ class Pdus:
 
     def make(self, random: Random) -> Input:
         """How the connection ends, and the PDUs."""
-        end = random.choices((CLOSE, HALF_CLOSE, HOLD), (40, 58, 2))[0]
+        end = random.choices((CLOSE, HALF_CLOSE, HOLD), (40, 59, 1))[0]
         pdus = self._script(random)
         broken = random.randrange(len(pdus))
         if random.random() < 0.6:

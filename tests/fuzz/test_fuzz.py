@@ -26,7 +26,15 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_many_files(tmp_path: Path) -> None:
-    assert run(split("files", 80_000, PROCESSES), tmp_path).inputs == 80_000
+    assert run(split("files", 20_000, PROCESSES), tmp_path).inputs == 20_000
+
+
+@pytest.mark.long
+@pytest.mark.fault("reception", "60 000 files that lie", "read, or refused with 0xC000 or 0xA900, in bounded memory")
+def test_many_headers(tmp_path: Path) -> None:
+    report = run(split("headers", 60_000, PROCESSES), tmp_path)
+    assert report.inputs == 60_000
+    assert set(report.outcomes) == {"read", "refused A900", "refused C000"}
 
 
 @pytest.mark.fault(
