@@ -115,7 +115,7 @@ def test_locked_tables_hold_up_and_lose_nothing(
     with psycopg.connect(database) as other, told_faults() as told:
         if timeout:
             name = sql.Identifier(other.info.dbname)
-            other.execute(sql.SQL("ALTER DATABASE {} SET {} = '100ms'").format(name, sql.Identifier(timeout)))
+            other.execute(sql.SQL("ALTER DATABASE {} SET {} = '1s'").format(name, sql.Identifier(timeout)))
             other.commit()
             stop_engine(PATIENCE_SECONDS)  # a database's settings are those of new connections
             launch_engine(database, "node-1", 2)
