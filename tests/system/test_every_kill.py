@@ -130,7 +130,8 @@ class Way:
         return DisturbedNode(self._folder / name, self.archives, self._bundle)
 
     def _is_done(self, node: DisturbedNode) -> bool:
-        return node.states(series_uid_of(self.series)) == {"done"} and node.is_at_rest()
+        uid = series_uid_of(self.series)
+        return node.states(uid) == {"done"} and not (node.spool / "outbox" / uid).exists() and node.is_at_rest()
 
     def _check_kept(self, node: DisturbedNode, taken: set[str]) -> None:
         """What was answered with success is in the spool, to the byte."""
