@@ -31,6 +31,7 @@ from iscl_node.pipeline.confirmation import Confirmation, Pace, SendAgain
 from iscl_node.pipeline.database_faults import DatabaseFaults
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.inquiry import Inquiry
+from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.reports import commitment_reports
@@ -45,6 +46,7 @@ from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
+from iscl_node.store.running_time import RunningTime
 from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
 
@@ -98,6 +100,9 @@ class Node:
         self._shutdown = Shutdown()
         self._trail: RunningTrail | None = None
         self._deliveries, self._commitments = Deliveries(self._spool.root), Commitments(self._spool.root)
+        self._running_time = RunningTime(self._spool.root)
+        give_up_seconds = settings.delivery.give_up_hours * 3600
+        self._patience = Patience(self._deliveries, self._running_time.seconds, give_up_seconds)
         self._peers = {peer.name: peer for peer in settings.known_peers()}
         delivery = settings.delivery
         steps = self._steps(rules)
@@ -145,7 +150,7 @@ class Node:
             self._metrics,
             Retention(self._spool.root, limits),
             partial(tend_workflows, stranded, limits.seconds),
-            settlement.sweep,
+            partial(self._settle, settlement),
             self._confirmations(settlement, workflow.enqueue_resending),
         )
 
@@ -163,7 +168,8 @@ class Node:
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
-        return SeriesSteps(self._spool, rules, self._peers, denoisers, self._send, limits, __version__, site)
+        peers = self._peers
+        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, limits, __version__, site, self._patience)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the step in hand.
@@ -233,6 +239,7 @@ class Node:
         """A chore for each destination, by its name."""
         delivery = self._settings.delivery
         pace = Pace(delivery.first_retry_seconds, delivery.last_retry_seconds)
+        rest = self._metrics, self._shutdown, self._patience
         chores = {}
         for peer in self._peers.values():
             if peer.may_receive:
@@ -240,8 +247,12 @@ class Node:
                     peer, self._spool, self._commitments, self._commit, self._find, delivery.report_hours * 3600
                 )
                 parts = self._spool, self._deliveries, inquiry, settlement, send_again, pace
-                chores[f"confirm {peer.name}"] = Confirmation(peer, *parts, self._metrics, self._shutdown).tick
+                chores[f"confirm {peer.name}"] = Confirmation(peer, *parts, *rest).tick
         return chores
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._running_time.write_down()
+        settlement.sweep()
 
     def _find(self, peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
         return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid)

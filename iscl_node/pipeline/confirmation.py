@@ -14,6 +14,7 @@ from iscl_node.metrics import Metrics
 from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
 from iscl_node.pipeline.inquiry import QUERY, Answer, Inquiry
+from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.settlement import Settlement
 from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.store.deliveries import Deliveries, DeliveryRecord
@@ -77,6 +78,8 @@ class Confirmation:
         Counts the answers.
     shutdown : Shutdown
         Asked between two batches.
+    patience : Patience
+        When to give up.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Confirmation:
         pace: Pace,
         metrics: Metrics,
         shutdown: Shutdown,
+        patience: Patience,
     ) -> None:
         self._peer = peer
         self._spool = spool
@@ -100,6 +104,7 @@ class Confirmation:
         self._pace = pace
         self._metrics = metrics
         self._shutdown = shutdown
+        self._patience = patience
         self._watches: dict[Batch, _Watch] = {}
         self._silent_until = -math.inf
         self._failures = 0
@@ -156,6 +161,7 @@ class Confirmation:
             answer = self._inquiry.ask(batch, record)
         except RetryLaterError as error:
             self._put_off(watch, error)
+            self._give_up(batch, watch, str(error))
             return
         self._silent_until, self._failures, self._reason = -math.inf, 0, ""
         if answer is not None:
@@ -172,6 +178,13 @@ class Confirmation:
             hint = _NO_SERVICE if isinstance(error, NothingAcceptedError | ServiceRefusedError) else ""
             _log.warning("confirmation.put_off", peer=self._peer.name, reason=str(error), hint=hint)
         self._reason = str(error)
+
+    def _give_up(self, batch: Batch, watch: _Watch, reason: str) -> None:
+        """Refuse the batch in the destination's place, if this has gone on for too long."""
+        end = self._patience.end(batch, reason)
+        if end:
+            self._deliveries.note_refusal(batch, self._peer.name, end)
+            watch.is_stored, watch.due = False, -math.inf
 
     def _take(self, batch: Batch, watch: _Watch, record: DeliveryRecord, answer: Answer) -> None:
         log = _log.bind(series_uid=batch.series_instance_uid, batch=batch.key, peer=self._peer.name, way=answer.way)
@@ -195,6 +208,8 @@ class Confirmation:
             watch.due = time.monotonic() + self._pace.wait_seconds(record.rounds)
             reasons = sorted(set(answer.lacking.values()))
             log.warning("confirmation.missing", instances=len(answer.lacking), reasons=reasons)
+            lost = f"peer {self._peer.name} stored {len(answer.lacking)} instances and has lost them"
+            self._give_up(batch, watch, lost)
         self._metrics.confirmations.labels(self._peer.name, answer.way, outcome).inc()
         if outcome in ("refused", "confirmed"):
             watch.due = -math.inf  # for the next look, which settles

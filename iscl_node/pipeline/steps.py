@@ -25,6 +25,7 @@ from iscl_node.dicom.rules import decide
 from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site, StoreAnswer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.evidence import evidence
+from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
@@ -68,6 +69,8 @@ class SeriesSteps:
         For the derived objects.
     site : Site
         For the derived objects.
+    patience : Patience, optional
+        When to give up on a destination; never without.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class SeriesSteps:
         limits: QualityLimits,
         node_version: str,
         site: Site,
+        patience: Patience | None = None,
     ) -> None:
         self._spool = spool
         self._rules = {rule.name: rule for rule in rules}
@@ -87,6 +91,7 @@ class SeriesSteps:
         self._denoisers = denoisers
         self._send = send
         self._deliveries = Deliveries(spool.root)
+        self._patience = patience or Patience(self._deliveries, lambda: 0.0, 0)
         self._limits = limits
         self._node_version = node_version
         self._site = site
@@ -188,7 +193,7 @@ class SeriesSteps:
         """
         destinations = self._rule(begun).send_to
         with _disk_refusals_retried():
-            self._deliveries.begin(batch, destinations)
+            self._deliveries.begin(batch, destinations, self._patience.running_seconds())
         return destinations
 
     def send(self, batch: Batch, peer_name: str, series_uid: str, count: int) -> None:
@@ -246,6 +251,11 @@ class SeriesSteps:
         answers: list[StoreAnswer] = []
         try:
             self._send(peer, [path for path in files if path.stem not in stored], answers.append)
+        except RetryLaterError as error:
+            end = self._patience.end(batch, str(error))
+            if end:
+                raise QuarantineSeriesError(end) from error
+            raise
         finally:
             with _disk_refusals_retried():
                 self._deliveries.note_answers(batch, peer.name, answers)

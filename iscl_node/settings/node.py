@@ -44,7 +44,10 @@ class DeliverySettings(Section):
 
     first_retry_seconds: float = Field(default=5, gt=0)
     last_retry_seconds: float = Field(default=900, gt=0)
-    """The wait doubles from the first to this; the node never gives up by itself."""
+    """The wait doubles from the first to this; without give_up_hours the node never gives up."""
+    give_up_hours: float = Field(default=0, ge=0)
+    """A destination that does not take or confirm a batch for so long of the node's running time has it put into
+    quarantine; 0 for never."""
     report_hours: float = Field(default=24, gt=0)
     """A storage commitment without a report for so long is asked for anew or, where confirm is auto, by C-FIND."""
 

@@ -61,24 +61,34 @@ class Deliveries:
     def __init__(self, root: Path) -> None:
         self._layout = Layout(root)
 
-    def begin(self, batch: Batch, destinations: Sequence[str]) -> None:
-        """Write down where a closed batch goes, durably; what was written before is replaced.
+    def begin(self, batch: Batch, destinations: Sequence[str], running_seconds: float = 0.0) -> None:
+        """Write down where a closed batch goes, durably, and how long the node had run by then.
+
+        What was written before is replaced.
 
         Raises
         ------
         OSError
             The disk refuses it, or the batch is not closed.
         """
-        entry = {"time": _now(), "destinations": list(destinations)}
+        entry = {"time": _now(), "destinations": list(destinations), "running_seconds": running_seconds}
         folder = self._layout.batch(SeriesState.CLOSED, batch)
         replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
 
     def destinations(self, batch: Batch) -> tuple[str, ...]:
         """Where a batch goes; empty as long as that is not decided."""
+        return tuple(self._begun(batch).get("destinations", ()))
+
+    def began(self, batch: Batch) -> float | None:
+        """How long the node had run, in seconds, when the delivery of a batch began; None if it did not begin."""
+        return self._begun(batch).get("running_seconds")
+
+    def _begun(self, batch: Batch) -> dict[str, Any]:
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):
-                return tuple(json.loads((folder / _destinations_file(batch)).read_bytes())["destinations"])
-        return ()
+                begun: dict[str, Any] = json.loads((folder / _destinations_file(batch)).read_bytes())
+                return begun
+        return {}
 
     def record(self, batch: Batch, destination: str) -> DeliveryRecord:
         """What is known so far; nothing if the batch is neither closed nor sent."""

@@ -11,6 +11,7 @@
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, until the batch is done
     commitments/<transaction>.json                storage commitments asked for, and the reports on them
+    running_time.json                             how long the node has run, over all its starts
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server
     log.key                                       hashes UIDs in the log

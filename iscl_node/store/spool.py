@@ -240,14 +240,15 @@ class Spool:
     # Ends of a batch
 
     def mark_sent(self, batch: Batch) -> None:
-        """Mark a closed batch as stored by every destination; may be repeated after a crash.
+        """Mark a closed batch as stored by every destination; one that is further on stays there.
 
         Raises
         ------
         FileNotFoundError
-            The batch is neither closed nor sent.
+            The batch is nowhere.
         """
-        self._move(batch, SeriesState.SENT)
+        if not any(self._layout.batch(state, batch).exists() for state in (SeriesState.DONE, SeriesState.QUARANTINE)):
+            self._move(batch, SeriesState.SENT)
 
     def release(self, batch: Batch) -> None:
         """Mark a batch as delivered; may be repeated after a crash.

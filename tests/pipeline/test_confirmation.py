@@ -28,6 +28,7 @@ from iscl_node.network.association import NothingAcceptedError
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.pipeline.confirmation import Confirmation, Pace
 from iscl_node.pipeline.inquiry import Inquiry
+from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.reports import commitment_reports
 from iscl_node.pipeline.settlement import Settlement
 from iscl_node.pipeline.shutdown import Shutdown
@@ -92,6 +93,8 @@ class Bench:
         self.archives = {each.name: each for each in archives}
         self.restart()
 
+    give_up_seconds = 0.0
+
     def restart(self) -> None:
         """As a node does that was killed: all that is known is in the spool."""
         self.deliveries, self.commitments = Deliveries(self.spool.root), Commitments(self.spool.root)
@@ -107,7 +110,8 @@ class Bench:
         peer = self.peers[archive.name]
         inquiry = Inquiry(peer, self.spool, self.commitments, archive.commit, archive.find, A_DAY)
         again: Callable[..., None] = lambda *arguments: archive.resent.append(arguments)  # noqa: E731
-        parts = inquiry, self.settlement, again, Pace(5, 900), self.metrics, Shutdown()
+        patience = Patience(self.deliveries, self.clock.time, self.give_up_seconds)
+        parts = inquiry, self.settlement, again, Pace(5, 900), self.metrics, Shutdown(), patience
         return Confirmation(peer, self.spool, self.deliveries, *parts)
 
     def tick(self, seconds: float = 0, times: int = 1) -> None:
@@ -125,7 +129,7 @@ class Bench:
         for uid in UIDS:
             derived = part10(ct_dataset(SeriesInstanceUID=SERIES, SOPInstanceUID=uid))
             self.spool.write_derived(batch, SERIES, uid, derived)
-        self.deliveries.begin(batch, list(self.archives))
+        self.deliveries.begin(batch, list(self.archives), self.clock.time())
         for name in stored_by or self.archives:
             self.store(batch, name, UIDS)
         if state is SeriesState.SENT:
@@ -462,6 +466,43 @@ def test_a_destination_that_is_up_is_asked_while_another_is_down(bench: MakeBenc
     on.tick(seconds=60, times=3)
     assert on.states() == {"done": 1}
     assert on.count("pacs", "commitment", "confirmed") == 1
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination has not taken or confirmed a batch for `give_up_hours`",
+    "quarantine with the last reason, after one try at least; the time that the node is off does not count",
+)
+@pytest.mark.parametrize(
+    ("is_down", "reason"), [(True, "no connection"), (False, "stored 3 instances and has lost them")]
+)
+def test_a_destination_is_given_up_if_the_settings_say_so(bench: MakeBench, is_down: bool, reason: str) -> None:
+    archive = Archive(confirm="commitment", is_down=is_down, keeps=set())
+    on = bench(archive, Archive("vault"))
+    on.give_up_seconds = A_DAY
+    on.restart()
+    batch = on.batch()
+    on.tick(seconds=A_DAY / 10, times=9)
+    assert on.states() == {"sent": 1}
+    while on.spool.is_sent(batch):
+        assert on.clock.now < 1_000_000 + 2 * A_DAY
+        on.store(batch, "pacs", UIDS)
+        on.tick(seconds=A_DAY / 10)
+    (quarantined,) = on.spool.quarantined()
+    assert "given up after 24 hours" in quarantined.reason
+    assert reason in quarantined.reason
+
+
+def test_a_destination_that_is_up_again_is_asked_before_it_is_given_up(bench: MakeBench) -> None:
+    archive = Archive(is_down=True)
+    on = bench(archive)
+    on.batch()
+    on.give_up_seconds = A_DAY
+    on.clock.now += 2 * A_DAY
+    archive.is_down = False
+    on.restart()
+    on.tick(times=2)
+    assert on.states() == {"done": 1}
 
 
 def test_nobody_is_asked_before_everything_was_sent(bench: MakeBench) -> None:

@@ -23,6 +23,7 @@ from iscl_node.domain import (
     StoreAnswer,
 )
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
+from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 from iscl_node.settings import QualitySettings
 from iscl_node.store.deliveries import Deliveries
@@ -137,6 +138,24 @@ def test_a_retry_sends_what_is_not_stored_yet(
     assert deliveries.record(batch, "pacs").refusal == "why"
     spool.quarantine(batch, "why")
     steps.refuse(batch, "pacs", "why")  # nothing is to be written any more
+
+
+def test_a_destination_that_is_down_is_given_up_if_the_settings_say_so(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, running_seconds = steps_for(), [1_000.0]
+    monkeypatch.setattr(steps, "_patience", Patience(Deliveries(spool.root), lambda: running_seconds[0], 3600))
+
+    def refusing(*_: object) -> None:
+        raise RetryLaterError("no connection")
+
+    monkeypatch.setattr(steps, "_send", refusing)
+    begun, (series_uid,), _ = steps.check(batch)
+    steps.destinations(batch, begun)
+    for seconds, error in ((1_000.0, RetryLaterError), (4_599.0, RetryLaterError), (4_600.0, QuarantineSeriesError)):
+        running_seconds[0] = seconds
+        with pytest.raises(error, match="no connection"):
+            steps.send(batch, "pacs", series_uid, 0)
 
 
 def test_evidence_goes_beside_each_derived_series_and_repeats_itself(

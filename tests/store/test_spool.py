@@ -416,3 +416,14 @@ def test_looking_bears_that_batches_move(spool: Spool) -> None:
     finally:
         stop.set()
         mover.join()
+
+
+def test_a_batch_that_is_further_on_is_not_marked_as_sent(spool: Spool) -> None:
+    spool.store(header(), part10(b"a"))
+    batch = spool.close(SERIES, NOW)
+    for _ in range(2):  # as after a power cut that undid the record of the step
+        spool.mark_sent(batch)
+    spool.release(batch)
+    spool.mark_sent(batch)
+    assert spool.counts()[SeriesState.DONE] == 1
+    assert not spool.is_sent(batch)
