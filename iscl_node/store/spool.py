@@ -13,13 +13,7 @@ from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
-from iscl_node.store.durable import (
-    make_folder,
-    move_folder,
-    remove_if_empty,
-    sync_folder,
-    write_synced,
-)
+from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, sync_folder, write_synced
 from iscl_node.store.layout import (
     CONFLICT_PREFIX,
     INCOMPLETE_FILE,
@@ -240,15 +234,19 @@ class Spool:
     # Ends of a batch
 
     def mark_sent(self, batch: Batch) -> None:
-        """Mark a closed batch as stored by every destination; one that is further on stays there.
+        """Mark a closed batch as stored by every destination; one that is further on, or goes on meanwhile, does so.
 
         Raises
         ------
         FileNotFoundError
             The batch is nowhere.
         """
-        if not any(self._layout.batch(state, batch).exists() for state in (SeriesState.DONE, SeriesState.QUARANTINE)):
+        try:
             self._move(batch, SeriesState.SENT)
+        except FileNotFoundError:
+            ends = (SeriesState.DONE, SeriesState.QUARANTINE)
+            if not any(self._layout.batch(state, batch).exists() for state in ends):
+                raise
 
     def release(self, batch: Batch) -> None:
         """Mark a batch as delivered; may be repeated after a crash.

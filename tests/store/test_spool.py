@@ -427,3 +427,8 @@ def test_a_batch_that_is_further_on_is_not_marked_as_sent(spool: Spool) -> None:
     spool.mark_sent(batch)
     assert spool.counts()[SeriesState.DONE] == 1
     assert not spool.is_sent(batch)
+
+
+def test_a_batch_that_is_gone_is_not_marked_as_sent(spool: Spool) -> None:
+    with pytest.raises(FileNotFoundError):
+        spool.mark_sent(Batch(SERIES, "20261122T235959.123456Z"))
