@@ -211,7 +211,7 @@ def _pixels_of(source: Dataset, index: int, count: int) -> bytes:
             if not UID(source.file_meta.TransferSyntaxUID).is_encapsulated:
                 return _native_frame(source, stream, index)
             return encapsulate([get_frame(stream, index, extended_offsets=_offsets(source), number_of_frames=count)])
-    except (ValueError, RuntimeError, struct.error) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError, struct.error) as error:
         raise QuarantineSeriesError(
             f"the pixels of frame {index + 1} are not there ({type(error).__name__})"
         ) from error

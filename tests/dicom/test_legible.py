@@ -140,3 +140,12 @@ def test_an_extended_offset_table_without_lengths_is_left_alone(tmp_path: Path) 
     source.ExtendedOffsetTable = bytes(16)
     views = frames(read_instance(written(tmp_path, part10(source))))
     assert [stored_values(view).shape for view in views] == [(64, 64), (64, 64)]
+
+
+def test_an_extended_offset_table_that_is_text_is_quarantined(tmp_path: Path) -> None:
+    source = enhanced_ct(2)
+    source.compress(RLELossless, generate_instance_uid=False)
+    source.ExtendedOffsetTable = source.ExtendedOffsetTableLengths = bytes(16)
+    stream = part10(source).replace(b"\xe0\x7f\x01\0OV", b"\xe0\x7f\x01\0UT")
+    with pytest.raises(QuarantineSeriesError, match="pixels of frame 1 are not there"):
+        stored_values(frames(read_instance(written(tmp_path, stream)))[0])

@@ -26,17 +26,15 @@ from iscl_node.pipeline.reception import reception
 from iscl_node.store import durable
 from iscl_node.store.spool import Spool
 
-LIMIT_SECONDS: Final = 3.0
-"""The server's own time limits."""
-REQUEST_SECONDS: Final = 10.0
-"""That for an association request: longer, or a legitimate one may miss it on a busy machine."""
-PATIENCE_SECONDS: Final = 30.0
+LIMIT_SECONDS: Final = 10.0
+"""The server's own time limits: what is shorter a legitimate client may miss on a busy machine."""
+PATIENCE_SECONDS: Final = 40.0
 """After which the server should have ended a connection long ago, on a busy machine, too."""
 KNOWN_TRANSACTION: Final = "1.2.3.9"
 MOST_THREADS: Final = 12
 SCANNER: Final = Peer("scanner", "SCANNER", "127.0.0.1", 104)
 LIMITS: Final = ReceptionLimits(
-    request_seconds=REQUEST_SECONDS,
+    request_seconds=LIMIT_SECONDS,
     pdu_seconds=LIMIT_SECONDS,
     idle_seconds=LIMIT_SECONDS,
     instance_bytes=1 << 20,
