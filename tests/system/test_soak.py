@@ -162,7 +162,8 @@ class Soak:
         events = events_of(self.node)
         assert self.ledger.acknowledged == {uid for source in self.sources for uid in source.sop_uids()}
         assert not (wrong := differences(self.node, wanted, found)), f"{wrong}\n{self.node.log_tail()}"
-        assert not [event for event in events if "unforeseen" in event], self.node.log()
+        faults = [line for line in self.node.log().splitlines() if "unforeseen" in line]
+        assert not faults, "\n".join(faults)
         counts = self.ledger.counts
         return {
             "seed": self.seed,
