@@ -1,7 +1,7 @@
 """Query/Retrieve SCU: what a peer has of a series, and to have it sent to us (PS3.4 C)."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -207,6 +207,7 @@ class _Responses:
         self._request = request
         self._association = association
         self._end = time.monotonic() + seconds
+        self._responses: Iterator[tuple[Dataset, Dataset | None]] = iter(())
         self.last = Dataset()
 
     @property
@@ -216,6 +217,7 @@ class _Responses:
 
     def pending(self, responses: Iterator[tuple[Dataset, Dataset | None]]) -> Iterator[Dataset | None]:
         """What comes with each pending response; None if it cannot be read."""
+        self._responses = responses
         for number, (response, answer) in enumerate(responses, start=1):
             self.last = response
             if self.status not in _PENDING:
@@ -225,6 +227,12 @@ class _Responses:
             yield answer
 
     def left(self, why: str) -> RetryLaterError:
-        """End the association in the middle of the responses, and say why."""
+        """End the association in the middle of the responses, and say why.
+
+        pynetdicom 3.0.4 holds the lock that sending needs while it hands on what it cannot decode: an abort at that
+        moment would wait for ever.
+        """
+        if isinstance(self._responses, Generator):
+            self._responses.close()
         self._association.abort()
         return RetryLaterError(f"peer {self._peer.name} {why}")

@@ -1,11 +1,13 @@
 """What a peer has of a series (C-FIND), and to have it sent (C-MOVE): scripted peers, and DCMTK's dcmqrscp."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import association as pynetdicom_association
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_MOVE
 from pynetdicom.events import Event
@@ -153,6 +155,34 @@ def test_an_answer_without_its_instance_is_an_error_and_not_a_part_of_the_series
         pytest.raises(RetryLaterError, match=r"broke its rules \(AttributeError\)"),
     ):
         find(peer)
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the answer to a C-FIND holds a data set that cannot be decoded",
+    "the association is ended, tried again",
+)
+def test_an_answer_that_cannot_be_decoded_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pynetdicom holds a lock while it hands such an answer on, and whoever aborts then would wait for ever."""
+
+    def undecodable(*_: object) -> Dataset:
+        raise ValueError("no data set")
+
+    outcome: list[Exception] = []
+
+    def ask(peer: Peer) -> None:
+        try:
+            find(peer)
+        except RetryLaterError as error:
+            outcome.append(error)
+
+    with running_finder(ScriptedQueryScp([(PENDING, instance(UIDS[0]))])) as peer:
+        monkeypatch.setattr(pynetdicom_association, "decode", undecodable)
+        thread = threading.Thread(target=ask, args=(peer,), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert "cannot be read" in str(outcome[0])
 
 
 @pytest.mark.parametrize("status", [0xA700, 0x0110, 0xFE00])
