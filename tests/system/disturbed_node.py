@@ -74,7 +74,8 @@ class DisturbedNode(Node):
         self._fork = _fork_server.Process(target=run, args=arguments, daemon=True)
         self._fork.start()
         is_mortal = isinstance(disturbance, Orders) and disturbance.fatal is not None
-        self.wait_for(lambda: (is_mortal and not self.is_running) or self._is_ready(), "the node is ready")
+        is_ready = (lambda: not self.is_running or self._says_ready()) if is_mortal else self._is_ready
+        self.wait_for(is_ready, "the node is ready")
 
     def set_clock(self, jumps: Jumps, seconds: float) -> None:
         """Add so much to the clock of a node that was started with these jumps."""

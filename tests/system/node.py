@@ -222,6 +222,9 @@ class Node:
     def _is_ready(self) -> bool:
         if not self.is_running:
             pytest.fail(f"the node ended by itself\n{self.log_tail()}")
+        return self._says_ready()
+
+    def _says_ready(self) -> bool:
         try:
             with urlopen(f"http://127.0.0.1:{self._http_port}/readyz", timeout=5) as response:
                 return bool(response.status == 200)
