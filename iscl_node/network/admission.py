@@ -43,6 +43,7 @@ class Refusal:
     HOST = "host of the calling AE title"
     SERVICE = "service"
     USER = "user identity"
+    NOT_JUDGED = "an error of the node"
 
 
 Refused = Callable[[str, str], None]

@@ -184,7 +184,7 @@ def _addresses(host: str) -> set[IPv4Address | IPv6Address]:
         return set()
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of what cannot be a name
         return set()
     return {_address(str(entry[4][0])) for entry in found}
 

@@ -65,6 +65,7 @@ _CANNOT_UNDERSTAND = 0xC000
 
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21); result 2 is transient, worth another try."""
+_NO_REASON_GIVEN = (2, 1, 1)
 
 _ERROR_COMMENT_LENGTH = 64
 """Characters of an LO (PS3.5 6.2), the value representation of Error Comment (0000,0902)."""
@@ -211,15 +212,28 @@ class StorageScp:
 
     def _count_refusal(self, reason: str, host: str, calling: str = "") -> None:
         self._metrics.refused_connections.labels(reason=reason).inc()
-        self._refused(reason, host, calling)
+        try:
+            self._refused(reason, host, calling)
+        except Exception:  # noqa: BLE001 - who is refused stays refused, told or not
+            _log.exception("refusal not told", host=host, reason=reason)
 
     def _on_requested(self, event: Event) -> None:
+        """Judge an association; pynetdicom 3.0.4 accepts one whose handler of this event raises."""
+        try:
+            self._judge(event.assoc)
+        except Exception:  # noqa: BLE001 - whatever went wrong, nobody gets in by it
+            host = _address(event.assoc)
+            _log.exception("association not judged", host=host)
+            self._count_refusal(Refusal.NOT_JUDGED, host)
+            _reject(event.assoc, _NO_REASON_GIVEN)
+
+    def _judge(self, association: Association) -> None:
         """Reject an association from a stranger, for somebody else, or beyond the limits; say what would let it in."""
-        request = event.assoc.requestor.primitive
+        request = association.requestor.primitive
         if not isinstance(request, A_ASSOCIATE):
             return
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        association, host = event.assoc, _address(event.assoc)
+        host = _address(association)
         user = association.requestor.user_identity
         proposed = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
         rejection = self._authorization.rejection(calling, called, host, user, proposed) or self._exceeded(association)
@@ -235,8 +249,7 @@ class StorageScp:
             setting_that_accepts=rejection.setting,
         )
         self._count_refusal(rejection.reason, host, calling)
-        association.acse.send_reject(*rejection.answer)
-        association.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
+        _reject(association, rejection.answer)
 
     def _prepare_acceptance(self, association: Association, calling: str, user: UserIdentityNegotiation | None) -> None:
         acceptor = association.acceptor
@@ -354,6 +367,11 @@ def _calling_ae_title(association: Association) -> str:
 
 def _address(association: Association) -> str:
     return str(association.requestor.address)
+
+
+def _reject(association: Association, answer: tuple[int, int, int]) -> None:
+    association.acse.send_reject(*answer)
+    association.kill()  # returns when the rejection is sent, as pynetdicom's own rejections do
 
 
 def _end(association: Association) -> None:

@@ -71,6 +71,7 @@ def test_a_host_may_be_a_name() -> None:
     assert rejection(replace(HERE, host="localhost")) is None
     assert rejection(replace(HERE, host="no-such-host.invalid")) is not None
     assert rejection(replace(HERE, host="")) is not None
+    assert rejection(replace(HERE, host="no..name")) is not None
 
 
 def test_a_title_may_have_several_entries() -> None:

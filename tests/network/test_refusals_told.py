@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 
 from iscl_node.domain import Peer, Tls, UserIdentity
@@ -47,6 +48,12 @@ def start(metrics: Metrics, told: Told, request: pytest.FixtureRequest) -> Start
     return start_scp
 
 
+def associated(scp: StorageScp, calling: str = "SCANNER", called: str = "ISCL_NODE") -> Association:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(Verification)
+    return entity.associate("127.0.0.1", scp.port, ae_title=called)
+
+
 @pytest.mark.parametrize(
     ("calling", "called", "reason"),
     [
@@ -56,10 +63,30 @@ def start(metrics: Metrics, told: Told, request: pytest.FixtureRequest) -> Start
     ],
 )
 def test_a_rejected_association_is_told(start: Start, told: Told, calling: str, called: str, reason: str) -> None:
-    entity = AE(ae_title=calling)
-    entity.add_requested_context(Verification)
-    assert entity.associate("127.0.0.1", start().port, ae_title=called).is_rejected
+    assert associated(start(), calling, called).is_rejected
     assert told == [(reason, "127.0.0.1", calling)]
+
+
+@pytest.mark.fault("peers", "a refusal cannot be told to the audit trail", "the peer is refused all the same")
+def test_who_is_refused_stays_refused_told_or_not(start: Start, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    scp = start()
+    monkeypatch.setattr(scp, "_refused", lambda *_: told[0])
+    association = associated(scp, "STRANGER")
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+
+
+@pytest.mark.fault(
+    "peers", "an error of the node while it looks who calls", "the caller is rejected, transient, counted"
+)
+def test_nobody_gets_in_by_an_error(start: Start, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    scp = start()
+    monkeypatch.setattr(scp._authorization, "rejection", lambda *_: told[0])
+    association = associated(scp)
+    assert association.is_rejected
+    assert association.acceptor.primitive.result == 2
+    assert told == [(Refusal.NOT_JUDGED, "127.0.0.1", "")]
 
 
 def test_a_failed_handshake_is_told(start: Start, told: Told, tmp_path: Path) -> None:
