@@ -138,7 +138,8 @@ class Confirmation:
         if self._peer.name not in self._deliveries.destinations(batch):
             return
         record = self._deliveries.record(batch, self._peer.name)
-        if record.is_confirmed or record.refusal or self._peer.confirm == "none":
+        need_not_confirm = self._peer.confirm == "none" and not record.missing
+        if record.is_confirmed or record.refusal or need_not_confirm:
             self._settlement.settle(batch)
             watch.due = math.inf
         elif not record.stored or self._spool.derived_instances(batch).keys() - record.stored.keys():

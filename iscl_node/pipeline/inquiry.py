@@ -84,22 +84,23 @@ class Inquiry:
             report = self._commitments.report(each)
             if report is not None:
                 return _judged(self._peer, report, record)
-        if self._peer.confirm == COMMITMENT:
-            return self._committed(batch, record, transactions)
-        if transactions and self._is_overdue(transactions[0]):
-            return self._queried(batch, record)
-        try:
-            return self._committed(batch, record, transactions)
-        except (NothingAcceptedError, ServiceRefusedError):
-            return self._queried(batch, record)
-
-    def _committed(self, batch: Batch, record: DeliveryRecord, transactions: Sequence[Transaction]) -> Answer | None:
-        """Wait for the report on the last request, or make another one.
-
-        After a restart there is another one: the report may have come in vain, or the request was never made.
-        """
-        if transactions and transactions[-1].uid in self._asked and not self._is_overdue(transactions[-1]):
+        if transactions and self._is_waited_for(transactions[-1]):
             return None
+        if self._peer.confirm == COMMITMENT:
+            return self._committed(batch, record)
+        ways = [self._committed, self._queried]
+        if transactions and self._is_overdue(transactions[0]):
+            ways.reverse()
+        try:
+            return ways[0](batch, record)
+        except (NothingAcceptedError, ServiceRefusedError):
+            return ways[1](batch, record)
+
+    def _is_waited_for(self, transaction: Transaction) -> bool:
+        """Whether its report may still come; not after a restart: it may have come in vain, or was never asked for."""
+        return transaction.uid in self._asked and not self._is_overdue(transaction)
+
+    def _committed(self, batch: Batch, record: DeliveryRecord) -> Answer | None:
         transaction = self._commitments.begin(batch, self._peer.name, record.rounds, time.time())
         references = [InstanceReference(sop_class, uid) for uid, sop_class in record.stored.items()]
         try:
@@ -114,7 +115,7 @@ class Inquiry:
         """Whether the report should have come; a clock that was set back may only make it overdue too early."""
         return abs(time.time() - transaction.asked) >= self._report_seconds
 
-    def _queried(self, batch: Batch, record: DeliveryRecord) -> Answer:
+    def _queried(self, batch: Batch, record: DeliveryRecord) -> Answer | None:
         series_uids = set(self._spool.derived_instances(batch).values())
         found: set[str] = set()
         for series_uid in sorted(series_uids):

@@ -74,9 +74,9 @@ class Settlement:
         if record.is_confirmed or record.refusal:
             return record.refusal
         peer = self._peers.get(destination)
-        if peer is None:
+        if peer is None or not peer.may_receive:
             return f"destination {destination!r} is gone from the settings and has not confirmed; requeue the series"
-        return "" if peer.confirm == "none" else None
+        return "" if peer.confirm == "none" and not record.missing else None
 
     def _end(self, batch: Batch, refusals: list[str | None]) -> None:
         outcome = "quarantine" if refusals else "done"

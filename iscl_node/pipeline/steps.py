@@ -221,9 +221,10 @@ class SeriesSteps:
             As `send`.
         """
         peer = self._peer(peer_name)
-        for series_uid in sorted(set(self._spool.derived_instances(batch).values())):
+        series_uids = sorted(set(self._spool.derived_instances(batch).values()))
+        for series_uid in series_uids:
             self._send_recorded(batch, peer, self._spool.derived(batch, series_uid))
-        if self._deliveries.record(batch, peer_name).missing:
+        if not series_uids or self._deliveries.record(batch, peer_name).missing:
             raise QuarantineSeriesError(f"peer {peer_name} lost instances that are gone from the outbox, too")
 
     def refuse(self, batch: Batch, peer_name: str, reason: str) -> None:
@@ -238,7 +239,7 @@ class SeriesSteps:
             self._deliveries.note_refusal(batch, peer_name, reason)
 
     def _peer(self, name: str) -> Peer:
-        if name not in self._peers:
+        if name not in self._peers or not self._peers[name].may_receive:
             raise QuarantineSeriesError(
                 f"destination {name!r} is gone from the settings; requeue the series to choose anew"
             )

@@ -8,6 +8,7 @@
 
 They move, are exported and are deleted with the batch. The key in the names tells attempts apart: a batch that is
 requeued gets another one, and keeps what was written before. A last line that was torn by a kill is passed over.
+A confirmation counts for what was stored before it: a batch that an upgrade begins anew keeps its records.
 """
 
 import json
@@ -76,7 +77,7 @@ class Deliveries:
         replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
 
     def destinations(self, batch: Batch) -> tuple[str, ...]:
-        """Where a batch goes; empty as long as that is not decided."""
+        """Where a batch goes; empty as long as that is not decided, or if its file is damaged."""
         return tuple(self._begun(batch).get("destinations", ()))
 
     def began(self, batch: Batch) -> float | None:
@@ -85,7 +86,7 @@ class Deliveries:
 
     def _begun(self, batch: Batch) -> dict[str, Any]:
         for folder in self._folders(batch):
-            with suppress(*_NOT_THERE):
+            with suppress(*_NOT_THERE, ValueError):
                 begun: dict[str, Any] = json.loads((folder / _destinations_file(batch)).read_bytes())
                 return begun
         return {}
@@ -177,6 +178,7 @@ def _summary(entries: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
             case "answered" if entry["stored"]:
                 stored[entry["sop_instance_uid"]] = entry["sop_class_uid"]
                 missing.discard(entry["sop_instance_uid"])
+                is_confirmed = False
             case "missing":
                 stored.pop(entry["sop_instance_uid"], None)
                 missing.add(entry["sop_instance_uid"])

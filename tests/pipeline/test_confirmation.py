@@ -50,6 +50,7 @@ class Archive:
     confirm: Confirm = "auto"
     offers: set[str] = field(default_factory=lambda: {"commitment", "query"})
     refuses: set[str] = field(default_factory=set)
+    may_receive: bool = True
     keeps: set[str] = field(default_factory=lambda: set(UIDS))
     reports_at_once: bool = True
     failure_reason: int = 0x0112
@@ -99,7 +100,9 @@ class Bench:
         """As a node does that was killed: all that is known is in the spool."""
         self.deliveries, self.commitments = Deliveries(self.spool.root), Commitments(self.spool.root)
         self.peers = {
-            each.name: Peer(each.name, each.name.upper(), "127.0.0.1", 104, confirm=each.confirm)
+            each.name: Peer(
+                each.name, each.name.upper(), "127.0.0.1", 104, may_receive=each.may_receive, confirm=each.confirm
+            )
             for each in self.archives.values()
         }
         self.settlement = Settlement(self.spool, self.deliveries, self.commitments, self.peers, self.metrics)
@@ -210,6 +213,25 @@ def test_a_destination_that_refuses_to_commit_is_queried(bench: MakeBench) -> No
     on.tick(times=2)
     assert on.states() == {"done": 1}
     assert on.count("pacs", "query", "confirmed") == 1
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination offers Storage Commitment and no C-FIND, and its report never comes",
+    "there is a new request each time `report_hours` are over; the batch is done when one is reported on",
+)
+@pytest.mark.parametrize("restarts", [False, True])
+def test_without_queries_a_report_that_never_came_is_asked_for_anew(bench: MakeBench, restarts: bool) -> None:
+    archive = Archive(offers={"commitment"}, reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    on.tick(seconds=A_DAY / 10, times=31)
+    assert len(archive.transactions) == 4
+    if restarts:
+        on.restart()
+    archive.reports_at_once = True
+    on.tick(seconds=A_DAY / 10, times=11)
+    assert on.states() == {"done": 1}
 
 
 def test_without_a_service_that_answers_a_batch_is_kept(bench: MakeBench) -> None:
@@ -529,14 +551,60 @@ def test_what_is_not_on_record_is_sent_again(bench: MakeBench) -> None:
     assert archive.resent == [(batch, "pacs", 0)]
 
 
+def test_what_is_known_to_be_missing_is_sent_again_though_nothing_need_be_confirmed_by_now(bench: MakeBench) -> None:
+    archive = Archive(keeps=set())
+    on = bench(archive)
+    batch = on.batch()
+    on.tick(seconds=60)
+    assert on.deliveries.record(batch, "pacs").missing == set(UIDS)
+    archive.confirm = "none"
+    on.restart()
+    on.tick(seconds=60, times=2)
+    on.settlement.sweep()
+    assert (on.states(), archive.resent) == ({"sent": 1}, [(batch, "pacs", 1)])
+    on.store(batch, "pacs", UIDS)
+    on.tick(seconds=60)
+    assert on.states() == {"done": 1}
+
+
 @pytest.mark.fault(
-    "delivery", "a destination is taken out of the settings before it confirmed", "quarantine with the reason"
+    "machine",
+    "an upgrade begins a batch anew that one of two destinations has confirmed, and other instances are made of it",
+    "these have to be confirmed, too",
 )
-def test_a_destination_that_is_gone_needs_a_person(bench: MakeBench) -> None:
+def test_a_confirmation_does_not_count_for_what_was_stored_after_it(bench: MakeBench) -> None:
+    vault = Archive("vault", is_down=True)
+    on = bench(Archive(), vault)
+    batch = on.batch("pacs", state=SeriesState.CLOSED)
+    on.tick(times=2)
+    on.deliveries.begin(batch, list(on.archives))
+    for name in on.archives:
+        on.store(batch, name, [*UIDS, "2.25.4"])
+    on.archives["pacs"].keeps.add("2.25.4")
+    on.spool.mark_sent(batch)
+    assert not on.deliveries.record(batch, "pacs").is_confirmed
+    vault.keeps.add("2.25.4")
+    vault.is_down = False
+    on.restart()
+    on.tick(times=3)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", "commitment", "confirmed") == 2
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination is taken out of the settings, or may not `receive` any more, before it confirmed",
+    "quarantine with the reason",
+)
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_destination_that_is_gone_needs_a_person(bench: MakeBench, is_gone: bool) -> None:
     on = bench(Archive(), Archive("vault", is_down=True))
     on.batch()
     on.tick()
-    del on.archives["vault"]
+    if is_gone:
+        del on.archives["vault"]
+    else:
+        on.archives["vault"].may_receive = False
     on.restart()
     on.settlement.sweep()
     on.tick(times=2)
@@ -545,10 +613,21 @@ def test_a_destination_that_is_gone_needs_a_person(bench: MakeBench) -> None:
     assert "'vault' is gone from the settings" in quarantined.reason
 
 
-def test_a_batch_of_which_it_is_not_known_where_it_went_needs_a_person(bench: MakeBench) -> None:
+@pytest.mark.fault(
+    "spool",
+    "it is lost where a batch went that was sent, or its file is damaged",
+    "quarantine with the reason; the other batches go on",
+)
+@pytest.mark.parametrize("content", [None, b"", b'{"time": "2026-', b"\xff"])
+def test_a_batch_of_which_it_is_not_known_where_it_went_needs_a_person(bench: MakeBench, content: bytes | None) -> None:
     on = bench(Archive())
     batch = on.batch()
-    next((on.spool.root / "sent").glob("*/*/*.destinations.json")).unlink()
+    file = next((on.spool.root / "sent").glob("*/*/*.destinations.json"))
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    on.tick()
     on.settlement.sweep()
     assert [each.batch for each in on.spool.quarantined()] == [batch]
 

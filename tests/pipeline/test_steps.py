@@ -249,6 +249,15 @@ def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[...,
 @pytest.mark.fault(
     "delivery", "the destination is taken from the settings while a batch waits", "quarantine with its name"
 )
+def test_a_sent_batch_without_its_outbox_and_its_records_is_a_reason(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    Deliveries(spool.root).begin(batch, ["pacs"])
+    spool.mark_sent(batch)
+    with pytest.raises(QuarantineSeriesError, match="gone from the outbox"):
+        steps_for().resend(batch, "pacs")
+
+
 def test_a_destination_that_is_gone_by_now_is_a_reason(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     with pytest.raises(QuarantineSeriesError, match="destination 'vault' is gone from the settings"):
         steps_for().send(batch, "vault", "2.25.1", 3)
