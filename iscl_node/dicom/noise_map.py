@@ -31,6 +31,7 @@ from iscl_node.dicom.series import numbers
 from iscl_node.dicom.uids import hashed_uid
 from iscl_node.dicom.writing import keep_loss_history
 from iscl_node.domain import CT_IMAGE_STORAGE, Derivation
+from iscl_node.errors import QuarantineSeriesError
 
 if TYPE_CHECKING:  # highdicom takes a second to import
     from highdicom.pm import RealWorldValueMapping
@@ -170,7 +171,12 @@ def _stub(view: Dataset, index: int) -> Dataset:
     }
     stub = Dataset()
     for keyword, value in attributes.items():
-        setattr(stub, keyword, value)
+        try:
+            setattr(stub, keyword, value)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise QuarantineSeriesError(
+                f"{keyword} is not what a noise map could have ({type(error).__name__})"
+            ) from error
     return stub
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import pixel_array
 
 from iscl_node.dicom.codec import PixelForm
@@ -140,7 +141,7 @@ def _decoded(dataset: Dataset) -> Stored:
     try:
         # Left to itself pydicom silently wraps values that do not fit, which turns a padding of -3024 into bone.
         return pixel_array(dataset, correct_unused_bits=False).astype(np.int32)
-    except (RuntimeError, ValueError, AttributeError) as error:
+    except (AttributeError, BytesLengthException, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise QuarantineSeriesError(f"the pixels cannot be decoded ({type(error).__name__})") from error
 
 

@@ -17,11 +17,12 @@ from pynetdicom.presentation import PresentationContext
 
 from iscl_node.domain import Peer
 from iscl_node.errors import ConfigurationError, RetryLaterError
+from iscl_node.network.answers import lies_told
 from iscl_node.network.authorization import user_identity
 from iscl_node.network.broken_messages import (
     abort_at_broken_message,
-    abort_at_broken_negotiation,
     abort_at_broken_pdu,
+    is_whole,
 )
 from iscl_node.network.implementation import named_entity
 from iscl_node.network.tls import ClientContext, client_context
@@ -95,11 +96,15 @@ def established(
     except ConfigurationError as error:
         raise RetryLaterError(f"{_name(peer)}: {error}") from error
     reports = queue.Queue(_MOST_EVENT_REPORTS) if event_reports is None else event_reports
-    association = _request(peer, our_ae_title, contexts, context, reports)
+    with lies_told(peer, "negotiation"):
+        association = _request(peer, our_ae_title, contexts, context, reports)
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise RetryLaterError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
         raise _failure(peer, our_ae_title, association)
+    if not is_whole(association):
+        association.abort()
+        raise RetryLaterError(f"{_name(peer)} accepted the association in a way that breaks its rules")
     association.dimse_timeout = answer_seconds or _DIMSE_SECONDS
     association.network_timeout = idle_seconds or _NETWORK_SECONDS
     try:
@@ -192,7 +197,6 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
         _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
 
     abort_at_broken_pdu(association, told)
-    abort_at_broken_negotiation(association, told)
     abort_at_broken_message(association, told, _require_moderate_messages)
 
 

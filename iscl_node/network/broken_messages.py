@@ -59,6 +59,8 @@ def abort_at_broken_negotiation(association: Association, told: Callable[[], Non
     def negotiate_or_abort() -> None:
         try:
             negotiate()
+            if association.is_established and not is_whole(association):
+                raise ValueError
         except Exception:  # noqa: BLE001 - foreign values make the negotiation raise almost anything
             told()
             association.acse.send_abort(_SERVICE_PROVIDER)
@@ -77,6 +79,15 @@ def _end(association: Association) -> None:
     association.dul.to_user_queue.put(None)  # what a time-out gives, too: somebody may wait
     association._kill = True
     association.dul._kill_thread = True
+
+
+def is_whole(association: Association) -> bool:
+    """Whether the peer told its maximum length, and each accepted context has a transfer syntax (PS3.8 9.3.3.2, D.1).
+
+    pynetdicom 3.0.4 takes an association without either, and fails later.
+    """
+    peer = association.acceptor if association.is_requestor else association.requestor
+    return peer.maximum_length is not None and all(each.transfer_syntax for each in association.accepted_contexts)
 
 
 def abort_at_broken_message(

@@ -1,6 +1,7 @@
 """Destinations that answer garbage, half an answer or nothing: sending ends in time and is tried again later."""
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -148,3 +149,39 @@ def test_a_destination_that_breaks_the_rules_is_left_at_once(
         let_go.set()
     told = {"event": "a peer's message breaks the rules", "host": "127.0.0.1", "log_level": "warning"}
     assert (told in logs) == (answer != GARBAGE)  # that is no PDU, of which pynetdicom tells
+
+
+def acceptance(*items: bytes) -> bytes:
+    """An A-ASSOCIATE-AC with these items behind the application context (PS3.8 9.3.3)."""
+    body = b"\0\1\0\0" + b" " * 32 + bytes(32) + b"\x10\0\0\x15" + b"1.2.840.10008.3.1.1.1" + b"".join(items)
+    return struct.pack(">BxL", 2, len(body)) + body
+
+
+CLASS_UID = b"\x52\0\0\x051.2.3"
+MAXIMUM_LENGTH = b"\x51\0\0\4\0\0\x40\0"
+EXPLICIT = b"\x40\0\0\x131.2.840.10008.1.2.1"
+IMPLICIT = b"\x40\0\0\x111.2.840.10008.1.2"
+
+
+def accepted_context(number: int, syntax: bytes) -> bytes:
+    return struct.pack(">BxHBxxx", 0x21, 4 + len(syntax), number) + syntax
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        acceptance(accepted_context(1, IMPLICIT), accepted_context(3, EXPLICIT), b"\x50\0\0\x09" + CLASS_UID),
+        acceptance(accepted_context(1, b""), accepted_context(3, b""), b"\x50\0\0\x11" + MAXIMUM_LENGTH + CLASS_UID),
+    ],
+    ids=["no maximum length", "no transfer syntax"],
+)
+@pytest.mark.fault(
+    "delivery",
+    "a destination accepts the association without a maximum length, or a context without a transfer syntax",
+    "left, tried again later",
+)
+def test_a_destination_that_accepts_by_halves_is_left(
+    answer: bytes, make_ct_files: MakeFiles, metrics: Metrics, let_go: threading.Event
+) -> None:
+    with pytest.raises(RetryLaterError, match="peer archive"):
+        send(answering(answer, let_go), "ISCL_NODE", make_ct_files(1), metrics)
