@@ -21,7 +21,9 @@ LONGEST_FUNCTION = 40
 BANNED_WORDS = ("util", "helper", "manager", "handler", "processor", "dispatcher", "common", "misc")
 
 CATCHES_EVERYTHING = {
-    "iscl_node/network/storage_scp.py": "the C-STORE boundary: the sender must hear that we do not have it",
+    "iscl_node/audit/forwarding.py": "the thread must not end for years; each fault is logged, and it tries again",
+    "iscl_node/audit/trail.py": "who brings a message must not fail with it; it is logged, and the message waits",
+    "iscl_node/network/storage_scp.py": "the SCP's edge: a sender must hear that we do not have it, a caller stays out",
     "iscl_node/network/broken_messages.py": "foreign bytes that are no DIMSE message; each becomes an A-ABORT",
     "iscl_node/network/answers.py": "a peer's answer that is none; each becomes another try",
     "iscl_node/network/commitment_reports.py": "no report, or one that cannot be kept: a failure status",

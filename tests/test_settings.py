@@ -210,6 +210,8 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER + RULE + RULE, "two rules have the same name"),
         (PEER.replace("ORTHANC", "A\\\\B"), r"peers\.0\.ae_title"),
         ("database_url = 'mysql://host/node'", "database_url"),
+        (PEER.replace("127.0.0.1", "pacs..example"), r"peers\.0\.host: .*neither a host name nor an address"),
+        ("[audit.syslog]\nhost = '.example'\ntls = false", r"audit\.syslog\.host: .*neither"),
         ("[bundle]\ndigest = 'abc'", r"bundle\.digest"),
         ("[scp]\nmax_associations_per_host = 100", "more than max_associations"),
         ("[scp]\nmax_instance_bytes = 4_000_000_000", "more than max_receiving_bytes"),

@@ -71,7 +71,7 @@ class Forwarding:
                     self._note("")
                     self._forward(connection)
                     return
-            except (OSError, IsclNodeError) as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would send what waits
                 self._note(_told(error))
             if self._stopping.wait(wait_seconds):
                 return
@@ -129,4 +129,7 @@ def _time_of(line: bytes, default: float) -> float:
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, IsclNodeError) else f"{type(error).__name__}: {error}"
+    """In words, if they are ours or the operating system's; those of others may quote what they were given."""
+    if isinstance(error, IsclNodeError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__

@@ -84,7 +84,7 @@ class Journal:
         return self._folder / f"{number:016}{_SUFFIX}"
 
     def _numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}"))
+        return sorted(int(path.stem) for path in self._folder.glob(f"{'[0-9]' * 16}{_SUFFIX}"))
 
     def _size(self) -> int:
         return sum(map(self._size_of, self._numbers()))
@@ -156,7 +156,8 @@ class Journal:
 def append_line(path: Path, line: bytes) -> None:
     """Append a line durably, to a file that only its owner may read; nothing of it is there if that fails.
 
-    What a kill in the middle of a line left is cut off: it was never recorded.
+    What a kill in the middle of a line left is cut off: it was never recorded. One appends at a time, of all threads
+    and processes.
 
     Raises
     ------
@@ -166,6 +167,7 @@ def append_line(path: Path, line: bytes) -> None:
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # or the line that another is writing would pass for what a kill left
         size = _end_of_lines(descriptor)
         os.ftruncate(descriptor, size)
         try:

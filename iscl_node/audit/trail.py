@@ -144,8 +144,8 @@ class _Place:
             try:
                 self._append(self._lines[0])
                 self._lines.popleft()
-            except OSError as error:
-                fault = str(error.strerror)
+            except Exception as error:  # noqa: BLE001 - whatever it is: who brings a message goes on, and it waits
+                fault = str(getattr(error, "strerror", None) or type(error).__name__)
         if not self._lines and self._lost and not fault:
             self._lines.append(self._gap_line(self._lost))
             self._lost = 0

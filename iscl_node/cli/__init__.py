@@ -218,7 +218,7 @@ def check(
         typer.Option(metavar="FILE_OR_DIR", help="Tell instead what the node would do with these files, and why."),
     ] = None,
 ) -> None:
-    """Check the settings, the bundle and, by C-ECHO, every peer that we send to; and the audit trail's server."""
+    """Check the settings, the bundle, every peer that we send to or query, certificates, and the audit trail."""
     with reported():
         settings = load_settings(config)
         if explain is not None:

@@ -2,6 +2,7 @@
 
 import time
 
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind,
@@ -49,8 +50,9 @@ def confirmation_services(peer: Peer, our_ae_title: str) -> frozenset[str]:
         As `echo`.
     """
     services = {STORAGE_COMMITMENT: "commitment", StudyRootQueryRetrieveInformationModelFind: "query"}
+    contexts = [build_context(each, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for each in services]
     try:
-        with established(peer, our_ae_title, [build_context(each) for each in services]) as association:
+        with established(peer, our_ae_title, contexts) as association:
             accepted = {context.abstract_syntax for context in association.accepted_contexts}
     except NothingAcceptedError:
         return frozenset()

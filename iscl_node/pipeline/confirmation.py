@@ -103,6 +103,7 @@ class Confirmation:
         self._send_again = send_again
         self._pace = pace
         self._metrics = metrics
+        metrics.resent_instances.labels(peer.name)  # 0: of a counter that begins with 1 no alert sees the increase
         self._shutdown = shutdown
         self._patience = patience
         self._watches: dict[Batch, _Watch] = {}

@@ -5,13 +5,13 @@ from pathlib import Path
 from pydantic import Field
 
 from iscl_node.settings.peers import PeerTlsSettings
-from iscl_node.settings.section import Port, Section
+from iscl_node.settings.section import Host, Port, Section
 
 
 class SyslogSettings(PeerTlsSettings):
     """The syslog server that collects audit messages (PS3.15 A.6)."""
 
-    host: str = Field(min_length=1)
+    host: Host = Field(min_length=1)
     port: Port = 6514
     tls: bool = True
     """False sends them, and the identities of patients in them, as they are."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from iscl_node import domain
-from iscl_node.settings.section import Port, Section
+from iscl_node.settings.section import Host, Port, Section
 
 INSTALLED_BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 """The bundle that is installed beside this package."""
@@ -15,7 +15,7 @@ INSTALLED_BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 class HttpSettings(Section):
     """Where /metrics, /healthz and /readyz answer."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 9464
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, IPvAnyNetwork, model_validator
 
 from iscl_node.domain import Confirm
-from iscl_node.settings.section import AETitle, Port, Section
+from iscl_node.settings.section import AETitle, Host, Port, Section
 
 
 class PeerTlsSettings(Section):
@@ -34,7 +34,7 @@ class PeerSettings(Section):
 
     name: str = Field(min_length=1)
     ae_title: AETitle
-    host: str = ""
+    host: Host = ""
     """Name or address; where we send to, and where it may call us from."""
     networks: tuple[IPvAnyNetwork, ...] = ()
     """Where it may call us from beside its host: 10.1.0.0/16."""

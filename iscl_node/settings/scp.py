@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from iscl_node import domain
-from iscl_node.settings.section import AETitle, Port, Section
+from iscl_node.settings.section import AETitle, Host, Port, Section
 
 _LIMITS = domain.ReceptionLimits()
 
@@ -25,7 +25,7 @@ class ScpSettings(Section):
     """The Storage SCP that the PACS sends to."""
 
     ae_title: AETitle = "ISCL_NODE"
-    host: str = "0.0.0.0"
+    host: Host = "0.0.0.0"
     port: Port = 11112
     quiet_seconds: float = Field(default=10, gt=0)
     """A series with no new instance for this long is closed and processed."""

@@ -206,6 +206,20 @@ def test_a_restart_goes_on_where_it_was(journal: Journal, start: Start) -> None:
         wait_for(lambda: receiver.messages == [b"message 3"], "only what it does not have")
 
 
+def test_no_fault_ends_the_thread_that_sends(journal: Journal, start: Start) -> None:
+    journal.append(b"message")
+    faults: list[Exception] = [UnicodeError("label empty or too long"), RuntimeError("unforeseen")]
+
+    def connect() -> SyslogConnection:
+        if faults:
+            raise faults.pop()
+        return SyslogConnection("127.0.0.1", receiver.port)
+
+    with SyslogReceiver() as receiver:
+        start(connect)
+        wait_for(lambda: receiver.messages == [b"message"], "it is sent in the end")
+
+
 def test_a_stop_sends_what_was_recorded_last(journal: Journal, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 

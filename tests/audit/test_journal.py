@@ -163,6 +163,32 @@ def test_threads_and_processes_do_not_mix_their_messages(journal: Journal, small
         assert [line for line in found if line.startswith(name)] == [b"%b %d" % (name, n) for n in range(count)]
 
 
+def test_a_command_and_the_node_do_not_mix_their_messages_in_the_file(tmp_path: Path) -> None:
+    """Each has its own function; one of them must not take the other's half line for what a kill left."""
+
+    def write(name: bytes) -> None:
+        append = appending_to(tmp_path / "trail.log", LIMIT)
+        for number in range(100):
+            append(b"%b %d" % (name, number))
+
+    names = (b"one", b"two", b"three")
+    threads = [threading.Thread(target=write, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = (tmp_path / "trail.log").read_bytes().splitlines()
+    for name in names:
+        assert [line for line in found if line.startswith(name)] == [b"%b %d" % (name, n) for n in range(100)]
+
+
+def test_a_file_of_somebody_else_in_the_folder_is_left_alone(journal: Journal) -> None:
+    journal.append(b"first")
+    (journal._folder / "rotate.log").write_bytes(b"no number\n")
+    journal.append(b"second")
+    assert lines(journal) == [b"first", b"second"]
+
+
 def test_only_the_owner_may_read_it(journal: Journal, tmp_path: Path) -> None:
     journal.append(b"first")
     appending_to(tmp_path / "trail.log", LIMIT)(b"first")

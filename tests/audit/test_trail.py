@@ -67,6 +67,18 @@ def test_messages_wait_in_memory_for_a_disk_that_is_full() -> None:
     assert recorded == 3
 
 
+def test_whatever_a_place_raises_fails_nobody_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd, other = Place(), Place()
+    _, record, metrics = recording(odd, other)
+    with monkeypatch.context() as patch:
+        patch.setattr(odd, "lines", None)
+        record(0)
+        assert other.lines == [b"0"]
+        assert metrics.registry.get_sample_value("iscl_node_audit_unwritten") == 1
+    record(1)
+    assert odd.lines == other.lines == [b"0", b"1"]
+
+
 @pytest.mark.parametrize("drained_by", ["a message", "time"])
 def test_a_gap_is_told_in_the_trail_itself(monkeypatch: pytest.MonkeyPatch, drained_by: str) -> None:
     monkeypatch.setattr(trail_module, "_IN_MEMORY", 2)

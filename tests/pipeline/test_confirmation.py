@@ -197,6 +197,8 @@ def test_a_batch_is_done_when_its_destination_says_that_it_keeps_everything(
     on.tick(times=2)
     assert on.states() == {"done": 1}
     assert on.count("pacs", way, "confirmed") == 1
+    resent = on.metrics.registry.get_sample_value("iscl_node_resent_instances_total", {"peer": "pacs"})
+    assert resent == 0  # and not absent, or the alert would not see the first
     assert not on.spool.outbox(batch).exists()
     on.settlement.sweep()
     assert not list((on.spool.root / "commitments").iterdir())

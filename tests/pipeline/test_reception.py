@@ -14,6 +14,12 @@ def arrivals(metrics: Metrics, arrival: str) -> float:
     return metrics.registry.get_sample_value("iscl_node_arrivals_total", {"arrival": arrival}) or 0.0
 
 
+def test_counters_begin_with_zero_so_that_an_alert_sees_the_first(spool: Spool, metrics: Metrics) -> None:
+    reception(spool, metrics)
+    for each in ("new", "repeated", "conflict"):
+        assert metrics.registry.get_sample_value("iscl_node_arrivals_total", {"arrival": each}) == 0
+
+
 @pytest.mark.fault(
     "reception", "another image under a known UID", "counted and logged as a conflict, and kept in quarantine"
 )
