@@ -16,6 +16,7 @@ from iscl_node.audit.messages import Messages, Transfer
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.dicom.identity import read_identity
 from iscl_node.domain import Batch, InstanceIdentity, Peer, SeriesState
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -46,6 +47,13 @@ class Audit:
     def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
         """Record what was sent of a batch to a destination, or why it refused."""
 
+    def begin_resending(self, batch: Batch, peer: str) -> list[str]:
+        """Record what is to be sent again to a destination, and return its SOP Instance UIDs for `resent`."""
+        return []
+
+    def resent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
+        """Record what was sent again to a destination, or why it refused."""
+
 
 NO_AUDIT: Final = Audit()
 
@@ -69,6 +77,7 @@ class AuditTrail(Audit):
         self, spool: Spool, messages: Messages, record: Callable[[AuditMessage], None], peers: Iterable[Peer]
     ) -> None:
         self._spool = spool
+        self._deliveries = Deliveries(spool.root)
         self._messages = messages
         self._record = record
         self._peers = {peer.name: peer for peer in peers}
@@ -106,17 +115,39 @@ class AuditTrail(Audit):
     def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
         """Record what is to be sent of a batch to a destination."""
         with _logged("begin_sending"):
-            for transfer in self._transfers(batch, peer, made, ""):
+            for transfer in self._transfers(peer, self._made(batch, made), ""):
                 self._record(self._messages.begin_sending(_now(), transfer))
 
     def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
         """Record what was sent of a batch to a destination, or why it refused."""
         with _logged("sent"):
-            for transfer in self._transfers(batch, peer, made, refusal):
+            for transfer in self._transfers(peer, self._made(batch, made), refusal):
                 self._record(self._messages.sent(_now(), transfer))
 
-    def _transfers(self, batch: Batch, name: str, made: Sequence[tuple[str, int]], refusal: str) -> Iterator[Transfer]:
-        paths = [path for series_uid, _ in made for path in self._spool.derived(batch, series_uid)]
+    def begin_resending(self, batch: Batch, peer: str) -> list[str]:
+        """Record what is to be sent again to a destination, and return its SOP Instance UIDs for `resent`."""
+        lacking: list[str] = []
+        with _logged("begin_resending"):
+            stored = self._deliveries.record(batch, peer).stored
+            lacking = sorted(self._spool.derived_instances(batch).keys() - stored.keys())
+            for transfer in self._transfers(peer, self._lacking(batch, lacking), ""):
+                self._record(self._messages.begin_sending(_now(), transfer))
+        return lacking
+
+    def resent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
+        """Record what was sent again to a destination, or why it refused; nothing if it confirmed all meanwhile."""
+        with _logged("resent"):
+            for transfer in self._transfers(peer, self._lacking(batch, sop_uids), refusal):
+                self._record(self._messages.sent(_now(), transfer))
+
+    def _made(self, batch: Batch, made: Sequence[tuple[str, int]]) -> list[Path]:
+        return [path for series_uid, _ in made for path in self._spool.derived(batch, series_uid)]
+
+    def _lacking(self, batch: Batch, sop_uids: Sequence[str]) -> list[Path]:
+        series = self._spool.derived_instances(batch)
+        return [self._spool.outbox(batch) / series[uid] / f"{uid}.dcm" for uid in sop_uids if uid in series]
+
+    def _transfers(self, name: str, paths: Sequence[Path], refusal: str) -> Iterator[Transfer]:
         peer = self._peers.get(name)
         ae_title, address = (peer.ae_title, peer.host) if peer else (name, "")
         for _, instances in _by_sender_and_patient(paths):

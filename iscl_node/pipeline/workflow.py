@@ -38,7 +38,7 @@ APPLICATION = "iscl-node"
 QUEUE = "batches"
 DELIVERIES = "deliveries"
 """The queue of deliveries, with a partition for each destination."""
-STEP_ORDER_VERSION = "8"
+STEP_ORDER_VERSION = "9"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -163,7 +163,9 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         """Send a destination what it does not have; the result is why it refused, or nothing."""
         batch = Batch(series_instance_uid, key)
         with _series_in_log(batch):
+            lacking = self._step("audit", self._audit.begin_resending, batch, peer)
             refusal = self._refusal(batch, peer, partial(self._step, "resend", self._steps.resend, batch, peer))
+            self._step("audit", self._audit.resent, batch, peer, lacking, refusal)
             if refusal:
                 self._step("refuse", self._steps.refuse, batch, peer, refusal)
         return refusal

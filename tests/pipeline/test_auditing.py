@@ -12,12 +12,22 @@ from prometheus_client import CollectorRegistry
 
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage, AuditSource, encoded
-from iscl_node.domain import Arrival, AuditPlan, Batch, ModelIdentity, Peer, ReceivedInstance
+from iscl_node.domain import (
+    Arrival,
+    AuditPlan,
+    Batch,
+    InstanceReference,
+    ModelIdentity,
+    Peer,
+    ReceivedInstance,
+    StoreAnswer,
+)
 from iscl_node.metrics import Metrics
 from iscl_node.network.admission import Refusal
 from iscl_node.pipeline.audit_trail import RunningTrail
 from iscl_node.pipeline.auditing import AuditTrail, deletion_messages
 from iscl_node.pipeline.reception import reception
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 MESSAGES = Messages(AuditSource("node-1"), "ISCL_NODE", "ct-node", ModelIdentity("m", "1", "a"), "b")
@@ -136,6 +146,24 @@ def test_what_is_sent_and_refused_is_recorded(spool: Spool, audit: AuditTrail, r
         ("110104", "8", "PACS"),
         ("110104", "8", "gone"),
     ]
+
+
+def test_what_is_sent_again_is_recorded_and_nothing_else(
+    spool: Spool, receive: Receive, audit: AuditTrail, recorded: Recorded
+) -> None:
+    receive(1)
+    batch = closed(spool)
+    for number in (1, 2):
+        derived = part10(ct_dataset(PatientID=f"P{number}", StudyInstanceUID="1.9"))
+        spool.write_derived(batch, "2.25.1", f"2.25.2.{number}", derived)
+    answers = [StoreAnswer(InstanceReference("1.2", f"2.25.2.{number}"), 0x0000, True) for number in (1, 2)]
+    Deliveries(spool.root).note_answers(batch, "pacs", answers)
+    Deliveries(spool.root).note_missing(batch, "pacs", {"2.25.2.2": "0112"})
+    lacking = audit.begin_resending(batch, "pacs")
+    assert lacking == ["2.25.2.2"]
+    audit.resent(batch, "pacs", lacking, "")
+    assert recorded.ids() == [{("110180", "1.9"), ("2", "P2")}] * 2
+    assert [each.event.code.value for each in recorded] == ["110102", "110104"]
 
 
 @pytest.mark.fault(
