@@ -112,7 +112,8 @@ class Metrics:
             "iscl_node_audit_unwritten", "Audit messages in memory only, because the disk does not take them"
         )
         self.audit_lost = counter(
-            "iscl_node_audit_lost_total", "Audit messages lost because too many wait for the disk"
+            "iscl_node_audit_lost_total",
+            "Audit messages lost: too many wait for the disk, or a fault that the log tells",
         )
         self.audit_waiting_bytes = gauge(
             "iscl_node_audit_waiting_bytes", "Bytes of the audit messages that the syslog server does not have yet"

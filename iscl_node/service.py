@@ -218,7 +218,8 @@ class Node:
         model = self._models[0] if self._models else ModelIdentity("", "", "")
         messages = messages_of(plan, settings.scp.ae_title, model, settings.digest())
         self._trail = RunningTrail(plan, self._spool.root, messages, self._metrics)
-        return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers())
+        lost = self._metrics.audit_lost.inc
+        return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers(), lost)
 
     def _note_refusal(self, reason: str, host: str, calling: str) -> None:
         if self._trail is not None:

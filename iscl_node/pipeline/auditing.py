@@ -59,7 +59,7 @@ NO_AUDIT: Final = Audit()
 
 
 class AuditTrail(Audit):
-    """Records into a trail. Whatever goes wrong here is logged, and keeps no image from its way.
+    """Records into a trail. Whatever goes wrong here is logged and counted, and keeps no image from its way.
 
     Parameters
     ----------
@@ -71,15 +71,23 @@ class AuditTrail(Audit):
         Takes them.
     peers : iterable of Peer
         For the addresses of destinations, and of senders whose address is not remembered over a restart.
+    lost : callable
+        Counts a call that could not be recorded, or not all of it.
     """
 
     def __init__(
-        self, spool: Spool, messages: Messages, record: Callable[[AuditMessage], None], peers: Iterable[Peer]
+        self,
+        spool: Spool,
+        messages: Messages,
+        record: Callable[[AuditMessage], None],
+        peers: Iterable[Peer],
+        lost: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._deliveries = Deliveries(spool.root)
         self._messages = messages
         self._record = record
+        self._lost = lost
         self._peers = {peer.name: peer for peer in peers}
         self._hosts = {peer.ae_title: peer.host for peer in self._peers.values()}
         self._addresses: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -95,12 +103,12 @@ class AuditTrail(Audit):
 
     def conflict(self, series_uid: str, part10: bytes) -> None:
         """Record an instance that was received and went to quarantine at once."""
-        with _logged("conflict"):
+        with self._logged("conflict"):
             self._record_received(series_uid, [BytesIO(part10)])
 
     def received(self, batch: Batch) -> None:
         """Record what a closed batch holds, for each sender and patient; once, also if it is requeued."""
-        with _logged("received"):
+        with self._logged("received"):
             paths = self._spool.instances(batch)
             marker = paths[0].parent / RECORDED_FILE
             if not marker.exists():
@@ -114,20 +122,20 @@ class AuditTrail(Audit):
 
     def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
         """Record what is to be sent of a batch to a destination."""
-        with _logged("begin_sending"):
+        with self._logged("begin_sending"):
             for transfer in self._transfers(peer, self._made(batch, made), ""):
                 self._record(self._messages.begin_sending(_now(), transfer))
 
     def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
         """Record what was sent of a batch to a destination, or why it refused."""
-        with _logged("sent"):
+        with self._logged("sent"):
             for transfer in self._transfers(peer, self._made(batch, made), refusal):
                 self._record(self._messages.sent(_now(), transfer))
 
     def begin_resending(self, batch: Batch, peer: str) -> list[str]:
         """Record what is to be sent again to a destination, and return its SOP Instance UIDs for `resent`."""
         lacking: list[str] = []
-        with _logged("begin_resending"):
+        with self._logged("begin_resending"):
             stored = self._deliveries.record(batch, peer).stored
             lacking = sorted(self._spool.derived_instances(batch).keys() - stored.keys())
             for transfer in self._transfers(peer, self._lacking(batch, lacking), ""):
@@ -136,7 +144,7 @@ class AuditTrail(Audit):
 
     def resent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
         """Record what was sent again to a destination, or why it refused; nothing if it confirmed all meanwhile."""
-        with _logged("resent"):
+        with self._logged("resent"):
             for transfer in self._transfers(peer, self._lacking(batch, sop_uids), refusal):
                 self._record(self._messages.sent(_now(), transfer))
 
@@ -152,6 +160,15 @@ class AuditTrail(Audit):
         ae_title, address = (peer.ae_title, peer.host) if peer else (name, "")
         for _, instances in _by_sender_and_patient(paths):
             yield Transfer(instances, ae_title, address, refusal)
+
+    @contextmanager
+    def _logged(self, event: str) -> Iterator[None]:
+        """Turn a fault into a line of the log: the image goes on, whatever becomes of its audit message."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - in a step of the workflow it would quarantine the batch
+            _log.exception("audit.unforeseen_fault", message=event)
+            self._lost()
 
 
 def export_messages(messages: Messages, user: str, folder: Path) -> list[AuditMessage]:
@@ -207,15 +224,6 @@ def _identity(file: Path | BinaryIO) -> InstanceIdentity:
     except Exception as error:  # noqa: BLE001 - foreign bytes make the parser raise almost anything
         _log.warning("audit.instance_not_readable", fault=type(error).__name__)
         return _UNREADABLE
-
-
-@contextmanager
-def _logged(event: str) -> Iterator[None]:
-    """Turn a fault into a line of the log: the image goes on, whatever becomes of its audit message."""
-    try:
-        yield
-    except Exception:  # noqa: BLE001 - in a step of the workflow it would quarantine the batch
-        _log.exception("audit.unforeseen_fault", message=event)
 
 
 def _now() -> datetime:

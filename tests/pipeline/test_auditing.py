@@ -60,7 +60,7 @@ def recorded() -> Recorded:
 
 @pytest.fixture
 def audit(spool: Spool, recorded: Recorded) -> AuditTrail:
-    return AuditTrail(spool, MESSAGES, recorded.append, [PACS])
+    return AuditTrail(spool, MESSAGES, recorded.append, [PACS], lambda: None)
 
 
 Receive = Callable[..., Arrival]
@@ -105,7 +105,7 @@ def test_after_a_restart_the_address_is_that_of_the_settings(
 ) -> None:
     receive(1, "PACS", "10.2.2.2")
     receive(2)
-    AuditTrail(spool, MESSAGES, recorded.append, [PACS]).received(closed(spool))
+    AuditTrail(spool, MESSAGES, recorded.append, [PACS], lambda: None).received(closed(spool))
     addresses = [message.find("ActiveParticipant").attrib.get("NetworkAccessPointID") for message in recorded.xml()]  # type: ignore[union-attr]
     assert addresses == ["pacs.hospital.example", None]
 
@@ -167,7 +167,9 @@ def test_what_is_sent_again_is_recorded_and_nothing_else(
 
 
 @pytest.mark.fault(
-    "machine", "an instance cannot be read for its audit message, or the trail fails", "the batch goes on; it is logged"
+    "machine",
+    "an instance cannot be read for its audit message, or the trail fails",
+    "the batch goes on; it is logged, and a lost message counted",
 )
 def test_no_fault_of_the_trail_reaches_the_batch(spool: Spool, recorded: Recorded) -> None:
     folder = spool.root / "open" / SERIES
@@ -179,11 +181,15 @@ def test_no_fault_of_the_trail_reaches_the_batch(spool: Spool, recorded: Recorde
     def fail(_: AuditMessage) -> None:
         raise RuntimeError
 
-    AuditTrail(spool, MESSAGES, fail, []).received(batch)
-    AuditTrail(spool, MESSAGES, recorded.append, []).received(batch)
+    lost: list[str] = []
+    AuditTrail(spool, MESSAGES, fail, [], lambda: lost.append("the trail fails")).received(batch)
+    assert lost == ["the trail fails"]
+    audit = AuditTrail(spool, MESSAGES, recorded.append, [], lambda: lost.append("the batch is gone"))
+    audit.received(batch)
     assert recorded.ids() == [{("110180", ""), ("2", "")}]
-    AuditTrail(spool, MESSAGES, recorded.append, []).received(Batch("1.9", "gone"))
+    audit.received(Batch("1.9", "gone"))
     assert len(recorded) == 1
+    assert lost[1:] == ["the batch is gone"]
 
 
 def test_a_deletion_says_whether_anything_is_left_of_the_study(
