@@ -6,7 +6,7 @@ workflow database keeps them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -28,6 +28,7 @@ from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -183,8 +184,11 @@ class SeriesSteps:
                 counts[uids[0]] += 1
         return list(counts.items())
 
-    def destinations(self, batch: Batch, begun: BegunRule) -> tuple[str, ...]:
-        """Decide where the derived instances go, and write it down in the spool.
+    def destinations(self, batch: Batch, begun: BegunRule, series_uids: Collection[str]) -> tuple[str, ...]:
+        """Decide where the series that were made go, and write it down in the spool.
+
+        What else is in the outbox goes: an upgrade begins a batch anew, maybe with another model, and what the earlier
+        one made in part must not be sent as what a destination lacks. If its sending had begun it is whole, and stays.
 
         Raises
         ------
@@ -193,6 +197,8 @@ class SeriesSteps:
         """
         destinations = self._rule(begun).send_to
         with _disk_refusals_retried():
+            if not self._deliveries.destinations(batch):
+                remove_other_series(self._spool.outbox(batch), series_uids)
             self._deliveries.begin(batch, destinations, self._patience.running_seconds())
         return destinations
 

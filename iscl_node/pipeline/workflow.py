@@ -204,7 +204,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
 
     def _begin_deliveries(self, batch: Batch, rule: BegunRule, made: Sequence[tuple[str, int]]) -> None:
         # A step of its own: with other destinations after a restart, one delivery would be taken for another one.
-        peers = self._step("destinations", self._steps.destinations, batch, rule)
+        series_uids = [series_uid for series_uid, _ in made]
+        peers = self._step("destinations", self._steps.destinations, batch, rule, series_uids)
         for peer in peers:
             with SetWorkflowID(_identity(batch, "to", peer)), SetEnqueueOptions(queue_partition_key=peer):
                 DBOS.enqueue_workflow(DELIVERIES, self.deliver, batch.series_instance_uid, batch.key, peer, peers, made)

@@ -1,6 +1,7 @@
-"""What a kill leaves in the spool that nobody needs."""
+"""What a kill, or another beginning of a batch, leaves in the spool that nobody needs."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
@@ -31,6 +32,19 @@ def remove_outbox(layout: Layout, batch: Batch) -> None:
     outbox = layout.outbox(batch)
     _remove(outbox)
     remove_if_empty(outbox.parent)
+
+
+def remove_other_series(outbox: Path, series_uids: Collection[str]) -> None:
+    """Remove the series that an earlier beginning of a batch, with another model or rule, left in its outbox.
+
+    Raises
+    ------
+    OSError
+        The disk refuses it; a part may be removed.
+    """
+    for folder in matches(outbox, "*/"):
+        if folder.name not in series_uids:
+            shutil.rmtree(folder)
 
 
 def _remove(path: Path) -> None:

@@ -100,6 +100,39 @@ def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_stre
 
 
 @pytest.mark.fault(
+    "machine",
+    "an upgrade changes the order of the steps and the model, or the strengths, while a batch is in hand",
+    "the batch is begun anew; what was derived in part for the earlier series goes nowhere",
+)
+def test_what_is_not_made_any_more_goes_nowhere(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    earlier, now = steps_for(strengths=(0.5,)), steps_for()
+    begun, (earlier_uid,), files = earlier.check(batch)
+    earlier.derive(batch, begun, [earlier_uid], files[0])
+    begun, (series_uid,), files = now.check(batch)
+    for file in files:
+        now.derive(batch, begun, [series_uid], file)
+    for _ in range(2):  # as after a kill
+        now.destinations(batch, begun, [series_uid])
+        assert set(spool.derived_instances(batch).values()) == {series_uid}
+    assert len(spool.derived(batch, series_uid)) == 3
+
+
+def test_what_is_not_made_any_more_stays_if_its_sending_had_begun(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    earlier, now = steps_for(strengths=(0.5,)), steps_for()
+    begun, (earlier_uid,), files = earlier.check(batch)
+    for file in files:
+        earlier.derive(batch, begun, [earlier_uid], file)
+    earlier.destinations(batch, begun, [earlier_uid])
+    begun, (series_uid,), files = now.check(batch)
+    now.destinations(batch, begun, [series_uid])
+    assert len(spool.derived(batch, earlier_uid)) == 3
+
+
+@pytest.mark.fault(
     "delivery",
     "the destination stores a part of a series, and then fails",
     "the next try sends the rest; each answer is on record",
@@ -111,7 +144,7 @@ def test_a_retry_sends_what_is_not_stored_yet(
     (begun, (series_uid,), files), deliveries = steps.check(batch), Deliveries(spool.root)
     for file in files:
         steps.derive(batch, begun, [series_uid], file)
-    steps.destinations(batch, begun)
+    steps.destinations(batch, begun, [series_uid])
     derived = spool.derived(batch, series_uid)
 
     def two_of_three(_peer: Peer, paths: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
@@ -151,7 +184,7 @@ def test_a_destination_that_is_down_is_given_up_if_the_settings_say_so(
 
     monkeypatch.setattr(steps, "_send", refusing)
     begun, (series_uid,), _ = steps.check(batch)
-    steps.destinations(batch, begun)
+    steps.destinations(batch, begun, [series_uid])
     for seconds, error in ((1_000.0, RetryLaterError), (4_599.0, RetryLaterError), (4_600.0, QuarantineSeriesError)):
         running_seconds[0] = seconds
         with pytest.raises(error, match="no connection"):

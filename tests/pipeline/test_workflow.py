@@ -64,7 +64,7 @@ class ScriptedSteps:
         self.calls.append(f"evidence {rule_name} {files}")
         return [("2.25.3", 2)]
 
-    def destinations(self, _batch: Batch, _rule_name: str) -> tuple[str, ...]:
+    def destinations(self, _batch: Batch, _rule_name: str, _series_uids: list[str]) -> tuple[str, ...]:
         return self.peers
 
     def __getattr__(self, name: str) -> Callable[..., None]:
