@@ -91,12 +91,12 @@ def sync_entry(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and its missing parents, each synced into its own parent."""
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make ``folder``, with ``mode``, and its missing parents, each synced into its own parent."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode, exist_ok=True)
     sync_folder(folder.parent)
 
 

@@ -50,7 +50,7 @@ class Spool:
 
     @classmethod
     def open(cls, root: Path, min_free_bytes: int) -> "Spool":
-        """Make the folders that are missing and return the spool.
+        """Make the folders that are missing and return the spool; a new one is readable for its owner only.
 
         Raises
         ------
@@ -58,6 +58,7 @@ class Spool:
             The folders cannot be made.
         """
         spool = cls(root.resolve(), min_free_bytes)
+        make_folder(spool.root, mode=0o700)
         for folder in spool._layout.folders():
             make_folder(folder)
         return spool

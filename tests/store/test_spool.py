@@ -51,6 +51,16 @@ def test_what_is_missing_is_noted_before_the_series_is_closed(spool: Spool, monk
     assert [path.name for path in noted] == ["incomplete.txt"]
 
 
+def test_only_the_owner_may_read_a_new_spool(tmp_path: Path) -> None:
+    """It holds images, UIDs and Patient IDs; an older one keeps what its administrator gave it."""
+    for root, made, mode in ((tmp_path / "a" / "spool", False, 0o700), (tmp_path / "shared", True, 0o750)):
+        if made:
+            root.mkdir()
+            root.chmod(mode)
+        Spool.open(root, 0)
+        assert root.stat().st_mode & 0o777 == mode
+
+
 def test_the_key_is_in_utc(spool: Spool) -> None:
     spool.store(header(), part10(b"a"))
     local = NOW.astimezone(datetime.strptime("+0530", "%z").tzinfo)
