@@ -84,12 +84,12 @@ class Inquiry:
             report = self._commitments.report(each)
             if report is not None:
                 return _judged(self._peer, report, record)
-        if transactions and self._is_waited_for(transactions[-1]):
+        if any(map(self._is_waited_for, transactions)):
             return None
         if self._peer.confirm == COMMITMENT:
             return self._committed(batch, record)
         ways = [self._committed, self._queried]
-        if transactions and self._is_overdue(transactions[0]):
+        if any(map(self._is_overdue, transactions)):
             ways.reverse()
         try:
             return ways[0](batch, record)
@@ -105,8 +105,11 @@ class Inquiry:
         references = [InstanceReference(sop_class, uid) for uid, sop_class in record.stored.items()]
         try:
             report = self._commit(self._peer, transaction.uid, references)
-        except RetryLaterError:
-            self._commitments.forget(transaction)
+        except RetryLaterError as error:
+            # The first stays: if a peer never answers, C-FIND has its turn after the time for a report. Or it did come.
+            is_first = len(self._commitments.of(batch, self._peer.name, record.rounds)) == 1
+            if not is_first or isinstance(error, NothingAcceptedError | ServiceRefusedError):
+                self._commitments.forget(transaction)
             raise
         self._asked.add(transaction.uid)
         return None if report is None else _judged(self._peer, report, record)

@@ -50,6 +50,7 @@ class Archive:
     confirm: Confirm = "auto"
     offers: set[str] = field(default_factory=lambda: {"commitment", "query"})
     refuses: set[str] = field(default_factory=set)
+    hangs: set[str] = field(default_factory=set)
     may_receive: bool = True
     keeps: set[str] = field(default_factory=lambda: set(UIDS))
     reports_at_once: bool = True
@@ -78,7 +79,7 @@ class Archive:
         return frozenset(self.keeps)
 
     def _answer(self, service: str) -> None:
-        if self.is_down:
+        if self.is_down or service in self.hangs:
             raise RetryLaterError("no connection")
         if service not in self.offers:
             raise NothingAcceptedError("accepts nothing")
@@ -215,6 +216,36 @@ def test_a_destination_that_refuses_to_commit_is_queried(bench: MakeBench) -> No
     on.tick(times=2)
     assert on.states() == {"done": 1}
     assert on.count("pacs", "query", "confirmed") == 1
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination offers Storage Commitment, and never answers a request for it",
+    "it is asked again; with `auto` C-FIND is asked after `report_hours`",
+)
+def test_a_destination_that_never_answers_a_request_is_queried(bench: MakeBench) -> None:
+    archive = Archive(hangs={"commitment"})
+    on = bench(archive)
+    on.batch()
+    on.tick(seconds=A_DAY / 10, times=10)
+    assert (on.states(), archive.queries) == ({"sent": 1}, 0)
+    assert len(list((on.spool.root / "commitments").iterdir())) == 1
+    on.tick(seconds=A_DAY / 10, times=3)
+    assert on.states() == {"done": 1}
+    assert on.count("pacs", "query", "confirmed") == 1
+
+
+def test_a_clock_that_is_set_back_brings_no_further_requests(bench: MakeBench) -> None:
+    archive = Archive(reports_at_once=False, hangs={"commitment"})
+    on = bench(archive)
+    on.batch()
+    on.tick()
+    archive.hangs = set()
+    on.clock.now += 3600
+    wall = on.clock.now - A_DAY / 2
+    on.clock.time = lambda: wall  # type: ignore[method-assign]
+    on.tick(seconds=60, times=20)
+    assert len(archive.transactions) == 1
 
 
 @pytest.mark.fault(
