@@ -183,13 +183,15 @@ def requeue(
 ) -> None:
     """Give a series in quarantine, or an ignored one, another try; the running node takes it up by itself.
 
-    Another image under a SOP Instance UID that was here stays in quarantine: its result would have the UID of the
-    first one's. Look at it with export, then release it.
+    Another image under a SOP Instance UID that was processed stays in quarantine: its result would have the UID of the
+    other one's. Look at it with export, then release it.
     """
     with _spool(config) as spool:
         batches = spool.requeue(series_uid, datetime.now(UTC))
         if not batches:
-            raise ConfigurationError(f"no batch of series {series_uid} is in quarantine or ignored")
+            raise ConfigurationError(
+                f"no batch of series {series_uid} is in quarantine or ignored, and can be requeued"
+            )
     out.print(f"{len(batches)} batch(es) requeued", highlight=False)
 
 

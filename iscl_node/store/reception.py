@@ -15,6 +15,7 @@ from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
+from iscl_node.store.conflicts import data_set
 from iscl_node.store.durable import make_folder, remove_if_empty, sync_entry, sync_folder, write_synced
 from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid, matches
 
@@ -122,7 +123,7 @@ class Reception:
 
     def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
         """Keep the data set that has the name; another one goes to quarantine."""
-        if _data_set(there.read_bytes()) != _data_set(part10):
+        if data_set(there.read_bytes()) != data_set(part10):
             self._keep_conflict(part, header, part10)
             return Arrival.CONFLICT
         # The first may have been named a moment ago by another thread and not be synced yet.
@@ -133,7 +134,7 @@ class Reception:
         return Arrival.REPEATED
 
     def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes) -> None:
-        key = CONFLICT_PREFIX + sha256(_data_set(part10)).hexdigest()[:16]
+        key = CONFLICT_PREFIX + sha256(data_set(part10)).hexdigest()[:16]
         folder = self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
         try:
             make_folder(folder)
@@ -165,14 +166,3 @@ def _check_uids(header: InstanceHeader) -> None:
     for name, uid in (("Series", header.series_instance_uid), ("SOP", header.sop_instance_uid)):
         if not is_uid(uid):
             raise RejectInstanceError(CANNOT_UNDERSTAND, f"the {name} Instance UID is not a UID (PS3.5 9.1)")
-
-
-def _data_set(part10: bytes) -> bytes:
-    """The data set without the File Meta Information, which names the sender and so differs between senders.
-
-    PS3.10 7.1: 128 bytes of preamble, ``DICM``, then (0002,0000) whose value (an UL, explicit VR little endian) is the
-    number of bytes that follow it in the group.
-    """
-    if part10[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
-        return part10
-    return part10[144 + int.from_bytes(part10[140:144], "little") :]

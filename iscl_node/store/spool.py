@@ -13,6 +13,7 @@ from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
+from iscl_node.store.conflicts import contradicts
 from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, sync_folder, write_synced
 from iscl_node.store.layout import (
     CONFLICT_PREFIX,
@@ -311,8 +312,10 @@ class Spool:
         sent = self._layout.batch(SeriesState.SENT, batch)
         return sent if sent.exists() else self._layout.batch(SeriesState.CLOSED, batch)
 
-    def requeue(self, series_uid: str, now: datetime, include_conflicts: bool = False) -> list[Batch]:
+    def requeue(self, series_uid: str, now: datetime) -> list[Batch]:
         """Give the batches of a series that are set aside back to the workflow, each under a new key.
+
+        What holds another data set than was, or is, processed under the same SOP Instance UID stays where it is.
 
         Parameters
         ----------
@@ -320,15 +323,13 @@ class Spool:
             A Series Instance UID; with one that is not set aside nothing happens.
         now : datetime
             Names the new batches.
-        include_conflicts : bool
-            Whether data sets that arrived under a taken SOP Instance UID go too.
         """
         requeued = []
         for quarantined in [*self.quarantined(), *self.ignored()]:
             old = quarantined.batch
             if old.series_instance_uid != series_uid:
                 continue
-            if old.key.startswith(CONFLICT_PREFIX) and not include_conflicts:
+            if old.key.startswith(CONFLICT_PREFIX) or contradicts(self._layout, quarantined.folder):
                 continue
             new = self._fresh_batch(series_uid, now)
             folder = self._layout.batch(SeriesState.CLOSED, new)

@@ -342,8 +342,26 @@ def test_requeue_leaves_conflicts_and_other_series(spool: Spool) -> None:
     spool.store(header(), part10(b"b"))
     assert spool.requeue(SERIES, NOW) == []
     assert spool.requeue("../1.2.5", NOW) == []
-    assert len(spool.requeue(SERIES, NOW, include_conflicts=True)) == 1
-    assert [q.batch.series_instance_uid for q in spool.quarantined()] == ["1.2.5"]
+    assert [q.batch.series_instance_uid for q in spool.quarantined()] == [SERIES, "1.2.5"]
+
+
+@pytest.mark.fault(
+    "spool",
+    "a series in quarantine is sent again with other bytes, and the first is requeued",
+    "it stays in quarantine: its derived instances would have the UIDs of the second's",
+)
+@pytest.mark.parametrize("state", [SeriesState.OPEN, SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE])
+@pytest.mark.parametrize("data", [b"a", b"b"], ids=["same bytes", "other bytes"])
+def test_what_another_data_set_was_processed_of_is_not_requeued(spool: Spool, state: SeriesState, data: bytes) -> None:
+    spool.store(header(), part10(b"a"))
+    spool.quarantine(spool.close(SERIES, NOW), "reason")
+    spool.store(header(), part10(data))
+    if state is not SeriesState.OPEN:
+        second = spool.close(SERIES, NOW + timedelta(hours=1))
+        folder = spool.root / state.value / SERIES
+        folder.mkdir(exist_ok=True)
+        (spool.root / "closed" / SERIES / second.key).rename(folder / second.key)
+    assert bool(spool.requeue(SERIES, NOW + timedelta(days=1))) is (data == b"a")
 
 
 def test_a_reason_left_by_a_kill_in_a_requeue_does_no_harm(spool: Spool) -> None:

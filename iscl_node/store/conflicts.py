@@ -1,0 +1,41 @@
+"""When one SOP Instance UID stands for two data sets: the derived instances of both would have one UID, too."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from iscl_node.domain import SeriesState
+from iscl_node.store.layout import Layout, matches
+
+_PROCESSED = (SeriesState.OPEN, SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
+"""The states of series that are, or were, on their way to the destinations."""
+
+
+def contradicts(layout: Layout, folder: Path) -> bool:
+    """Tell whether a batch that was set aside holds an instance of which another data set came and was processed.
+
+    Parameters
+    ----------
+    layout : Layout
+        The spool's folders.
+    folder : Path
+        Of the batch, inside the folder of its series.
+    """
+    for instance in folder.glob("*.dcm"):
+        for state in _PROCESSED:
+            series, name = layout.series(state, folder.parent.name), instance.name
+            for other in matches(series, name if state is SeriesState.OPEN else f"*/{name}"):
+                with suppress(FileNotFoundError):  # it moves on, and is found in its next state
+                    if data_set(other.read_bytes()) != data_set(instance.read_bytes()):
+                        return True
+    return False
+
+
+def data_set(part10: bytes) -> bytes:
+    """Return the data set without the File Meta Information, which names the sender and so differs between senders.
+
+    PS3.10 7.1: 128 bytes of preamble, ``DICM``, then (0002,0000) whose value (an UL, explicit VR little endian) is the
+    number of bytes that follow it in the group.
+    """
+    if part10[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return part10
+    return part10[144 + int.from_bytes(part10[140:144], "little") :]
