@@ -8,6 +8,7 @@ ends the process with the traces of all threads. At the end the process writes i
 import faulthandler
 import json
 import os
+import re
 import resource
 import sys
 import threading
@@ -89,7 +90,7 @@ def main(name: str, first: int, count: int, folder: Path) -> Report:
     finally:
         level.close()
     report.seconds = time.monotonic() - started
-    report.memory_at_most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    report.memory_at_most = _most_memory()
     return report
 
 
@@ -152,6 +153,12 @@ def _memory() -> int:
     """Resident bytes now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+def _most_memory() -> int:
+    """The most resident bytes of this program; ``ru_maxrss`` would count those of the process that started it, too."""
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(peak) * 1024
 
 
 def as_json(report: Report) -> str:

@@ -76,8 +76,10 @@ def refusing(refusals: Refusals) -> Iterator[None]:
         options["factory"] = Connection
 
     event.listen(Engine, "do_connect", connect)
-    yield
-    event.remove(Engine, "do_connect", connect)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "do_connect", connect)
 
 
 @contextmanager
@@ -88,8 +90,10 @@ def with_pragma(pragma: Callable[[], str]) -> Iterator[None]:
         connection.execute(f"PRAGMA {pragma()}")
 
     event.listen(Pool, "checkout", set_pragma)
-    yield
-    event.remove(Pool, "checkout", set_pragma)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "checkout", set_pragma)
 
 
 @contextmanager
@@ -101,8 +105,10 @@ def told_faults() -> Iterator[list[str]]:
         told.append(str(context.original_exception))
 
     event.listen(Engine, "handle_error", note)
-    yield told
-    event.remove(Engine, "handle_error", note)
+    try:
+        yield told
+    finally:
+        event.remove(Engine, "handle_error", note)
 
 
 def without_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
