@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from iscl_node import __version__, logs
-from iscl_node.cli import audit
+from iscl_node.cli.audit import checked as checked_audit
 from iscl_node.cli.spool import close, export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import OutputSyntax
@@ -282,7 +282,7 @@ def _checked(settings: Settings) -> dict[str, str]:
     for profile, denoiser in load_denoisers(settings).items():
         model = denoiser.model
         report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"
-    report |= _checked_tls(settings) | audit.checked(settings)
+    report |= _checked_tls(settings) | checked_audit(settings)
     for peer in settings.known_peers():
         if peer.user is not None and peer.tls is None and settings.scp.tls is None:
             report[f"user of peer {peer.name}"] = "WARNING: without TLS the password can be read on the network"

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from iscl_node.cli import audit
+from iscl_node.cli.audit import record
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.domain import Batch, IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
@@ -220,9 +220,7 @@ def release(
             err.print("nothing was deleted; with --yes these are, for good", highlight=False)
             raise typer.Exit(FAILED)
         folders = [each.folder for each in chosen]
-        audit.record(
-            load_settings(config), spool.root, lambda told: deletion_messages(told, _user(), spool.root, folders)
-        )
+        record(load_settings(config), spool.root, lambda told: deletion_messages(told, _user(), spool.root, folders))
         deleted = discard(spool.root, chosen, _user(), datetime.now(UTC))
     out.print(f"{deleted} batch(es) deleted", highlight=False)
 
@@ -253,7 +251,7 @@ def export(
         if not copied:
             raise ConfigurationError(f"nothing of series {series_uid} is in the spool")
         try:
-            audit.record(load_settings(config), spool.root, lambda told: export_messages(told, _user(), folder))
+            record(load_settings(config), spool.root, lambda told: export_messages(told, _user(), folder))
         except RetryLaterError:
             shutil.rmtree(folder)
             raise
