@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, RAdam
 
-from monai_bundle.scripts.batch_instance_norm import EPSILON, BatchInstanceNorm2d
-from monai_bundle.scripts.trainer import ISCLTrainer
+from monai_bundle.scripts.model.batch_instance_norm import EPSILON, BatchInstanceNorm2d
+from monai_bundle.scripts.training.trainer import ISCLTrainer
 
 NAMES = ("F", "G", "H", "DX", "DY")
 

@@ -83,7 +83,9 @@ def test_the_rooms_keep_to_the_plan() -> None:
         ("iscl_node/cabinet.py", "", "no other rooms"),
         ("iscl_node/pipeline/closing.py", "import pydicom", "know data sets"),
         ("iscl_node/cli/spool.py", "from iscl_node.denoise import bundle_denoiser", "without torch"),
-        ("monai_bundle/scripts/window.py", "import iscl_node.domain", "nothing of the node"),
+        ("monai_bundle/scripts/model/window.py", "import iscl_node.domain", "nothing of the node"),
+        ("monai_bundle/scripts/data/images.py", "from ..model import window", "folder of the bundle"),
+        ("monai_bundle/scripts/cabinet.py", "", "folder of the bundle"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, module: str, line: str, broken: str) -> None:

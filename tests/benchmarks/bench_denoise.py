@@ -5,7 +5,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.optim import RAdam
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.networks import Discriminator, Generator
-from monai_bundle.scripts.trainer import ISCLTrainer
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.networks import Discriminator, Generator
+from monai_bundle.scripts.training.trainer import ISCLTrainer
 
 PATCHES = 8
 LOSS_TOLERANCE = 1e-5

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigWorkflow
 
-from monai_bundle.scripts.distributed import average
+from monai_bundle.scripts.training.distributed import average
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 

@@ -8,7 +8,7 @@ import torch
 from factories import ct_dataset, part10, soft_tissue
 from monai.bundle import ConfigWorkflow
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 CYCLE_GAN = {"loss", "generator", "discriminator", "adversarial_clean", "adversarial_noisy", "cycle"}

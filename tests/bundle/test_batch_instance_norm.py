@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_bundle.scripts.batch_instance_norm import (
+from monai_bundle.scripts.model.batch_instance_norm import (
     EPSILON,
     BatchInstanceNorm2d,
     clip_gates,
@@ -12,7 +12,7 @@ from monai_bundle.scripts.batch_instance_norm import (
     keep_running_statistics,
     parameter_groups,
 )
-from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 
 def layer(gate: float | None = None) -> BatchInstanceNorm2d:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from factories import ct_dataset, part10, soft_tissue
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 REPOSITORY = Path(__file__).parents[2]
 BUNDLE = REPOSITORY / "monai_bundle"

@@ -7,8 +7,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.window import PROFILES, HUWindow
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.window import PROFILES, HUWindow
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 

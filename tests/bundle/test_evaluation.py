@@ -16,9 +16,9 @@ from tiny_training import tiny
 from torch import nn
 
 from monai_bundle.scripts.arguments import check_arguments
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.evaluation_tables import Column, mean_and_deviation, means_table
-from monai_bundle.scripts.pairs import evaluation_pairs
+from monai_bundle.scripts.data.pairs import evaluation_pairs
+from monai_bundle.scripts.evaluation.evaluation_tables import Column, mean_and_deviation, means_table
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 NAMES = ("P1/seed1/a.dcm", "P1/seed2/a.dcm", "P2/seed1/b.dcm")

@@ -6,8 +6,8 @@ import torch
 from tiny_training import tiny
 from torch import nn
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.forms import FORMS, EstimatesInferer
+from monai_bundle.scripts.evaluation.forms import FORMS, EstimatesInferer
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from monai_bundle.scripts.image_quality import bias_and_noise, psnr, rmse, ssim, uniform_tissue
+from monai_bundle.scripts.evaluation.image_quality import bias_and_noise, psnr, rmse, ssim, uniform_tissue
 
 WINDOW = (-160.0, 240.0)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import RawDataStorage
 
-from monai_bundle.scripts.images import find_slices, read_hu, read_slice
+from monai_bundle.scripts.data.images import find_slices, read_hu, read_slice
 
 
 def test_only_images_are_taken(tmp_path: Path) -> None:

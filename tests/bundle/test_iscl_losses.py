@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_bundle.scripts import losses
+from monai_bundle.scripts.training import losses
 
 RANDOM = np.random.default_rng(0)
 A, B, C, D, E = RANDOM.uniform(-1, 1, (5, 3, 1, 4, 4))

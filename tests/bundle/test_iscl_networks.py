@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_bundle.scripts.networks import (
+from monai_bundle.scripts.model.networks import (
     KERNEL_STD,
     CroppedConvTranspose2d,
     Discriminator,

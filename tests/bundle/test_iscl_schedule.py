@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import RAdam
 from torch.optim.swa_utils import AveragedModel
 
-from monai_bundle.scripts.averaging import WeightAveraging
-from monai_bundle.scripts.checkpoints import CHECKPOINT, MODEL, TrainingCheckpoints
-from monai_bundle.scripts.schedule import LinearSchedule
+from monai_bundle.scripts.training.averaging import WeightAveraging
+from monai_bundle.scripts.training.checkpoints import CHECKPOINT, MODEL, TrainingCheckpoints
+from monai_bundle.scripts.training.schedule import LinearSchedule
 
 
 def schedule(iterations: int) -> LinearSchedule:

@@ -7,11 +7,12 @@ from tiny_training import TinyTraining, tiny
 from torch import Tensor
 from torch.optim import RAdam
 
-from monai_bundle.scripts import batch_instance_norm, losses
-from monai_bundle.scripts.batch_instance_norm import BatchInstanceNorm2d
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.networks import Discriminator, Generator
-from monai_bundle.scripts.trainer import ISCLTrainer
+from monai_bundle.scripts.model import batch_instance_norm
+from monai_bundle.scripts.model.batch_instance_norm import BatchInstanceNorm2d
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.networks import Discriminator, Generator
+from monai_bundle.scripts.training import losses
+from monai_bundle.scripts.training.trainer import ISCLTrainer
 
 SWITCHES = ("pseudo_noise", "bypass", "boosting", "noise_consistency")
 ROWS_OF_TABLE_1 = {"A": 0, "A+B": 1, "A+B+C": 2, "A+B+C+D": 3, "A+B+C+D+E": 4}

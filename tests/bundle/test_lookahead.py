@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, RAdam
 from torch.optim.lr_scheduler import LinearLR
 
-from monai_bundle.scripts.lookahead import Lookahead, with_lookahead
+from monai_bundle.scripts.training.lookahead import Lookahead, with_lookahead
 
 
 def descent(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]) -> tuple[Tensor, torch.optim.Optimizer]:

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from scipy.stats import spearmanr
 
-from monai_bundle.scripts.no_reference import EstimatedPSNR, estimated_error
+from monai_bundle.scripts.evaluation.no_reference import EstimatedPSNR, estimated_error
 
 NOISE = 0.08
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monai_bundle.scripts.noise_power import SIDE, NoisePower, find_squares, noise_power, without_trend
+from monai_bundle.scripts.evaluation.noise_power import SIDE, NoisePower, find_squares, noise_power, without_trend
 
 MM = 0.8
 SIGMA = 20.0

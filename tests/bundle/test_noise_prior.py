@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_bundle.scripts.noise_prior import NoisePrior, local_mean
+from monai_bundle.scripts.model.noise_prior import NoisePrior, local_mean
 
 
 def white(*shape: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from ignite.engine import Engine, Events
 from tiny_training import TinyTraining
 
-from monai_bundle.scripts.checkpoints import CHECKPOINT, MODEL
-from monai_bundle.scripts.non_finite import NonFiniteStop
+from monai_bundle.scripts.training.checkpoints import CHECKPOINT, MODEL
+from monai_bundle.scripts.training.non_finite import NonFiniteStop
 
 Damage = Callable[[TinyTraining], None]
 

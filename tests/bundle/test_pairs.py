@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from image_files import grey, write_ct, write_grey, write_volume
 
-from monai_bundle.scripts.images import find_slices, read_slice
-from monai_bundle.scripts.pairs import PairedSlices, validation_pairs
+from monai_bundle.scripts.data.images import find_slices, read_slice
+from monai_bundle.scripts.data.pairs import PairedSlices, validation_pairs
 
 
 @pytest.fixture

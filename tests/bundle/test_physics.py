@@ -11,10 +11,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.evaluation import EvaluatedPair
-from monai_bundle.scripts.forms import Estimates
-from monai_bundle.scripts.physics import MeasuredSlice, NoiseAndSharpness, mean_curves
+from monai_bundle.scripts.evaluation.evaluation import EvaluatedPair
+from monai_bundle.scripts.evaluation.forms import Estimates
+from monai_bundle.scripts.evaluation.physics import MeasuredSlice, NoiseAndSharpness, mean_curves
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 MM = 0.8
 SIGMA = 25.0

@@ -9,10 +9,10 @@ from image_files import write_ct
 from monai.bundle import ConfigParser
 from tcia_tree import COLLECTION, write_patient
 
-from monai_bundle.scripts.data import training_slices
-from monai_bundle.scripts.images import Slice, read_slice
-from monai_bundle.scripts.pairs import PairedSlices, validation_pairs
-from monai_bundle.scripts.splits import dose_slices, read_split
+from monai_bundle.scripts.data.images import Slice, read_slice
+from monai_bundle.scripts.data.pairs import PairedSlices, validation_pairs
+from monai_bundle.scripts.data.splits import dose_slices, read_split
+from monai_bundle.scripts.data.unpaired import training_slices
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 SPLITS = BUNDLE / "configs" / "splits"

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
-from monai_bundle.scripts.task_transfer import ACROSS, edge_spread, find_edges, frequency_at, transfer
+from monai_bundle.scripts.evaluation.task_transfer import ACROSS, edge_spread, find_edges, frequency_at, transfer
 
 WINDOW = (-160.0, 240.0)
 SIDE = 160

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import TinyTraining
 
-from monai_bundle.scripts.tensorboard_log import STRIP_TAG, TensorBoardLog, gate_statistics, strip
+from monai_bundle.scripts.training.tensorboard_log import STRIP_TAG, TensorBoardLog, gate_statistics, strip
 
 SAMPLE = np.random.default_rng(0).uniform(-300, 300, (12, 18)).astype(np.float32)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from image_files import grey, write_ct, write_grey, write_volume
 
-from monai_bundle.scripts.data import UnpairedPatches, iteration_loader, training_slices, volume_files
-from monai_bundle.scripts.images import Slice, find_slices, read_slice
-from monai_bundle.scripts.patches import patches
+from monai_bundle.scripts.data.images import Slice, find_slices, read_slice
+from monai_bundle.scripts.data.patches import patches
+from monai_bundle.scripts.data.unpaired import UnpairedPatches, iteration_loader, training_slices, volume_files
 
 
 @pytest.fixture

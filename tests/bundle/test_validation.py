@@ -13,10 +13,10 @@ from tiny_training import TinyTraining
 from torch import nn
 from torch.utils.data import DataLoader
 
-from monai_bundle.scripts.checkpoints import CHECKPOINT
-from monai_bundle.scripts.validation import BEST_MODEL, BestModel, IterationValidation
-from monai_bundle.scripts.validation_metrics import additional_metrics, key_metric
-from monai_bundle.scripts.window import HUWindow
+from monai_bundle.scripts.model.window import HUWindow
+from monai_bundle.scripts.training.checkpoints import CHECKPOINT
+from monai_bundle.scripts.training.validation import BEST_MODEL, BestModel, IterationValidation
+from monai_bundle.scripts.training.validation_metrics import additional_metrics, key_metric
 
 WINDOW = HUWindow.of_profile("abdomen")
 

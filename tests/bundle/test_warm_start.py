@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from monai_bundle.scripts.batch_instance_norm import BatchInstanceNorm2d, keep_running_statistics
-from monai_bundle.scripts.synthetic_noise import ct_noise
-from monai_bundle.scripts.warm_start import PartBatch, load_initial_weights
-from monai_bundle.scripts.window import HUWindow
+from monai_bundle.scripts.data.synthetic_noise import ct_noise
+from monai_bundle.scripts.model.batch_instance_norm import BatchInstanceNorm2d, keep_running_statistics
+from monai_bundle.scripts.model.window import HUWindow
+from monai_bundle.scripts.training.warm_start import PartBatch, load_initial_weights
 
 
 def test_noise_has_no_mean_and_standard_deviation_one():

@@ -10,8 +10,8 @@ from factories import ct_dataset, part10, soft_tissue
 from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.image_quality import psnr
+from monai_bundle.scripts.evaluation.image_quality import psnr
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 CONFIG = BUNDLE / "configs" / "train.json"
@@ -62,8 +62,8 @@ def test_properties_are_where_monai_looks_for_them(data: Path, monkeypatch: pyte
     assert made.evaluator.network is made.parser.get_parsed_content("averaged_network").module
     config = json.loads(CONFIG.read_text())
     handlers = {handler["_target_"]: handler for handler in config["train"]["handlers"]}
-    assert handlers["scripts.validation.IterationValidation"]["interval"] == "@val_interval"
-    assert handlers["scripts.validation.IterationValidation"]["validator"] == "@validate::evaluator"
+    assert handlers["scripts.training.validation.IterationValidation"]["interval"] == "@val_interval"
+    assert handlers["scripts.training.validation.IterationValidation"]["validator"] == "@validate::evaluator"
 
 
 def test_training_validates_the_average(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

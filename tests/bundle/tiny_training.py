@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.optim import RAdam
 from torch.optim.swa_utils import AveragedModel
 
-from monai_bundle.scripts.averaging import WeightAveraging
-from monai_bundle.scripts.batch_instance_norm import BatchInstanceNorm2d
-from monai_bundle.scripts.checkpoints import TrainingCheckpoints
-from monai_bundle.scripts.denoiser import ISCLDenoiser
-from monai_bundle.scripts.lookahead import with_lookahead
-from monai_bundle.scripts.schedule import LinearSchedule
-from monai_bundle.scripts.trainer import ISCLTrainer
+from monai_bundle.scripts.model.batch_instance_norm import BatchInstanceNorm2d
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
+from monai_bundle.scripts.training.averaging import WeightAveraging
+from monai_bundle.scripts.training.checkpoints import TrainingCheckpoints
+from monai_bundle.scripts.training.lookahead import with_lookahead
+from monai_bundle.scripts.training.schedule import LinearSchedule
+from monai_bundle.scripts.training.trainer import ISCLTrainer
 
 
 def tiny(*, last: nn.Module | None = None) -> nn.Sequential:

@@ -9,7 +9,7 @@ import numpy as np
 from monai.data import Dataset
 from torch.utils.data import DataLoader
 
-from .arguments import mistakes_in_one_line
+from ..arguments import mistakes_in_one_line
 from .images import Slice, find_slices, read_slice
 from .patches import PATCH_SIZE, patches
 from .splits import FULL_DOSE, LOW_DOSE, dose_slices, patient_folders, read_split

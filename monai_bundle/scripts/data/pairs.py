@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from monai.data import Dataset
 
-from .arguments import mistakes_in_one_line
+from ..arguments import mistakes_in_one_line
 from .images import Slice, find_slices, read_slice
 from .splits import dose_pairs, read_split
 

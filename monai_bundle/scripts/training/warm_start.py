@@ -13,9 +13,9 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from torch import Tensor, nn
 
-from .arguments import mistakes_in_one_line
-from .batch_instance_norm import clip_gates, freeze_statistics
-from .window import HUWindow
+from ..arguments import mistakes_in_one_line
+from ..model.batch_instance_norm import clip_gates, freeze_statistics
+from ..model.window import HUWindow
 
 PARTS = ("f", "h")
 

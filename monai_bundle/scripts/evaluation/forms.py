@@ -9,7 +9,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from .denoiser import ISCLDenoiser
+from ..model.denoiser import ISCLDenoiser
 
 FORMS = ("input", "F", "x - H", "ensemble", "denoised")
 """In the order of tables and figures; 'ensemble' is equation (13) as printed, 'denoised' has the noise prior."""

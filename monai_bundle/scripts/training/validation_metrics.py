@@ -9,9 +9,9 @@ from monai.metrics import CumulativeIterationMetric, PSNRMetric, SSIMMetric
 from monai.utils import CommonKeys
 from torch import Tensor
 
-from .arguments import mistakes_in_one_line
-from .no_reference import EstimatedPSNR, Image, enough, regions
-from .window import HUWindow
+from ..arguments import mistakes_in_one_line
+from ..evaluation.no_reference import EstimatedPSNR, Image, enough, regions
+from ..model.window import HUWindow
 
 
 @mistakes_in_one_line

@@ -9,7 +9,7 @@ from monai.utils import CommonKeys
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from .arguments import on_command_line
+from ..arguments import on_command_line
 from .checkpoints import CHECKPOINT
 from .trainer import NETWORK_NAMES
 

@@ -10,10 +10,10 @@ from monai.engines import Evaluator, Trainer
 from monai.handlers import ValidationHandler
 from torch import nn
 
-from .arguments import mistakes_in_one_line
+from ..arguments import mistakes_in_one_line
+from ..data.images import Slice, find_slices, read_slice
+from ..data.pairs import Pair, PairedSlices, validation_pairs
 from .checkpoints import write_whole
-from .images import Slice, find_slices, read_slice
-from .pairs import Pair, PairedSlices, validation_pairs
 
 BEST_MODEL = "best.pt"
 

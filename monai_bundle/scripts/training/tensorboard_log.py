@@ -11,8 +11,8 @@ from monai.transforms import CenterSpatialCrop
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from .batch_instance_norm import BatchInstanceNorm2d
-from .denoiser import ISCLDenoiser
+from ..model.batch_instance_norm import BatchInstanceNorm2d
+from ..model.denoiser import ISCLDenoiser
 from .trainer import NETWORK_NAMES
 
 STRIP_PIXELS = 256

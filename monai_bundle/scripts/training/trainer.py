@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from ..arguments import mistakes_in_one_line
+from ..model.batch_instance_norm import clip_gates
+from ..model.denoiser import ISCLDenoiser
 from . import distributed, losses
-from .arguments import mistakes_in_one_line
-from .batch_instance_norm import clip_gates
-from .denoiser import ISCLDenoiser
 from .lookahead import Lookahead
 
 NETWORK_NAMES = ("F", "G", "H", "DX", "DY")

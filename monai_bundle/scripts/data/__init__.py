@@ -1,0 +1,1 @@
+"""Which images there are, and the patches and pairs made of them."""

@@ -1,0 +1,1 @@
+"""Measures of image quality, and the tables and figures made of them."""

@@ -1,0 +1,1 @@
+"""The networks, the noise prior and the denoiser made of them."""

@@ -1,0 +1,1 @@
+"""Warm start, Algorithm 1, and what watches and saves them."""
