@@ -48,9 +48,9 @@ def low_dose_series(
 ) -> Iterator[FloatImage]:
     """Simulate slices in their order.
 
-    The result depends on neither the order nor the number of workers; bit by bit it is the same with the same NumPy
-    and scikit-image on the same kind of processor, because a count drawn near a rounding edge shifts those after it.
-    At most two slices per worker are in memory.
+    The result depends on neither the order nor the number of workers; bit by bit it is the same with the same NumPy,
+    SciPy, scikit-image and FINUFFT on the same kind of processor, because a count drawn near a rounding edge shifts
+    those after it. At most two slices per worker are in memory.
 
     Parameters
     ----------
