@@ -12,7 +12,7 @@ from iscl_node.simulation.low_dose import (
     noise_image,
     sinogram_noise,
 )
-from monai_bundle.scripts.noise_power import noise_power
+from monai_bundle.scripts.evaluation.noise_power import noise_power
 
 SPACING_MM = 2.0
 SMALL = Scanner(views=90)
