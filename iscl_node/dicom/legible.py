@@ -69,6 +69,26 @@ def check_legible(dataset: Dataset) -> None:
     _check(dataset, _DEEPEST)
 
 
+def texts(dataset: Dataset, keyword: str) -> tuple[str, str]:
+    """Return an attribute as text, and its bytes as such, both without blanks around; the data set is not changed.
+
+    What cannot be decoded, for example for its character set, is its bytes twice; what is absent is empty.
+    """
+    element = dataset.get_item(Tag(keyword))
+    if not isinstance(element, RawDataElement):
+        text = _stripped(getattr(element, "value", None))
+        return text, text
+    raw = _stripped((element.value or b"").decode("latin-1"))
+    try:
+        return _stripped(_decoded(dataset, element.tag).value), raw
+    except Exception:  # noqa: BLE001 - as in ``_looked_at``
+        return raw, raw
+
+
+def _stripped(value: object) -> str:
+    return "" if value is None else str(value).strip(" \0")
+
+
 def _check(dataset: Dataset, levels: int) -> None:
     for element in _looked_at(dataset):
         expected = dictionary_VR(element.tag)

@@ -84,7 +84,9 @@ def check_strengths(strengths: Sequence[float]) -> None:
             )
 
 
-def decide(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: int) -> Decision:
+def decide(
+    rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: int, earlier: Sequence[Dataset] = ()
+) -> Decision:
     """Decide what happens to a series.
 
     Parameters
@@ -95,6 +97,8 @@ def decide(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: 
         The instances of one series that are to be processed together, in any order.
     instance_count : int
         How many instances of the series there are, with those that came earlier.
+    earlier : sequence of Dataset
+        Instances of the series that were processed before.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def decide(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: 
     rule = next((each.rule for each in findings(rules, instances, instance_count) if each.finding.holds), None)
     if rule is not None and rule.ignore:
         raise IgnoreSeriesError(f"rule {rule.name!r}: {rule.ignore}")
-    ordered = select_series(instances)
+    ordered = select_series(instances, earlier)
     if rule is None:
         raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
     return Decision(rule, ordered)

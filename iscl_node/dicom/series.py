@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from pydicom.dataset import Dataset
 
+from iscl_node.dicom.consistency import check_one_series
 from iscl_node.dicom.frames import frames, is_multiframe
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.volume import BITS_ALLOCATED
@@ -42,13 +43,15 @@ MOST_FRAME_PIXELS: Final = 2048 * 2048
 would end the node, again and again."""
 
 
-def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
+def select_series(datasets: Iterable[Dataset], earlier: Sequence[Dataset] = ()) -> tuple[Dataset, ...]:
     """Check that the instances are one CT series that may be processed, and put them in order.
 
     Parameters
     ----------
     datasets : iterable of Dataset
         The instances of one series, in any order; their pixels are not looked at.
+    earlier : sequence of Dataset
+        Instances that were processed as this series before; they are of the same patient and study, or all is refused.
 
     Returns
     -------
@@ -65,6 +68,7 @@ def select_series(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
         raise QuarantineSeriesError("the series has no instances")
     _check_size(instances)
     _check_each(instances)
+    check_one_series([*earlier, *instances])
     _check_together(instances)
     return _ordered(instances)
 
@@ -139,7 +143,7 @@ REQUIREMENTS: Final[tuple[tuple[str, Callable[[Dataset], bool]], ...]] = (
 """What every instance, and every frame of one, must fulfil (PS3.3 C.8.2.1, C.8.15 and C.7.6.3), and how it reads when
 one does not."""
 
-SHARED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
+SHARED: Final = ("Rows", "Columns")
 """Attributes that have one value throughout a series."""
 
 

@@ -18,7 +18,7 @@ import structlog
 
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import read_instance
+from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
@@ -28,6 +28,7 @@ from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.products import Products, derivations
 from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.earlier_batches import earlier_instances
 from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
 
@@ -114,12 +115,20 @@ class SeriesSteps:
         if missing:
             raise QuarantineSeriesError(f"incomplete at the time-out: {missing}; requeue processes it as it is")
         instances = [read_instance(path) for path in self._spool.instances(batch)]
-        decision = decide(self._rules.values(), instances, self._spool.instance_count(batch.series_instance_uid))
+        count = self._spool.instance_count(batch.series_instance_uid)
+        decision = decide(self._rules.values(), instances, count, self._processed_before(batch))
         products = self._products(decision.rule)
         with self._pictured(batch):
             products.check_input(decision.instances)
         series_uids = products.series_uids(batch.series_instance_uid)
         return self._begun(batch, decision.rule), series_uids, [Path(str(i.filename)).name for i in decision.instances]
+
+    def _processed_before(self, batch: Batch) -> list[Instance]:
+        """The instances of the series' earlier batches: what comes late is judged with what came before."""
+        try:
+            return [read_instance(path) for path in earlier_instances(self._spool.root, batch)]
+        except FileNotFoundError as error:
+            raise RetryLaterError("an earlier batch of the series moves in the spool") from error
 
     def _begun(self, batch: Batch, rule: Rule) -> BegunRule:
         started = self._spool.first_closed(batch).astimezone().isoformat()

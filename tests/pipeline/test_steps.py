@@ -1,6 +1,7 @@
 """The steps of a batch on a real spool, with a bundle that changes nothing."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -427,3 +428,36 @@ def test_a_disk_without_room_for_the_picture_does_not_keep_a_series_from_quarant
     steps.quarantine(batch, "as told")
     (quarantined,) = spool.quarantined()
     assert quarantined.picture is None
+
+
+@pytest.mark.fault(
+    "processing",
+    "a late slice of another patient comes under the UID of a series that was delivered",
+    "quarantine; the derived series stays that of the first patient",
+)
+def test_a_late_slice_of_another_patient_does_not_join(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    steps = steps_for()
+    late = pydicom.dcmread(spool.instances(batch)[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    same_patient = part10(late)
+    late.PatientID, late.PatientName = "T2", "Other^Person"
+    for state in (spool.release, spool.mark_sent):
+        with suppress(FileNotFoundError):
+            state(batch)
+        spool.store(read_header(part10(late)), part10(late))
+        late_batch = spool.close(batch.series_instance_uid, datetime.now(UTC))
+        with pytest.raises(QuarantineSeriesError, match="2 patients in one series: Patient ID and Patient's Name"):
+            steps.check(late_batch)
+        spool.quarantine(late_batch, "2 patients")
+    spool.store(read_header(same_patient), same_patient)
+    assert len(steps.check(spool.close(batch.series_instance_uid, datetime.now(UTC)))[2]) == 1
+
+
+def test_an_earlier_batch_that_moves_is_looked_for_again(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iscl_node.pipeline.steps.earlier_instances", lambda *_: [Path("gone.dcm")])
+    with pytest.raises(RetryLaterError, match="moves"):
+        steps_for().check(batch)
