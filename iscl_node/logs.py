@@ -6,16 +6,19 @@ up, where, and with which kind of fault.
 """
 
 import hmac
+import io
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -27,6 +30,8 @@ _UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.[0-9]+){2,}")
 _LONGEST_IP_ADDRESS = 15
 _UNHEARD = ("dbos",)
 """Loggers that would otherwise print by themselves."""
+_READER_SECONDS = 1.0
+"""How long a line waits for a reader that lags; once a line was lost, the next ones do not wait."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +41,81 @@ def hashed(key: bytes, uid: str) -> str:
     return hmac.digest(key, uid.encode(), "sha256").hex()[:SHORT_DIGEST_LENGTH]
 
 
-def configure(key: bytes | None = None, facts: Mapping[str, str] | None = None) -> None:
+class LogOutput(io.TextIOBase):
+    """Standard error, where writing never fails and never waits for long: what it does not take is lost, and counted.
+
+    The reader of a pipe may have gone or hang, and a disk may be full; the work goes on without the line.
+
+    Parameters
+    ----------
+    stream : TextIO or None
+        Where lines go; None where the process was started without it.
+    lost : callable
+        Called for each line that is lost.
+    """
+
+    def __init__(self, stream: TextIO | None, lost: Callable[[], object] = int) -> None:
+        self._stream = stream
+        self._descriptor = _descriptor_of(stream)
+        self._lost = lost
+        self._lock = threading.RLock()  # a line may be logged while another is, by what the garbage collector ends
+        self._seconds = _READER_SECONDS
+        self._is_torn = False
+        self.lines_lost = 0
+
+    @property
+    def is_losing(self) -> bool:
+        """Whether the last line was lost."""
+        return self._seconds == 0
+
+    def write(self, text: str) -> int:
+        """Write a line, or lose it."""
+        with self._lock:
+            try:
+                self._write(text)
+                self._seconds = _READER_SECONDS
+            except (OSError, ValueError):  # a ValueError of a stream that was closed
+                self._seconds = 0
+                self.lines_lost += 1
+                self._lost()
+        return len(text)
+
+    def _write(self, text: str) -> None:
+        if self._descriptor is not None:
+            self._write_bytes(self._descriptor, text.encode(errors="backslashreplace"))
+        elif self._stream is not None:
+            self._stream.write(text)
+            self._stream.flush()
+        else:
+            raise BrokenPipeError
+
+    def _write_bytes(self, descriptor: int, line: bytes) -> None:
+        """Write a line past Python's buffers, which would keep what was not taken and fail with it again."""
+        rest = b"\n" + line if self._is_torn else line
+        while rest:
+            if not _takes_more(descriptor, self._seconds):
+                raise BlockingIOError
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+            self._is_torn = bool(rest)
+
+
+def _descriptor_of(stream: TextIO | None) -> int | None:
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):  # it is in memory, or closed
+        return None
+
+
+def _takes_more(descriptor: int, seconds: float) -> bool:
+    """Whether so many bytes as a pipe takes in one piece can be written without waiting (pipe(7)), or fail at once."""
+    writable = select.poll()
+    writable.register(descriptor, select.POLLOUT)
+    return bool(writable.poll(seconds * 1000))
+
+
+def configure(
+    key: bytes | None = None, facts: Mapping[str, str] | None = None, lost: Callable[[], object] = int
+) -> LogOutput:
     """Set up logging for this process; a second call is for what was not known before.
 
     Parameters
@@ -45,10 +124,19 @@ def configure(key: bytes | None = None, facts: Mapping[str, str] | None = None) 
         Hashes UIDs; without it, a key that nobody knows.
     facts : mapping of str to str
         Fields of every line.
+    lost : callable
+        Called for each line that is lost.
+
+    Returns
+    -------
+    LogOutput
+        Where the lines go.
     """
+    output = LogOutput(sys.stderr, lost)
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _Facts(facts or {}),
+        partial(_with_loss_told, output),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_fault_told,
@@ -58,7 +146,7 @@ def configure(key: bytes | None = None, facts: Mapping[str, str] | None = None) 
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, output)),
     )
     handler = _LibraryHandler()
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -66,6 +154,12 @@ def configure(key: bytes | None = None, facts: Mapping[str, str] | None = None) 
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
     warnings.showwarning = _tell_warning
+    return output
+
+
+def guard_prints(output: LogOutput) -> None:
+    """Have what libraries print go where a reader that is gone fails nobody."""
+    sys.stdout = sys.stderr = output
 
 
 def tell_faults_of_threads() -> None:
@@ -88,6 +182,15 @@ class _Facts:
     def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
         line.update(self._facts)
         return line
+
+
+def _with_loss_told(
+    output: LogOutput, _logger: object, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Say in every line behind a gap how many were lost since the start."""
+    if output.lines_lost:
+        line["lines_lost"] = output.lines_lost
+    return line
 
 
 class _UidsHashed:

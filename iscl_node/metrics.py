@@ -50,6 +50,9 @@ class Metrics:
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
         self._register_spool(counter, gauge)
         self._register_audit(counter, gauge)
+        self.log_lines_lost = counter(
+            "iscl_node_log_lines_lost_total", "Lines of the log that standard error did not take: nobody reads it"
+        )
         self.certificate_expiry = gauge(
             "iscl_node_certificate_expiry_timestamp_seconds",
             "When a TLS certificate ends, by use; 0 if it cannot be read",

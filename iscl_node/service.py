@@ -119,7 +119,7 @@ class Node:
         self._scp = self._made_scp(audit)
         self._show_certificates()
         http = settings.http
-        app = web_app(self._metrics.registry, self._readiness)
+        app = web_app(self._metrics.registry, self._readiness, self._notes)
         web = uvicorn.Config(app, host=http.host, port=http.port, log_level="warning", log_config=None)
         self._web = uvicorn.Server(web)
 
@@ -180,6 +180,7 @@ class Node:
             If a port cannot be listened on, or the workflow database cannot be used.
         """
         logs.tell_faults_of_threads()
+        logs.guard_prints(self._log_output)
         web_socket = _listening(self._settings.http.host, self._settings.http.port)
         web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
         stop = threading.Event()
@@ -271,7 +272,7 @@ class Node:
         models = {denoiser.model.digest for denoiser in denoisers.values()}  # all are of one bundle
         facts = {"model": "".join(models), "settings": self._settings.digest()}
         short = {name: digest[: logs.SHORT_DIGEST_LENGTH] for name, digest in facts.items()}
-        logs.configure(_log_key(self._spool), short)
+        self._log_output = logs.configure(_log_key(self._spool), short, self._metrics.log_lines_lost.inc)
 
     def _show_certificates(self) -> None:
         for use, tls in self._settings.tls_uses().items():
@@ -283,6 +284,9 @@ class Node:
             "housekeeping_runs": time.monotonic() - self._housekeeping.last_tick < _STALLED_SECONDS,
             "not_stopping": not self._shutdown.requested,
         }
+
+    def _notes(self) -> Mapping[str, bool]:
+        return {"log_is_written": not self._log_output.is_losing}
 
 
 def _opened_spool(settings: Settings) -> Spool:

@@ -1,12 +1,17 @@
 """The log: what stands in a line, and what never does."""
 
+import contextlib
+import fcntl
 import io
 import json
 import logging
+import os
+import select
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +138,89 @@ def test_a_fault_that_ends_a_thread_is_told_without_what_it_says(lines: Lines) -
     sys.excepthook(KeyError, KeyError("Doe^Jane"), None)
     assert [line["fault"] for line in lines()] == ["ValueError", "KeyError"]
     assert "Doe" not in str(lines())
+
+
+class Pipe:
+    """A log that is read at the other end of a pipe."""
+
+    def __init__(self) -> None:
+        self.reader, writer = os.pipe()
+        self.stream = os.fdopen(writer, "w")
+        self.lost = 0
+        self.output = logs.LogOutput(self.stream, self._count)
+
+    def _count(self) -> None:
+        self.lost += 1
+
+    def read(self) -> str:
+        return os.read(self.reader, 1 << 20).decode()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.stream.close()
+    with contextlib.suppress(OSError):
+        os.close(pipe.reader)
+
+
+@pytest.mark.fault("machine", "who reads the log is gone", "the line is lost and counted, and who logs it goes on")
+def test_a_line_that_nobody_reads_is_lost_and_counted(pipe: Pipe) -> None:
+    os.close(pipe.reader)
+    for _ in range(2):
+        pipe.output.write("told\n")
+    assert (pipe.output.lines_lost, pipe.lost, pipe.output.is_losing) == (2, 2, True)
+
+
+@pytest.mark.fault("machine", "who reads the log hangs", "lines are lost and counted until it reads again")
+def test_who_logs_does_not_wait_for_a_reader_that_hangs(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe.stream, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    pipe.output.write("a" * (select.PIPE_BUF - 1) + "\n")
+    pipe.output.write("lost\n")
+    assert pipe.lost == 1
+    pipe.read()
+    pipe.output.write("told\n")
+    assert (pipe.read(), pipe.lost, pipe.output.is_losing) == ("told\n", 1, False)
+
+
+def test_a_line_behind_one_that_was_torn_stands_alone(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe.stream, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    pipe.output.write("a" * 2 * select.PIPE_BUF + "\n")
+    assert pipe.lost == 1
+    pipe.read()
+    pipe.output.write("told\n")
+    assert pipe.read() == "\ntold\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_fails_nobody_who_logs() -> None:
+    with Path("/dev/full").open("w") as full:
+        output = logs.LogOutput(full)
+        output.write("told\n")
+    output.write("told\n")  # to a file that is closed by now
+    assert output.lines_lost == 2
+
+
+def test_without_standard_error_every_line_is_lost() -> None:
+    output = logs.LogOutput(None)
+    print("told", file=output, flush=True)
+    assert output.lines_lost == 2  # print writes the end of the line by itself
+
+
+def test_the_next_line_says_how_many_were_lost(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", pipe.stream)
+    output = logs.configure(KEY)
+    output.lines_lost = 3
+    structlog.get_logger().info("told")
+    assert json.loads(pipe.read())["lines_lost"] == 3
+
+
+def test_prints_of_libraries_fail_nobody(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    os.close(pipe.reader)
+    logs.guard_prints(pipe.output)
+    print("told", flush=True)  # noqa: T201
+    print("told", file=sys.stderr, flush=True)  # noqa: T201
+    assert pipe.lost

@@ -12,7 +12,11 @@ Readiness = Callable[[], Mapping[str, bool]]
 """What must hold for the node to take series, each by name."""
 
 
-def web_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
+def _nothing() -> Mapping[str, bool]:
+    return {}
+
+
+def web_app(registry: CollectorRegistry, readiness: Readiness, notes: Readiness = _nothing) -> Starlette:
     """The HTTP side.
 
     Parameters
@@ -21,6 +25,8 @@ def web_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
         Shown at /metrics.
     readiness : callable
         Asked by /readyz, which answers 503 unless all of it holds.
+    notes : callable
+        What /readyz tells beside it; the node takes series without it.
     """
 
     def metrics(_request: Request) -> Response:
@@ -31,6 +37,6 @@ def web_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
 
     def readyz(_request: Request) -> Response:
         facts = dict(readiness())
-        return JSONResponse(facts, status_code=200 if all(facts.values()) else 503)
+        return JSONResponse({**facts, **notes()}, status_code=200 if all(facts.values()) else 503)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])

@@ -43,6 +43,12 @@ def test_not_ready_when_one_thing_does_not_hold(client: TestClient, facts: dict[
     assert (response.status_code, response.json()["spool_has_space"]) == (503, False)
 
 
+def test_a_note_is_told_and_keeps_nobody_away(metrics: Metrics, facts: dict[str, bool]) -> None:
+    client = TestClient(web_app(metrics.registry, lambda: facts, lambda: {"log_is_written": False}))
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["log_is_written"]) == (200, False)
+
+
 def test_nothing_else_is_there_and_nothing_can_be_written(client: TestClient) -> None:
     assert client.get("/admin").status_code == 404
     assert client.post("/healthz").status_code == 405
