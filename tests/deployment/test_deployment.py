@@ -104,6 +104,24 @@ def test_the_services_know_each_other(compose: dict[str, Any]) -> None:
     assert {"orthanc", "iscl-node"} <= set(compose["services"])
 
 
+def test_the_archive_keeps_what_it_stores_on_its_volume(compose: dict[str, Any]) -> None:
+    orthanc = json.loads((DOCKER / "orthanc.json").read_text())
+    mounts = {source: target for source, target, *_ in map(split, compose["services"]["orthanc"]["volumes"])}
+    assert orthanc["StorageDirectory"] == orthanc["IndexDirectory"] == mounts["orthanc-data"]
+
+
+def split(volume: str) -> list[str]:
+    return volume.split(":")
+
+
+def test_no_web_framework_with_a_known_hole_is_taken() -> None:
+    wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert "starlette>=1.0.1" in wanted  # CVE-2026-48710
+    pinned = re.search(r"^starlette==(\d+)\.(\d+)\.(\d+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert tuple(map(int, pinned.groups())) >= (1, 0, 1)
+
+
 def test_docker_compose_understands_the_file() -> None:
     docker = shutil.which("docker")
     version = [docker, "compose", "version"] if docker else ["false"]
