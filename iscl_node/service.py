@@ -1,5 +1,6 @@
 """Composition root: settings to objects to threads. Starts and stops, decides nothing."""
 
+import gc
 import signal
 import socket
 import threading
@@ -195,6 +196,7 @@ class Node:
         try:
             self._scp.start()
             web_thread.start()
+            _freeze_heap()
             stop.wait()
         finally:
             self._stop()
@@ -287,6 +289,12 @@ class Node:
 
     def _notes(self) -> Mapping[str, bool]:
         return {"log_is_written": not self._log_output.is_losing}
+
+
+def _freeze_heap() -> None:
+    """Take what the start made out of the garbage collector's sight: it stays, and was looked at again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _opened_spool(settings: Settings) -> Spool:

@@ -20,6 +20,7 @@ from iscl_node import __version__, logs
 from iscl_node.cli.audit import checked as checked_audit
 from iscl_node.cli.spool import close, export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings
@@ -55,6 +56,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
+    keep_freed_memory()
     from iscl_node.service import Node
 
     with reported():
@@ -89,6 +91,7 @@ def denoise(
     ] = None,
 ) -> None:
     """Denoise the CT series of a folder."""
+    keep_freed_memory()
     from iscl_node.domain import EvidenceChoice
     from iscl_node.offline import Denoising, denoise_folder
 
