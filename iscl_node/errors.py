@@ -4,6 +4,7 @@
 
     IsclNodeError
     ├── ConfigurationError      the process does not start (exit code 2)
+    ├── StartAgainError         the process ends (exit code 75); what started it starts it again
     ├── RejectInstanceError     the sender gets a failure status and keeps its copy
     ├── IgnoreSeriesError       the series is left alone, and nobody need look
     ├── QuarantineSeriesError   the series waits in quarantine until a person decides
@@ -20,6 +21,10 @@ class IsclNodeError(Exception):
 
 class ConfigurationError(IsclNodeError):
     """The settings, the bundle or the command line cannot be used as given."""
+
+
+class StartAgainError(IsclNodeError):
+    """The running node cannot go on, and the next start can."""
 
 
 class RejectInstanceError(IsclNodeError):

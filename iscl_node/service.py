@@ -18,7 +18,7 @@ from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
 from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
-from iscl_node.errors import ConfigurationError
+from iscl_node.errors import ConfigurationError, StartAgainError
 from iscl_node.metrics import Metrics
 from iscl_node.network import query, storage_commitment, storage_scu
 from iscl_node.network.association import abort_all
@@ -29,7 +29,10 @@ from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.confirmation import Confirmation, Pace, SendAgain
-from iscl_node.pipeline.database_faults import DatabaseFaults
+from iscl_node.pipeline.engine.database_faults import DatabaseFaults
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.engine.stranded_workflows import StrandedWorkflows, tend_workflows
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.inquiry import Inquiry
 from iscl_node.pipeline.patience import Patience
@@ -37,10 +40,8 @@ from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.reports import commitment_reports
 from iscl_node.pipeline.settlement import Settlement
-from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.pipeline.steps import SeriesSteps
-from iscl_node.pipeline.stranded_workflows import StrandedWorkflows, tend_workflows
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.settings import Settings
 from iscl_node.store.commitments import Commitments
 from iscl_node.store.deliveries import Deliveries
@@ -52,9 +53,6 @@ from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
 
 _log = structlog.get_logger(__name__)
-
-_BATCHES_IN_HAND = 8
-"""More than one, so that the disk's refusals for one series do not hold up the others."""
 
 _STALLED_SECONDS = 60
 """Housekeeping that has not ticked for this long makes the node not ready."""
@@ -144,7 +142,7 @@ class Node:
         spool = self._settings.spool
         limits = RetentionLimits(spool.retention_hours * 3600, spool.max_bytes, 2 * spool.min_free_bytes)
         settlement = Settlement(self._spool, self._deliveries, self._commitments, self._peers, self._metrics)
-        stranded = StrandedWorkflows(self._spool.batches_under_way, self._settings.worker_name)
+        stranded = StrandedWorkflows(self._unended_batches, self._settings.worker_name)
         return Housekeeping(
             self._spool,
             closer,
@@ -154,6 +152,9 @@ class Node:
             partial(self._settle, settlement),
             self._confirmations(settlement, workflow.enqueue_resending),
         )
+
+    def _unended_batches(self) -> list[str]:
+        return [batch.workflow_id for batch in self._spool.batches_under_way()]
 
     def _closer(self, rules: Sequence[Rule], workflow: SeriesWorkflow) -> SeriesCloser:
         quiet_seconds = self._settings.scp.quiet_seconds
@@ -179,6 +180,8 @@ class Node:
         ------
         ConfigurationError
             If a port cannot be listened on, or the workflow database cannot be used.
+        StartAgainError
+            If the workflow database is damaged while the node runs.
         """
         logs.tell_faults_of_threads()
         logs.guard_prints(self._log_output)
@@ -187,8 +190,11 @@ class Node:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        DatabaseFaults(self._shutdown).listen()
-        launch_engine(self._settings.database_url, self._settings.worker_name, _BATCHES_IN_HAND)
+        faults = DatabaseFaults(self._shutdown)
+        faults.listen()
+        settings = self._settings
+        launch_engine(settings.database_url, settings.worker_name, STEP_ORDER_VERSION, QUEUES)
+        faults.tell_damage(stop.set)
         self._spool.recover()
         if self._trail is not None:
             self._trail.start()
@@ -200,6 +206,8 @@ class Node:
             stop.wait()
         finally:
             self._stop()
+        if faults.is_damaged:
+            raise StartAgainError("the workflow database is damaged; the next start sets it aside and makes a new one")
 
     def _stop(self) -> None:
         _log.info("node.stopping")

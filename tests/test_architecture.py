@@ -79,7 +79,9 @@ def test_the_rooms_keep_to_the_plan() -> None:
     ("module", "line", "broken"),
     [
         ("iscl_node/dicom/uids.py", "from iscl_node.network import transport", "strangers"),
-        ("iscl_node/store/layout.py", "from iscl_node.pipeline import shutdown", "rooms below"),
+        ("iscl_node/store/layout.py", "from iscl_node.pipeline import closing", "rooms below"),
+        ("iscl_node/pipeline/workflow.py", "import dbos", "knows the workflow engine"),
+        ("iscl_node/pipeline/engine/words.py", "import iscl_node.domain", "knows no series"),
         ("iscl_node/cabinet.py", "", "no other rooms"),
         ("iscl_node/pipeline/closing.py", "import pydicom", "know data sets"),
         ("iscl_node/cli/spool.py", "from iscl_node.denoise import bundle_denoiser", "without torch"),

@@ -9,13 +9,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from iscl_node.errors import ConfigurationError, IsclNodeError
+from iscl_node.errors import ConfigurationError, IsclNodeError, StartAgainError
 
 out = Console()
 err = Console(stderr=True)
 
 WRONG = 2
 FAILED = 1
+START_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h."""
 
 Config = Annotated[Path, typer.Option("--config", help="Settings file (TOML).", envvar="ISCL_NODE_CONFIG")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -30,6 +32,9 @@ def reported() -> Iterator[None]:
     except ConfigurationError as error:
         err.print(f"[red]error[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(WRONG) from error
+    except StartAgainError as error:
+        err.print(f"[red]stopped[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(START_AGAIN) from error
     except IsclNodeError as error:
         err.print(f"[red]failed[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED) from error

@@ -13,10 +13,10 @@ from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
+from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.inquiry import QUERY, Answer, Inquiry
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.settlement import Settlement
-from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.store.deliveries import Deliveries, DeliveryRecord
 from iscl_node.store.spool import Spool
 

@@ -15,37 +15,36 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetEnqueueOptions, SetWorkflowID
-from sqlalchemy.exc import SQLAlchemyError
 
 from iscl_node.domain import Batch
-from iscl_node.errors import (
-    ConfigurationError,
-    IgnoreSeriesError,
-    IsclNodeError,
-    QuarantineSeriesError,
-    RetryLaterError,
-)
+from iscl_node.errors import IgnoreSeriesError, IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit
-from iscl_node.pipeline.database_faults import not_waiting, reason
-from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.pipeline.engine.database_faults import not_waiting
+from iscl_node.pipeline.engine.queues import Queue
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.engine.words import DatabaseError, Durable, all_said, enqueue, say, step, workflow
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 
 _log = structlog.get_logger(__name__)
 
-APPLICATION = "iscl-node"
-QUEUE = "batches"
-DELIVERIES = "deliveries"
-"""The queue of deliveries, with a partition for each destination."""
 STEP_ORDER_VERSION = "9"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
 as far as they are made, are found in the outbox. The earlier workflows stay in the database and never run again."""
 
+_BATCHES_IN_HAND = 8
+"""More than one, so that the disk's refusals for one series do not hold up the others."""
+
 _DELIVERIES_IN_HAND = 4
 """For each destination; more than one, so that a series it has no room for does not hold up the others."""
+
+BATCHES = Queue("batches", worker_concurrency=_BATCHES_IN_HAND)
+DELIVERIES = Queue("deliveries", partition_concurrency=_DELIVERIES_IN_HAND)
+"""With a partition for each destination."""
+ENDS = Queue("ends")
+QUEUES = (BATCHES, DELIVERIES, ENDS)
 
 _REFUSAL = "refusal"
 """The event by which a delivery tells that it ended: the reason of the destination, or nothing."""
@@ -53,21 +52,10 @@ _REFUSAL = "refusal"
 _SENDING = "sending"
 _SENT = "sent"
 
-_POSTGRESQL_CONNECTION = {
-    "application_name": APPLICATION,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-"""So that a server that vanished without a word is missed after a minute (seconds, and milliseconds for the last),
-https://www.postgresql.org/docs/15/libpq-connect.html. By default the operating system waits for hours."""
-
 Result = TypeVar("Result")
 
 
-@DBOS.dbos_class()
-class SeriesWorkflow(DBOSConfiguredInstance):
+class SeriesWorkflow(Durable):
     """check, derive every instance, judge the whole, make the evidence, send to each destination, release.
 
     Released, a batch waits for its destinations' confirmation (:mod:`iscl_node.pipeline.confirmation`).
@@ -112,16 +100,16 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         RetryLaterError
             If the workflow database refuses it, for example because its disk is full.
         """
-        with not_waiting("takes no batch"), SetWorkflowID(_identity(batch)):
-            DBOS.enqueue_workflow(QUEUE, self.run, batch.series_instance_uid, batch.key)
+        with not_waiting("takes no batch"):
+            enqueue(BATCHES, _identity(batch), self.run, batch.series_instance_uid, batch.key)
 
-    @DBOS.workflow(name="series", max_recovery_attempts=None)  # a long outage may see many restarts
+    @workflow("series")
     def run(self, series_instance_uid: str, key: str) -> str:
         """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
         return self._outcome(batch, partial(self._make, batch))
 
-    @DBOS.workflow(name="delivery", max_recovery_attempts=None)
+    @workflow("delivery")
     def deliver(
         self, series_instance_uid: str, key: str, peer: str, peers: Sequence[str], made: Sequence[tuple[str, int]]
     ) -> str:
@@ -132,14 +120,14 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             refusal = self._refusal(batch, peer, partial(self._send, batch, peer, made))
             self._step("audit", self._audit.sent, batch, peer, made, refusal)
         # Told before it is asked who has told: of several that end at once, one at least sees all.
-        DBOS.set_event(_REFUSAL, refusal)
+        say(_REFUSAL, refusal)
         refusals = self._step("refusals", _refusals, batch, peers)
         if refusals is not None:
-            with SetWorkflowID(_identity(batch, "end")):  # if two see all, the second has no effect
-                DBOS.start_workflow(self.end, series_instance_uid, key, refusals)
+            # If two see all, the second has no effect.
+            enqueue(ENDS, _identity(batch, "end"), self.end, series_instance_uid, key, refusals)
         return refusal
 
-    @DBOS.workflow(name="end", max_recovery_attempts=None)
+    @workflow("end")
     def end(self, series_instance_uid: str, key: str, refusals: Sequence[str]) -> str:
         """Mark a batch as sent after all its deliveries, or set it aside; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
@@ -154,11 +142,10 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             If the workflow database refuses it.
         """
         identity = _identity(batch, "again", str(round_), "to", peer)
-        partition = SetEnqueueOptions(queue_partition_key=peer)
-        with not_waiting("takes no delivery"), SetWorkflowID(identity), partition:
-            DBOS.enqueue_workflow(DELIVERIES, self.resend, batch.series_instance_uid, batch.key, peer)
+        with not_waiting("takes no delivery"):
+            enqueue(DELIVERIES, identity, self.resend, batch.series_instance_uid, batch.key, peer, partition=peer)
 
-    @DBOS.workflow(name="resending", max_recovery_attempts=None)
+    @workflow("resending")
     def resend(self, series_instance_uid: str, key: str, peer: str) -> str:
         """Send a destination what it does not have; the result is why it refused, or nothing."""
         batch = Batch(series_instance_uid, key)
@@ -181,7 +168,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
-        except SQLAlchemyError:
+        except DatabaseError:
             raise  # nothing is wrong with the batch: see stranded_workflows
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
             _log.exception("batch.unforeseen_fault", batch=batch.key)
@@ -207,8 +194,8 @@ class SeriesWorkflow(DBOSConfiguredInstance):
         series_uids = [series_uid for series_uid, _ in made]
         peers = self._step("destinations", self._steps.destinations, batch, rule, series_uids)
         for peer in peers:
-            with SetWorkflowID(_identity(batch, "to", peer)), SetEnqueueOptions(queue_partition_key=peer):
-                DBOS.enqueue_workflow(DELIVERIES, self.deliver, batch.series_instance_uid, batch.key, peer, peers, made)
+            arguments = batch.series_instance_uid, batch.key, peer, peers, made
+            enqueue(DELIVERIES, _identity(batch, "to", peer), self.deliver, *arguments, partition=peer)
 
     def _send(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
         """Send series by series, so that who refuses evidence has the images."""
@@ -221,7 +208,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
             sending()
         except QuarantineSeriesError as error:
             return str(error)
-        except SQLAlchemyError:
+        except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
             _log.exception("delivery.unforeseen_fault", batch=batch.key, peer=peer)
@@ -247,7 +234,7 @@ class SeriesWorkflow(DBOSConfiguredInstance):
     def _step(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
         """One durable step."""
         self._shutdown.check()
-        return DBOS.run_step({"name": name}, self._until_done, name, work, *arguments)
+        return step(name, partial(self._until_done, name, work), *arguments)
 
     def _until_done(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do the work again, with back-off, for as long as it asks for that.
@@ -292,8 +279,8 @@ def _refusals(batch: Batch, peers: Sequence[str]) -> list[str] | None:
         If the workflow database does not answer.
     """
     try:
-        told = [DBOS.get_all_events(_identity(batch, "to", peer)) for peer in peers]
-    except SQLAlchemyError as error:
+        told = [all_said(_identity(batch, "to", peer)) for peer in peers]
+    except DatabaseError as error:
         raise RetryLaterError(f"the workflow database does not answer: {type(error).__name__}") from error
     if not all(_REFUSAL in each for each in told):
         return None
@@ -302,48 +289,3 @@ def _refusals(batch: Batch, peers: Sequence[str]) -> list[str] | None:
 
 def _unforeseen(error: Exception) -> str:
     return f"unforeseen fault: {type(error).__name__}; the log says where"
-
-
-def launch_engine(database_url: str, worker_name: str, concurrency: int) -> None:
-    """Start DBOS: unfinished workflows of this worker resume at once.
-
-    Every :class:`SeriesWorkflow` must exist before.
-
-    Parameters
-    ----------
-    database_url : str
-        ``sqlite:///...`` or ``postgresql://...``.
-    worker_name : str
-        Stable name of this worker.
-    concurrency : int
-        For how many batches at the same time this worker makes derived instances.
-
-    Raises
-    ------
-    ConfigurationError
-        If the database cannot be used, for example because it is down.
-    """
-    config: DBOSConfig = {
-        "name": APPLICATION,
-        "system_database_url": database_url,
-        "executor_id": worker_name,
-        "application_version": STEP_ORDER_VERSION,
-        "log_level": "WARNING",
-        "enable_otlp": False,
-    }
-    if not database_url.startswith("sqlite:"):
-        config["db_engine_kwargs"] = {"connect_args": _POSTGRESQL_CONNECTION}
-    DBOS(config=config)
-    try:
-        DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.5)
-        DBOS.register_queue(DELIVERIES, partition_worker_concurrency=_DELIVERIES_IN_HAND, polling_interval_sec=0.5)
-    except SQLAlchemyError as error:
-        DBOS.destroy()
-        told = reason(error, database_url)
-        raise ConfigurationError(f"the workflow database cannot be used, see database_url: {told}") from error
-
-
-def stop_engine(seconds: float) -> None:
-    """Wait for the steps in hand, then stop; what is unfinished resumes at the next start."""
-    DBOS.destroy(workflow_completion_timeout_sec=int(seconds))

@@ -27,11 +27,11 @@ from iscl_node.network.answers import ServiceRefusedError
 from iscl_node.network.association import NothingAcceptedError
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.pipeline.confirmation import Confirmation, Pace
+from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.inquiry import Inquiry
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.reports import commitment_reports
 from iscl_node.pipeline.settlement import Settlement
-from iscl_node.pipeline.shutdown import Shutdown
 from iscl_node.store.commitments import Commitments
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool

@@ -16,9 +16,10 @@ from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the
 
 from iscl_node.domain import Batch
 from iscl_node.errors import ConfigurationError, RetryLaterError
-from iscl_node.pipeline.database_faults import DatabaseFaults, reason
-from iscl_node.pipeline.shutdown import Shutdown
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.engine.database_faults import DatabaseFaults, reason
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
 FULL = ("database or disk is full", sqlite3.SQLITE_FULL)
 FAULTS = {
@@ -48,7 +49,7 @@ def steps(series_workflow: SeriesWorkflow, monkeypatch: pytest.MonkeyPatch) -> S
 def launch(series_workflow: SeriesWorkflow, tmp_path: Path) -> Iterator[Callable[[], None]]:
     faults = DatabaseFaults(series_workflow._shutdown)
     faults.listen()
-    yield lambda: launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    yield lambda: launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     stop_engine(PATIENCE_SECONDS)
     faults.stop_listening()
 
@@ -203,9 +204,9 @@ def test_a_lock_at_any_place_holds_up_and_loses_nothing(
 )
 def test_a_database_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="database_url: unable to open database file"):
-        launch_engine(f"sqlite:///{tmp_path / 'missing' / 'workflows.sqlite'}", "node-1", 2)
+        launch_engine(f"sqlite:///{tmp_path / 'missing' / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     with pytest.raises(ConfigurationError, match=r"database_url: connection failed.*refused") as told:
-        launch_engine("postgresql://iscl:geheim@127.0.0.1:1/iscl_node", "node-1", 2)
+        launch_engine("postgresql://iscl:geheim@127.0.0.1:1/iscl_node", "node-1", STEP_ORDER_VERSION, QUEUES)
     assert "geheim" not in str(told.value)
 
 

@@ -18,10 +18,11 @@ from psycopg import sql
 from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the_workflow
 
 from iscl_node.errors import ConfigurationError, RetryLaterError
-from iscl_node.pipeline.database_faults import DatabaseFaults
-from iscl_node.pipeline.ended_workflows import forget_ended
-from iscl_node.pipeline.shutdown import Shutdown
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.engine.database_faults import DatabaseFaults
+from iscl_node.pipeline.engine.ended import forget_ended
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
 PLACES = ["check", WHOLE_WAY[3], "send vault 2.25.3 2", "release"]
 
@@ -55,7 +56,7 @@ def database(
     url = server.url(f"test_{abs(hash(request.node.nodeid))}")
     faults = DatabaseFaults(series_workflow._shutdown)
     faults.listen()
-    launch_engine(url, "node-1", 2)
+    launch_engine(url, "node-1", STEP_ORDER_VERSION, QUEUES)
     yield url
     stop_engine(PATIENCE_SECONDS)
     faults.stop_listening()
@@ -92,7 +93,7 @@ def test_a_batch_comes_to_its_end_and_is_forgotten(
     steps.wait_for(WHOLE_WAY)
     wait_until(all_ended)
     assert Counter(steps.calls) == Counter(WHOLE_WAY)
-    monkeypatch.setattr("iscl_node.pipeline.ended_workflows._AT_LEAST", timedelta(0))
+    monkeypatch.setattr("iscl_node.pipeline.engine.ended._AT_LEAST", timedelta(0))
     wait_until(lambda: forget_ended(0))
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT COUNT(*) FROM dbos.workflow_status").fetchone() == (0,)
@@ -118,7 +119,7 @@ def test_locked_tables_hold_up_and_lose_nothing(
             other.execute(sql.SQL("ALTER DATABASE {} SET {} = '1s'").format(name, sql.Identifier(timeout)))
             other.commit()
             stop_engine(PATIENCE_SECONDS)  # a database's settings are those of new connections
-            launch_engine(database, "node-1", 2)
+            launch_engine(database, "node-1", STEP_ORDER_VERSION, QUEUES)
 
         def unlock() -> None:
             if timeout:
@@ -199,7 +200,7 @@ def test_a_server_that_is_down_at_the_start(server: PostgresqlServer) -> None:
     server.stop()
     try:
         with pytest.raises(ConfigurationError, match="Connection refused") as told:
-            launch_engine(url, "node-1", 2)
+            launch_engine(url, "node-1", STEP_ORDER_VERSION, QUEUES)
     finally:
         server.start()
     assert "geheim" not in str(told.value)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from iscl_node.pipeline.shutdown import NodeStopping, Shutdown
+from iscl_node.pipeline.engine.shutdown import NodeStopping, Shutdown
 
 
 def test_nothing_is_left_before_it_is_requested() -> None:

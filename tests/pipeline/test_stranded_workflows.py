@@ -17,11 +17,12 @@ from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the
 
 from iscl_node.errors import RetryLaterError
 from iscl_node.pipeline import workflow
-from iscl_node.pipeline.shutdown import Shutdown
-from iscl_node.pipeline.stranded_workflows import StrandedWorkflows
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.engine.stranded_workflows import StrandedWorkflows
+from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
-CLOSED = [BATCH]
+CLOSED = [BATCH.workflow_id]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def stranded() -> StrandedWorkflows:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[None]:
-    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     yield
     stop_engine(PATIENCE_SECONDS)
 
@@ -75,7 +76,7 @@ def failed() -> int:
     "the engine fails while deliveries tell their ends, or while the end of a batch is begun",
     "a chore has it go on there; the batch comes to its end without a restart, and nothing is sent again",
 )
-@pytest.mark.parametrize(("name", "fails"), [("set_event", 2), ("start_workflow", 1)])
+@pytest.mark.parametrize(("name", "fails"), [("say", 2), ("all_said", 2)])
 def test_workflows_that_failed_go_on_behind_their_last_step(
     engine: None,
     series_workflow: SeriesWorkflow,
@@ -86,7 +87,7 @@ def test_workflows_that_failed_go_on_behind_their_last_step(
     fails: int,
 ) -> None:
     well = Event()
-    monkeypatch.setattr(workflow.DBOS, name, failing(well, getattr(DBOS, name)))
+    monkeypatch.setattr(workflow, name, failing(well, getattr(workflow, name)))
     series_workflow.enqueue(BATCH)
     wait_until(lambda: failed() >= fails)
     wait_until(lambda: DBOS.list_workflows(status=["PENDING", "ENQUEUED"]) == [])
@@ -102,7 +103,7 @@ def test_workflows_that_failed_go_on_behind_their_last_step(
 def test_what_failed_at_the_end_of_a_batch_is_left_alone(
     engine: None, series_workflow: SeriesWorkflow, steps: ScriptedSteps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow.DBOS, "set_event", failing(Event(), DBOS.set_event))
+    monkeypatch.setattr(workflow, "say", failing(Event(), workflow.say))
     series_workflow.enqueue(BATCH)
     wait_until(lambda: failed() == 2)
     assert StrandedWorkflows(list, "node-1").resume() == 0
@@ -120,7 +121,7 @@ def test_a_batch_is_not_blamed_for_its_database(
 ) -> None:
     refusals = Refusals("database disk image is malformed", sqlite3.SQLITE_CORRUPT)
     with refusing(refusals):
-        launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+        launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
         refusals.at_first, refusals.steps = True, {"judge", "send"}
         deadline = time.monotonic() + 5 * PATIENCE_SECONDS  # each of the many refusals costs the engine a new start
         try:
@@ -171,6 +172,6 @@ def test_a_database_that_refuses_is_asked_again(
     def refuse(**_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 
-    monkeypatch.setattr("iscl_node.pipeline.stranded_workflows.DBOS.list_workflows", refuse)
+    monkeypatch.setattr("iscl_node.pipeline.engine.stranded_workflows.DBOS.list_workflows", refuse)
     with pytest.raises(RetryLaterError, match="resumes nothing: OperationalError"):
         stranded.resume()

@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS
 from factories import ct_dataset, part10
 from test_workflow import PATIENCE_SECONDS, the_workflow
 
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Batch, Peer, SeriesState, Site, StoreAnswer
 from iscl_node.pipeline import workflow
-from iscl_node.pipeline.shutdown import Shutdown
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.engine.stranded_workflows import StrandedWorkflows
+from iscl_node.pipeline.engine.words import enqueue
 from iscl_node.pipeline.steps import SeriesSteps
-from iscl_node.pipeline.stranded_workflows import StrandedWorkflows
-from iscl_node.pipeline.workflow import DELIVERIES, SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.workflow import DELIVERIES, QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.settings import QualitySettings
 from iscl_node.store.spool import Spool
 
@@ -38,7 +40,7 @@ def series_workflow(
     monkeypatch.setattr(the_workflow(), "_shutdown", Shutdown())
     steps = SeriesSteps(spool, [], {PACS.name: PACS}, {}, send, QualitySettings().limits(), "0", Site())
     monkeypatch.setattr(the_workflow(), "_steps", steps)
-    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     yield the_workflow()
     stop_engine(PATIENCE_SECONDS)
 
@@ -67,9 +69,8 @@ def test_a_batch_that_is_done_stays_done(
         series_workflow.enqueue_resending(done, PACS.name, 1)
     else:
         identity = workflow._identity(done, "to", PACS.name)
-        with SetWorkflowID(identity), SetEnqueueOptions(queue_partition_key=PACS.name):
-            of_batch, made = (done.series_instance_uid, done.key), [("2.25.1", 1)]
-            DBOS.enqueue_workflow(DELIVERIES, series_workflow.deliver, *of_batch, PACS.name, [PACS.name], made)
+        arguments = done.series_instance_uid, done.key, PACS.name, [PACS.name], [("2.25.1", 1)]
+        enqueue(DELIVERIES, identity, series_workflow.deliver, *arguments, partition=PACS.name)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not DBOS.list_workflows(name=last, status=["SUCCESS", "ERROR"]):
         assert time.monotonic() < deadline

@@ -18,10 +18,12 @@ from sqlalchemy.exc import OperationalError
 from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline import ended_workflows, workflow
-from iscl_node.pipeline.ended_workflows import forget_ended
-from iscl_node.pipeline.shutdown import NodeStopping, Shutdown
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline import workflow
+from iscl_node.pipeline.engine import ended
+from iscl_node.pipeline.engine.ended import forget_ended
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import NodeStopping, Shutdown
+from iscl_node.pipeline.workflow import QUEUES, SeriesWorkflow
 
 BATCH = Batch("1.2.3", "20260301T120000.000000Z")
 PATIENCE_SECONDS = 60
@@ -116,7 +118,9 @@ def steps(series_workflow: SeriesWorkflow, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    yield lambda: launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", 2)
+    yield lambda: launch_engine(
+        f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", workflow.STEP_ORDER_VERSION, QUEUES
+    )
     stop_engine(PATIENCE_SECONDS)
 
 
@@ -427,9 +431,9 @@ def test_workflows_that_ended_long_ago_are_forgotten_and_no_others(
     series_workflow.enqueue(Batch("1.2.4", BATCH.key))
     steps.wait_for([*WHOLE_WAY, "check"])
     deadline = time.monotonic() + PATIENCE_SECONDS
-    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(hours=1))
+    monkeypatch.setattr(ended, "_AT_LEAST", timedelta(hours=1))
     assert forget_ended(0) == 0
-    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(0))
+    monkeypatch.setattr(ended, "_AT_LEAST", timedelta(0))
     assert forget_ended(3600) == 0
     before = rows(database)
     while forget_ended(0) == 0:  # its end is recorded a moment after its last step
@@ -451,8 +455,8 @@ def test_no_workflow_of_a_batch_is_forgotten_while_a_delivery_goes_on(
     series_workflow: SeriesWorkflow, steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forgotten deliveries would never be known to have ended; forgotten, a batch would be begun anew at a restart."""
-    monkeypatch.setattr(ended_workflows, "_AT_LEAST", timedelta(0))
-    monkeypatch.setattr(ended_workflows, "_AT_A_TIME", 1)
+    monkeypatch.setattr(ended, "_AT_LEAST", timedelta(0))
+    monkeypatch.setattr(ended, "_AT_A_TIME", 1)
     steps.down = {"vault"}
     launch()
     series_workflow.enqueue(BATCH)
@@ -479,7 +483,7 @@ def test_a_database_that_refuses_to_forget_is_asked_again(
         raise OperationalError("DELETE", {}, Exception("database is locked"))
 
     launch()
-    monkeypatch.setattr(ended_workflows.DBOS, "list_workflows", locked)
+    monkeypatch.setattr(ended.DBOS, "list_workflows", locked)
     with pytest.raises(RetryLaterError, match="OperationalError"):
         forget_ended(0)
     assert steps.calls == []

@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.database_faults import DatabaseFaults
-from iscl_node.pipeline.shutdown import Shutdown
-from iscl_node.pipeline.workflow import SeriesWorkflow, launch_engine, stop_engine
+from iscl_node.pipeline.engine.database_faults import DatabaseFaults
+from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
 
 class NotedSteps:
@@ -45,7 +46,7 @@ if __name__ == "__main__":
     steps = NotedSteps(worker, notes)
     workflow = SeriesWorkflow(steps, shutdown, Metrics(CollectorRegistry()), 0.1, 0.1)  # type: ignore[arg-type]
     DatabaseFaults(shutdown).listen()
-    launch_engine(database_url, worker, 2)
+    launch_engine(database_url, worker, STEP_ORDER_VERSION, QUEUES)
     sys.stdin.readline()  # until all have been launched
     for number in range(batches):
         workflow.enqueue(Batch(f"1.2.{number}", "20260301T120000.000000Z"))

@@ -10,10 +10,9 @@ from typing import Any
 
 from dbos import DBOS
 
-from iscl_node.pipeline.database_faults import not_waiting
-from iscl_node.pipeline.workflow import STEP_ORDER_VERSION
+from iscl_node.pipeline.engine.database_faults import not_waiting
+from iscl_node.pipeline.engine.words import UNENDED, version
 
-_UNENDED = ["PENDING", "ENQUEUED", "DELAYED"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 """Every status of DBOS but those of workflows that run, wait in the queue, or are put off."""
 
@@ -46,7 +45,7 @@ def forget_ended(retention_seconds: float) -> int:
     with not_waiting("deletes nothing"):
         ended = _listed(status=_ENDED, completed_before=before.isoformat())
         # Only this version's: those of an earlier one never run again.
-        going_on = _listed(status=_UNENDED, app_version=STEP_ORDER_VERSION) if ended else []
+        going_on = _listed(status=UNENDED, app_version=version()) if ended else []
         going_on += _listed(completed_after=(now - _AT_LEAST).isoformat()) if ended else []
         kept = {batch_of(each) for each in going_on}
         return _forgotten([each for each in ended if batch_of(each) not in kept])

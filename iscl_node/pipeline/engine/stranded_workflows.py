@@ -12,10 +12,9 @@ import structlog
 from dbos import DBOS, WorkflowStatus
 from dbos._dbos import _get_dbos_instance
 
-from iscl_node.domain import Batch
-from iscl_node.pipeline.database_faults import not_waiting
-from iscl_node.pipeline.ended_workflows import batch_of, forget_ended
-from iscl_node.pipeline.workflow import STEP_ORDER_VERSION
+from iscl_node.pipeline.engine.database_faults import not_waiting
+from iscl_node.pipeline.engine.ended import batch_of, forget_ended
+from iscl_node.pipeline.engine.words import version
 
 _log = structlog.get_logger(__name__)
 
@@ -26,12 +25,12 @@ class StrandedWorkflows:
     Parameters
     ----------
     unended_batches : callable
-        The batches that have not come to their end.
+        What the identities of workflows of batches that have not come to their end begin with.
     worker_name : str
         Whose workflows these are.
     """
 
-    def __init__(self, unended_batches: Callable[[], Iterable[Batch]], worker_name: str) -> None:
+    def __init__(self, unended_batches: Callable[[], Iterable[str]], worker_name: str) -> None:
         self._unended_batches = unended_batches
         self._worker_name = worker_name
         self._idle: set[str] = set()
@@ -58,7 +57,7 @@ class StrandedWorkflows:
     def _unended(self, workflows: Sequence[WorkflowStatus]) -> list[WorkflowStatus]:
         """Those of batches that have not come to their end."""
         batches = self._unended_batches() if workflows else ()
-        unended = {f"{batch.workflow_id}/{STEP_ORDER_VERSION}" for batch in batches}
+        unended = {f"{batch}/{version()}" for batch in batches}
         return [each for each in workflows if batch_of(each.workflow_id) in unended]
 
     def _known_as_idle(self) -> list[WorkflowStatus]:
@@ -86,7 +85,7 @@ def tend_workflows(stranded: StrandedWorkflows, retention_seconds: float) -> int
 
 
 def _listed(**which: Any) -> list[WorkflowStatus]:
-    return DBOS.list_workflows(load_input=False, load_output=False, app_version=STEP_ORDER_VERSION, **which)
+    return DBOS.list_workflows(load_input=False, load_output=False, app_version=version(), **which)
 
 
 def _rewind(workflow: WorkflowStatus) -> None:

@@ -2,15 +2,16 @@
 
 DBOS does a statement again and again, after waits of up to 90 s, when a connection is lost or SQLite is locked;
 whatever else the database refuses ends the workflow with an error, though a full disk passes as well. SQLAlchemy asks
-about each error that a driver raises (``handle_error``). The answer is one of three:
+about each error that a driver raises (``handle_error``). The answer is one of four:
 
 * In a workflow, and in the engine's own threads, the fault counts as a lost connection, and DBOS does it again.
 * In a workflow of a node that stops, the workflow is left where it is, for the next start.
 * Where nobody may wait (:func:`not_waiting`), it is told at once.
+* A damaged SQLite file stops the node.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -19,7 +20,8 @@ from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from iscl_node.errors import RetryLaterError
-from iscl_node.pipeline.shutdown import NodeStopping, Shutdown
+from iscl_node.pipeline.engine.damaged_database import is_damage
+from iscl_node.pipeline.engine.shutdown import NodeStopping, Shutdown
 
 _SQLITE = {
     sqlite3.SQLITE_BUSY,
@@ -52,16 +54,25 @@ class DatabaseFaults:
 
     def __init__(self, shutdown: Shutdown) -> None:
         self._shutdown = shutdown
+        self._damaged: Callable[[], object] | None = None
+        self.is_damaged = False
 
     def listen(self) -> None:
         """Answer from now on; before the engine starts."""
         event.listen(Engine, "handle_error", self._answer)
+
+    def tell_damage(self, damaged: Callable[[], object]) -> None:
+        """Have the node stop when SQLite finds its file damaged; after the launch, which sets such a file aside."""
+        self._damaged = damaged
 
     def stop_listening(self) -> None:
         """Leave errors to the engine again."""
         event.remove(Engine, "handle_error", self._answer)
 
     def _answer(self, context: ExceptionContext) -> None:
+        if self._damaged is not None and is_damage(context.original_exception):
+            self._stop_for_damage(self._damaged)
+            return
         code = _passing(context)
         if code is None or context.is_pre_ping:  # a connection that is tried before it is used is made anew
             return
@@ -74,6 +85,14 @@ class DatabaseFaults:
             # The other connections are as good as they were, unless the driver itself says otherwise.
             context.invalidate_pool_on_disconnect = context.is_disconnect
             context.is_disconnect = True
+
+    def _stop_for_damage(self, damaged: Callable[[], object]) -> None:
+        """Leave every workflow where it is: the next start rebuilds what is going on from the spool."""
+        self.is_damaged = True
+        self._shutdown.request()
+        damaged()
+        if DBOS.workflow_id is not None:
+            raise NodeStopping
 
 
 def _passing(context: ExceptionContext) -> str | None:

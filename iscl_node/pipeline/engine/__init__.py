@@ -1,0 +1,1 @@
+"""The only room that knows the workflow engine (DBOS); it knows nothing of series."""
