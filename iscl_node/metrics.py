@@ -1,13 +1,17 @@
 """Every metric of the node: name, labels and unit.
 
-Labels never carry patient data or UIDs: AE titles, status codes, step names and peer names only.
+Labels never carry patient data or UIDs: AE titles, status codes, step names, and names of peers and rules only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from iscl_node.domain.strength import ChosenStrength
+
+_STRENGTH_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+_NOISE_BUCKETS_HU = (2, 4, 6, 8, 10, 12, 14, 17, 20, 25, 30, 40, 50, 70, 100, 150)
 _STEP_SECONDS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -48,6 +52,7 @@ class Metrics:
             registry=registry,
         )
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
+        self._register_denoising(partial(Histogram, registry=registry))
         self._register_spool(counter, gauge)
         self._register_audit(counter, gauge)
         self.log_lines_lost = counter(
@@ -76,6 +81,33 @@ class Metrics:
         self.last_received_timestamp_seconds = gauge(
             "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
         )
+
+    def _register_denoising(self, histogram: Callable[..., Histogram]) -> None:
+        self.strength = histogram(
+            "iscl_node_series_strength",
+            "Strength of derived series, by rule: the share of the noise that was to be removed",
+            ["rule"],
+            buckets=_STRENGTH_BUCKETS,
+        )
+        self.source_noise = histogram(
+            "iscl_node_source_noise_hu", "Noise of source series, by rule", ["rule"], buckets=_NOISE_BUCKETS_HU
+        )
+        self.derived_noise = histogram(
+            "iscl_node_derived_noise_hu", "Noise of derived series, by rule", ["rule"], buckets=_NOISE_BUCKETS_HU
+        )
+
+    def observe_strengths(self, rule: str, strengths: Sequence[ChosenStrength]) -> None:
+        """Count the strengths that were chosen for a series, and its noise, where it was measured."""
+        for each in strengths:
+            self.strength.labels(rule).observe(each.value)
+        if strengths and strengths[0].source_noise_hu is not None:
+            self.source_noise.labels(rule).observe(strengths[0].source_noise_hu)
+
+    def observe_derived_noise(self, rule: str, noise_hu: Iterable[float | None]) -> None:
+        """Count the noise of derived series, HU; None where it was not measured."""
+        for each in noise_hu:
+            if each is not None:
+                self.derived_noise.labels(rule).observe(each)
 
     def _register_spool(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from iscl_node import __version__
-from iscl_node.denoise.bundle_denoiser import load_bundle
+from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder, read_instance
 from iscl_node.dicom.frames import is_multiframe
@@ -16,9 +16,10 @@ from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits
+from iscl_node.domain.strength import StrengthChoice
 from iscl_node.errors import ConfigurationError, QuarantineSeriesError
 from iscl_node.pipeline.evidence import evidence
-from iscl_node.pipeline.products import Products, derivations
+from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.settings import QualitySettings
 from iscl_node.settings.derived import DerivedSettings
 from iscl_node.simulation.low_dose import Scanner
@@ -59,7 +60,7 @@ class Denoising:
 
     bundle: Path
     profile: str
-    strengths: tuple[float, ...]
+    strengths: tuple[StrengthChoice, ...]
     suffix: str
     device: str
     transfer_syntax: OutputSyntax = "explicit"
@@ -78,13 +79,10 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     _check_folders(source, target)
     check_strengths(denoising.strengths)
     denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
-    site = DerivedSettings().site(ae_title="")
-    made = derivations(denoiser.model, denoising.profile, denoising.strengths, denoising.suffix, __version__, site)
-    products = Products(denoiser, made, denoising.limits, denoising.transfer_syntax)
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:
-        products.check_input(list(map(_afresh, instances)))
+        products = _products(denoiser, denoising, instances)
         for instance in instances:
             yield from products.made_of(_afresh(instance), started)
         sources = [Path(str(instance.filename)) for instance in instances]
@@ -93,6 +91,13 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
             yield from evidence(sources, folder, derivation, started, denoising.evidence)
 
     yield from _each_series(source, target, derived)
+
+
+def _products(denoiser: BundleDenoiser, denoising: Denoising, instances: Sequence[Instance]) -> Products:
+    strengths = checked_strengths(denoising.strengths, list(map(_afresh, instances)), denoising.limits)
+    site = DerivedSettings().site(ae_title="")
+    made = derivations(denoiser.model, denoising.profile, strengths, denoising.suffix, __version__, site)
+    return Products(denoiser, made, denoising.limits, denoising.transfer_syntax)
 
 
 def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers: int) -> Iterator[Outcome]:

@@ -171,7 +171,8 @@ class Node:
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
         peers = self._peers
-        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, limits, __version__, site, self._patience)
+        rest = limits, __version__, site, self._patience, self._metrics
+        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, *rest)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the step in hand.

@@ -83,11 +83,13 @@ def ct_dataset(pixels: npt.NDArray[Any] | None = None, **overrides: Any) -> File
     return file
 
 
-def ct_series(count: int, spacing_mm: float = 1.0, **overrides: Any) -> list[FileDataset]:
-    """Return the slices of one series, from the feet to the head, each with its own noise."""
+def ct_series(
+    count: int, spacing_mm: float = 1.0, pixels: npt.NDArray[Any] | None = None, **overrides: Any
+) -> list[FileDataset]:
+    """Return the slices of one series, from the feet to the head, each with its own noise, or all with these pixels."""
     return [
         ct_dataset(
-            soft_tissue(seed=number),
+            soft_tissue(seed=number) if pixels is None else pixels,
             **{
                 "SOPInstanceUID": f"{ROOT}.3.{number}",
                 "InstanceNumber": number,

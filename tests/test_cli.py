@@ -457,7 +457,7 @@ def test_denoise_of_a_missing_folder_is_exit_code_2(tmp_path: Path) -> None:
 def test_denoise_makes_a_series_for_each_strength(
     write_series: Callable[..., Path], tmp_path: Path, identity_bundle: Path
 ) -> None:
-    options = ("--bundle", identity_bundle, "--device", "cpu", "--strength", "0.5", "--strength", "1")
+    options = ("--bundle", identity_bundle, "--device", "cpu", "--strength", "auto", "--strength", "1")
     result = run("denoise", write_series(2), tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "4 instances written, 0 series refused" in result.stdout
@@ -466,7 +466,7 @@ def test_denoise_makes_a_series_for_each_strength(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--strength", "2"), ("--device", "tpu"), ("--profile", "x")]
+    [("--strength", "2"), ("--strength", "much"), ("--target-noise-hu", "0"), ("--device", "tpu"), ("--profile", "x")]
     + [("--suffix", suffix) for suffix in ("s" * 33, " ", "ä", "a\\b")],
 )
 def test_denoise_with_a_wrong_option_is_exit_code_2(

@@ -16,6 +16,7 @@ from iscl_node.domain import (
     Tls,
     UserIdentity,
 )
+from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
@@ -165,6 +166,22 @@ def test_a_rule_may_have_several_strengths_or_ignore(load: Load) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
+        ("", (AutoStrength(10),)),
+        ("target_noise_hu = 12", (AutoStrength(12),)),
+        ('strength = "strong"\ntarget_noise_hu = 12', (AutoStrength(7),)),
+        ('strength = ["auto", "mild", 1]', (AutoStrength(10), AutoStrength(14), 1.0)),
+    ],
+)
+def test_the_noise_decides_unless_a_rule_names_a_share(
+    load: Load, lines: str, expected: tuple[StrengthChoice, ...]
+) -> None:
+    (rule,) = load(PEER + RULE + lines).known_rules()
+    assert rule.strengths == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
         ("", EvidenceChoice(noise_map=False, report=False)),
         ("noise_map = true", EvidenceChoice(noise_map=True, report=False)),
         ("report = true", EvidenceChoice(noise_map=False, report=True)),
@@ -194,6 +211,8 @@ def test_all_faults_are_told_at_once(load: Load) -> None:
         (PEER + RULE + "strength = 1.5", r"rules\.0\.strength"),
         (PEER + RULE + "strength = [0.5, -1]", r"rules\.0\.strength"),
         (PEER + RULE + "strength = []", r"rules\.0\.strength"),
+        (PEER + RULE + 'strength = "much"', r"rules\.0\.strength"),
+        (PEER + RULE + "target_noise_hu = 0", r"rules\.0\.target_noise_hu"),
         (PEER + RULE + 'suffix = " "', "not only spaces"),
         (PEER + RULE + r"suffix = ' a\b'", "without backslash"),
         (PEER + RULE.replace('"pacs"', '"pacs", "pacs"'), "names a peer twice"),

@@ -22,9 +22,11 @@ from iscl_node.cli.spool import close, export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
+from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings
 from iscl_node.settings.derived import checked_suffix
+from iscl_node.settings.rules import strength_choices
 
 if TYPE_CHECKING:
     from iscl_node.domain import Peer
@@ -71,11 +73,15 @@ def denoise(
     bundle: Annotated[Path, typer.Option(help="Folder of the MONAI bundle.")] = INSTALLED_BUNDLE,
     profile: Annotated[str, typer.Option(help="HU window: abdomen or chest.")] = "abdomen",
     strength: Annotated[
-        list[float],
+        list[str],
         typer.Option(
-            min=0.0, max=1.0, help="Share of the noise that is removed; given several times, each makes a series."
+            help="auto: so that --target-noise-hu is left; mild, standard, strong: 14, 10 or 7 HU; or the share of the "
+            "noise that is removed, 0 to 1. Given several times, each makes a series."
         ),
-    ] = [1.0],  # noqa: B006 - typer's way to a default of several values
+    ] = ["auto"],  # noqa: B006 - typer's way to a default of several values
+    target_noise_hu: Annotated[
+        float, typer.Option(help="Noise that a derived series is to have with strength auto, HU.")
+    ] = TARGET_NOISE_HU,
     suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " ISCL",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     transfer_syntax: Annotated[
@@ -96,14 +102,19 @@ def denoise(
     from iscl_node.offline import Denoising, denoise_folder
 
     with reported():
-        try:
-            checked_suffix(suffix)
-        except ValueError as error:
-            raise ConfigurationError(f"--suffix is {suffix!r}: {error}") from error
+        _check_suffix(suffix)
         evidence = EvidenceChoice(noise_map, report)
         limits = (load_settings(config).quality if config else QualitySettings()).limits()
-        denoising = Denoising(bundle, profile, tuple(strength), suffix, device, transfer_syntax, evidence, limits)
+        strengths = strength_choices(strength, target_noise_hu)
+        denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, limits)
         _write_all(denoise_folder(source, target, denoising))
+
+
+def _check_suffix(suffix: str) -> None:
+    try:
+        checked_suffix(suffix)
+    except ValueError as error:
+        raise ConfigurationError(f"--suffix is {suffix!r}: {error}") from error
 
 
 @app.command()
@@ -245,7 +256,7 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
     rules = settings.known_rules()
     check_rules(rules)
     model = bundle_identity(settings.bundle.path, settings.bundle.digest)
-    explained, skipped = explain(path, rules, model, __version__)
+    explained, skipped = explain(path, rules, model, __version__, settings.quality.limits())
     if as_json:
         refused = [{"path": str(each.path), "reason": each.reason} for each in skipped]
         print(json.dumps({"series": list(map(asdict, explained)), "refused_files": refused}, indent=2))  # noqa: T201

@@ -63,8 +63,8 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         "General Series (C.7.3.1)",
         Treatment.NEW,
         "SeriesInstanceUID",
-        "2.25 and a hash of the source's UID, the model's digest, the profile and the strength: the same whenever and "
-        "wherever it is made",
+        "2.25 and a hash of the source's UID, the model's digest, the profile and the strength or its target: the same "
+        "whenever and wherever it is made",
     ),
     _row(
         "General Series (C.7.3.1)",
@@ -131,7 +131,8 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         "General Image (C.7.6.1)",
         Treatment.NEW,
         "DerivationDescription",
-        "model, version, digest, profile, strength, node and date, then the source's text, 1024 characters at most",
+        "model, version, digest, profile, strength and how it was chosen, node and date, then the source's text, "
+        "1024 characters at most",
     ),
     _row(
         "General Image (C.7.6.1), General Reference (C.12.4)",
@@ -187,7 +188,7 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         "SOP Common (C.12.1)",
         Treatment.NEW,
         "SOPInstanceUID",
-        "2.25 and a hash of the source's UID, the model's digest, the profile and the strength",
+        "2.25 and a hash of the source's UID, the model's digest, the profile and the strength or its target",
     ),
     _row(
         "SOP Common (C.12.1)",

@@ -55,7 +55,7 @@ def derivation_description(derivation: Derivation, now: datetime, earlier: str) 
     model = derivation.model
     ours = (
         f"Noise reduced by the neural network ISCL (learned from unpaired images): model {model.name} {model.version}, "
-        f"SHA-256 {model.digest}, profile {derivation.profile}, strength {derivation.strength:g}, "
+        f"SHA-256 {model.digest}, profile {derivation.profile}, {derivation.chosen_strength.text}, "
         f"{NODE_MODEL_NAME} {derivation.node_version}, {now:%Y-%m-%d}.{_caution(derivation)}"
     )
     return f"{ours} Source: {earlier}"[:_ST_MAX_CHARACTERS] if earlier else ours[:_ST_MAX_CHARACTERS]
@@ -73,7 +73,9 @@ def contributing_equipment(derivation: Derivation, now: datetime) -> Dataset:
     item.SoftwareVersions = [version[:_LO_MAX_CHARACTERS] for version in versions]
     item.DeviceUID = device_uid(derivation)
     item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
-    item.ContributionDescription = f"Noise reduction of the pixel data.{_caution(derivation)}"
+    item.ContributionDescription = (
+        f"Noise reduction of the pixel data, {derivation.chosen_strength.text}.{_caution(derivation)}"
+    )
     for keyword, value in _place(derivation.site).items():
         if value:
             setattr(item, keyword, value)

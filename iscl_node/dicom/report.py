@@ -173,7 +173,7 @@ def _change_group(derived: Dataset, measurements: SeriesMeasurements, derivation
         parameters=[
             f"model SHA-256 {model.digest}",
             f"profile {derivation.profile}",
-            f"strength {derivation.strength:g}",
+            derivation.chosen_strength.text,
             f"{provenance.NODE_MODEL_NAME} {derivation.node_version}",
         ],
         family=ARTIFICIAL_INTELLIGENCE,

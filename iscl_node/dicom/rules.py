@@ -16,6 +16,7 @@ from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import numbers, select_series
 from iscl_node.dicom.uids import strength_number
 from iscl_node.domain import Rule
+from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 
 COUNT: Final = "NumberOfSeriesRelatedInstances"
@@ -69,19 +70,24 @@ def check_rule(rule: Rule) -> None:
         raise ConfigurationError(f"rule {rule.name!r}: {error}") from error
 
 
-def check_strengths(strengths: Sequence[float]) -> None:
+def check_strengths(strengths: Sequence[StrengthChoice]) -> None:
     """Refuse strengths whose derived series would have the same Series Number.
 
     Raises
     ------
     ConfigurationError
-        Naming the first two; strengths in steps of 0.01 never collide.
+        Naming the first two; strengths in steps of 0.01 never collide, nor do targets in steps of 1 HU, up to 23.
     """
     for one, other in combinations(strengths, 2):
         if strength_number(one, OWN_NUMBERS) == strength_number(other, OWN_NUMBERS):
             raise ConfigurationError(
-                f"strengths {one:g} and {other:g} would give the same Series Number; take steps of 0.01"
+                f"strengths {_named(one)} and {_named(other)} would give the same Series Number; "
+                "take steps of 0.01, or of 1 HU"
             )
+
+
+def _named(choice: StrengthChoice) -> str:
+    return f"auto ({choice.target_noise_hu:g} HU)" if isinstance(choice, AutoStrength) else f"{choice:g}"
 
 
 def decide(

@@ -1,6 +1,7 @@
 """Is the series one that the model was made for, and is each derived slice that of its source?"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -15,7 +16,7 @@ from iscl_node.dicom.volume import Slice, to_hu
 from iscl_node.domain import QualityLimits
 from iscl_node.errors import QuarantineSeriesError
 
-SAMPLES: Final = 9
+SAMPLES: Final = 16
 """So many slices, evenly spread, tell the noise of a series; its median leaves out shoulders and the first slices."""
 SIDE: Final = 32
 """A slice is recognised by its means on a grid of 32 x 32, in which little noise is left."""
@@ -33,45 +34,59 @@ T = TypeVar("T")
 
 
 def sample(items: Sequence[T]) -> list[T]:
-    """Return up to nine items, evenly spread."""
+    """Return up to sixteen items, evenly spread."""
     chosen = np.linspace(0, len(items) - 1, min(SAMPLES, len(items))).round().astype(int)
     return [items[number] for number in chosen]
 
 
-def judge_input(images_hu: Iterable[Slice], limits: QualityLimits) -> None:
-    """Hold the noise of a series against what the model was made for; without soft tissue nothing is said.
+@dataclass(frozen=True)
+class SeriesNoise:
+    """The noise of a series, by the median of slices.
 
-    Parameters
-    ----------
-    images_hu : iterable of float32 array, each of shape (H, W)
-        Slices of the source, or a :func:`sample` of them, HU.
-    limits : QualityLimits
-        ``max_noise_hu`` and ``min_noise_correlation``.
+    ``level_hu`` as :func:`noise_level_hu`, ``correlation`` as :func:`noise_correlation`; None where no slice holds
+    enough soft tissue. ``middle`` is the middle one of the slices, for a picture.
+    """
+
+    level_hu: float | None
+    correlation: float | None
+    middle: Slice | None = None
+
+
+def series_noise(images_hu: Iterable[Slice]) -> SeriesNoise:
+    """Measure the noise of a series in its slices, or a :func:`sample` of them, float32 arrays (H, W), HU."""
+    images = list(images_hu)
+    middle = images[len(images) // 2] if images else None
+    return SeriesNoise(series_noise_level_hu(images), _median(map(noise_correlation, images)), middle)
+
+
+def series_noise_level_hu(images_hu: Iterable[Slice]) -> float | None:
+    """Median of the noise of slices, HU; None where no slice holds enough soft tissue."""
+    return _median(map(noise_level_hu, images_hu))
+
+
+def judge_input(noise: SeriesNoise, limits: QualityLimits) -> None:
+    """Hold the noise of a series against what the model was made for; without soft tissue nothing is said.
 
     Raises
     ------
     ImplausibleResultError
-        When the median of the slices is outside.
+        When the noise is above ``max_noise_hu``, or its correlation below ``min_noise_correlation``.
     """
-    images = list(images_hu)
-    if not images:
+    if noise.middle is None:
         return
-    middle = images[len(images) // 2]
-    level = _median(noise_level_hu, images)
-    if level is not None and level > limits.max_noise_hu:
+    if noise.level_hu is not None and noise.level_hu > limits.max_noise_hu:
         raise ImplausibleResultError(
-            f"the source has {level:.0f} HU of noise, more than the model was made for "
+            f"the source has {noise.level_hu:.0f} HU of noise, more than the model was made for "
             f"(max_noise_hu = {limits.max_noise_hu:g})",
-            middle,
-            middle,
+            noise.middle,
+            noise.middle,
         )
-    correlation = _median(noise_correlation, images)
-    if correlation is not None and correlation < limits.min_noise_correlation:
+    if noise.correlation is not None and noise.correlation < limits.min_noise_correlation:
         raise ImplausibleResultError(
-            f"the noise of neighbouring pixels correlates by {correlation:.2f}, as with a sharper kernel than the "
-            f"model was made for (min_noise_correlation = {limits.min_noise_correlation:g})",
-            middle,
-            middle,
+            f"the noise of neighbouring pixels correlates by {noise.correlation:.2f}, as with a sharper kernel than "
+            f"the model was made for (min_noise_correlation = {limits.min_noise_correlation:g})",
+            noise.middle,
+            noise.middle,
         )
 
 
@@ -103,8 +118,8 @@ def judge_series(read_pairs: Callable[[], Iterable[tuple[Dataset, Dataset]]]) ->
         )
 
 
-def _median(estimate: Callable[[Slice], float | None], images: Sequence[Slice]) -> float | None:
-    known = [value for image in images if (value := estimate(image)) is not None]
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
 

@@ -11,12 +11,16 @@ from typing import Final
 from pydicom.uid import UID
 
 from iscl_node.domain import Derivation
+from iscl_node.domain.strength import AutoStrength, StrengthChoice
 
 SCHEME: Final = "iscl-node/2"
 """Raise the number when the same source and settings begin to give other pixels, for example by other rounding."""
 
 SERIES: Final = "series"
 INSTANCE: Final = "instance"
+
+_FIRST_TARGET: Final = 101
+_TARGETS: Final = 24
 
 
 def hashed_uid(*parts: str) -> UID:
@@ -27,8 +31,9 @@ def hashed_uid(*parts: str) -> UID:
 def derived_uid(source_uid: str, derivation: Derivation, role: str) -> UID:
     """Return the UID of what becomes of a source under a derivation.
 
-    Only settings that change pixels take part: the model's digest, the profile and the strength. The
-    suffix of the Series Description and the node's version do not.
+    Only settings that change pixels take part: the model's digest, the profile and the strength; of one that the
+    noise decides, the target and not the number, so that a late slice joins its series. The suffix of the Series
+    Description and the node's version do not.
 
     Parameters
     ----------
@@ -58,12 +63,17 @@ def derivation_number(source_series_uid: str, derivation: Derivation, count: int
     Strengths of one model and profile have the same number only if :func:`strength_number` gives them the same.
     """
     model = _uuid_of(SCHEME, "number", source_series_uid, derivation.model.digest, derivation.profile).int
-    return (model + strength_number(derivation.strength, count)) % count
+    return (model + strength_number(_choice(derivation), count)) % count
 
 
-def strength_number(strength: float, count: int) -> int:
-    """Return a number in ``range(count)`` for a strength, in percent: those of a count above 100 all differ."""
-    return round(100 * strength) % count
+def strength_number(choice: StrengthChoice, count: int) -> int:
+    """Return a number in ``range(count)`` for a strength: of a count above 124 all whole percents differ.
+
+    Targets of automatic strengths come behind them; those differ that are 1 to 23 whole HU apart.
+    """
+    if isinstance(choice, AutoStrength):
+        return (_FIRST_TARGET + round(choice.target_noise_hu) % _TARGETS) % count
+    return round(100 * choice) % count
 
 
 def hashed_number(source_series_uid: str, count: int) -> int:
@@ -72,7 +82,14 @@ def hashed_number(source_series_uid: str, count: int) -> int:
 
 
 def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:
-    return derivation.model.digest, derivation.profile, repr(float(derivation.strength))
+    target_hu = derivation.target_noise_hu
+    strength = repr(float(derivation.strength)) if target_hu is None else f"auto {float(target_hu)!r}"
+    return derivation.model.digest, derivation.profile, strength
+
+
+def _choice(derivation: Derivation) -> StrengthChoice:
+    target_hu = derivation.target_noise_hu
+    return derivation.strength if target_hu is None else AutoStrength(target_hu)
 
 
 def _uuid_of(*parts: str) -> uuid.UUID:

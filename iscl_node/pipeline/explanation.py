@@ -1,4 +1,4 @@
-"""What the node would do with files, and why; nothing is computed, stored or sent."""
+"""What the node would do with files, and why; nothing is derived, stored or sent."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -9,9 +9,9 @@ from iscl_node.dicom.conditions import Finding
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.rules import RuleFinding, decide, findings
-from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, Rule, Site
+from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, QualityLimits, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
-from iscl_node.pipeline.products import derivations
+from iscl_node.pipeline.products import checked_strengths, derivations
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class MadeSeries:
     series: DerivedSeries
     profile: str
     strength: float
+    how: str
+    """The strength in words, with what it was chosen by."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class SeriesExplanation:
 
 
 def explain(
-    path: Path, rules: Sequence[Rule], model: ModelIdentity, node_version: str
+    path: Path, rules: Sequence[Rule], model: ModelIdentity, node_version: str, limits: QualityLimits
 ) -> tuple[list[SeriesExplanation], tuple[SkippedFile, ...]]:
     """Tell what the node would do with each series in a file or a folder.
 
@@ -61,12 +63,17 @@ def explain(
     content = read_folder(path)
     if not content.series and not content.skipped:
         raise ConfigurationError(f"{path} holds no files")
-    explained = [_explained(uid, each, rules, model, node_version) for uid, each in content.series.items()]
+    explained = [_explained(uid, each, rules, model, node_version, limits) for uid, each in content.series.items()]
     return explained, content.skipped
 
 
 def _explained(
-    uid: str, instances: Sequence[Instance], rules: Sequence[Rule], model: ModelIdentity, node_version: str
+    uid: str,
+    instances: Sequence[Instance],
+    rules: Sequence[Rule],
+    model: ModelIdentity,
+    node_version: str,
+    limits: QualityLimits,
 ) -> SeriesExplanation:
     count = len(instances)
     strangers = {str(each.SOPClassUID.name) for each in instances if each.SOPClassUID not in CT_STORAGE}
@@ -77,14 +84,15 @@ def _explained(
     try:
         judged = tuple(findings(rules, instances, count))
         decision = decide(rules, instances, count)
+        strengths = checked_strengths(decision.rule.strengths, decision.instances, limits)
     except IgnoreSeriesError as error:
         return SeriesExplanation(uid, count, "ignored", str(error), judged)
     except QuarantineSeriesError as error:
         return SeriesExplanation(uid, count, "quarantine", str(error), judged)
     rule = decision.rule
     made = tuple(
-        MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength)
-        for each in derivations(model, rule.profile, rule.strengths, rule.suffix, node_version, Site())
+        MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength, each.chosen_strength.text)
+        for each in derivations(model, rule.profile, strengths, rule.suffix, node_version, Site())
     )
     missing = coverage([slice_of(each) for each in instances]).where
     return SeriesExplanation(
@@ -105,7 +113,7 @@ def told(explanation: SeriesExplanation) -> Iterator[str]:
     for made in explanation.made:
         series = made.series
         yield f'  makes series {series.number} "{series.description}" for {", ".join(explanation.send_to)}'
-        yield f"    profile {made.profile}, strength {made.strength:g}, {series.series_instance_uid}"
+        yield f"    profile {made.profile}, {made.how}, {series.series_instance_uid}"
         beside = [field.name.replace("_", " ") for field in fields(evidence) if getattr(evidence, field.name)]
         if beside:
             yield f"    beside it: {', '.join(beside)}"

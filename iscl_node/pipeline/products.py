@@ -12,26 +12,58 @@ from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import check_numbers, judge
-from iscl_node.dicom.series_quality import judge_input, judge_series, sample
+from iscl_node.dicom.series_quality import judge_input, judge_series, sample, series_noise, series_noise_level_hu
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
+from iscl_node.domain.strength import ChosenStrength, StrengthChoice, chosen_strength
 from iscl_node.errors import QuarantineSeriesError
 
 
 def derivations(
-    model: ModelIdentity, profile: str, strengths: Sequence[float], suffix: str, node_version: str, site: Site
+    model: ModelIdentity, profile: str, strengths: Sequence[ChosenStrength], suffix: str, node_version: str, site: Site
 ) -> tuple[Derivation, ...]:
     """One derivation, so one derived series, for each strength.
 
-    Of several strengths each is named behind the suffix, for example `` ISCL 50%`` and `` ISCL 100%``.
+    Of several strengths each is named behind the suffix, for example `` ISCL 50%`` and `` ISCL 10 HU``.
     """
-    suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {100 * strength:g}%" for strength in strengths]
+    suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {_short(strength)}" for strength in strengths]
     return tuple(
-        Derivation(model, profile, strength, each, node_version, site)
+        Derivation(
+            model, profile, strength.value, each, node_version, site, strength.target_noise_hu, strength.source_noise_hu
+        )
         for strength, each in zip(strengths, suffixes, strict=True)
     )
+
+
+def _short(strength: ChosenStrength) -> str:
+    if strength.target_noise_hu is None:
+        return f"{100 * strength.value:g}%"
+    return f"{strength.target_noise_hu:g} HU"
+
+
+def checked_strengths(
+    choices: Sequence[StrengthChoice], sources: Sequence[Instance], limits: QualityLimits
+) -> tuple[ChosenStrength, ...]:
+    """Choose the strengths for a series, whose noise is measured in a sample of its slices and judged on the way.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        If the series has other noise than the model was made for, or the pixels cannot be read; not if no noise will be
+        removed.
+    """
+    if not any(choices):
+        return tuple(chosen_strength(choice, None) for choice in choices)
+    noise = series_noise(_sampled(sources))
+    judge_input(noise, limits)
+    return tuple(chosen_strength(choice, noise.level_hu) for choice in choices)
+
+
+def _sampled(instances: Sequence[Instance]) -> Iterator[Slice]:
+    """The pixels of slices evenly spread over a series, HU."""
+    return map(to_hu, sample([view for instance in instances for view in frames(instance)]))
 
 
 @dataclass(frozen=True)
@@ -63,18 +95,6 @@ class Products:
         """The SOP Instance UID of what each derivation makes of an instance."""
         return [str(derived_uid(str(source.SOPInstanceUID), each, INSTANCE)) for each in self.derivations]
 
-    def check_input(self, sources: Sequence[Instance]) -> None:
-        """Hold a sample of a series against what the model was made for, unless no noise will be removed.
-
-        Raises
-        ------
-        QuarantineSeriesError
-            If the series has other noise, or the pixels cannot be read.
-        """
-        if any(derivation.strength for derivation in self.derivations):
-            views = [view for source in sources for view in frames(source)]
-            judge_input(map(to_hu, sample(views)), self.limits)
-
     def check_series(self, sources: Sequence[Path], made: Path) -> None:
         """Check that each derived slice is that of its source, in the files that are to be sent.
 
@@ -92,6 +112,17 @@ class Products:
         """
         for number in range(len(self.derivations)):
             judge_series(partial(self._pairs, sources, made, number))
+
+    def noise_left_hu(self, sources: Sequence[Path], made: Path) -> list[float | None]:
+        """Measure the noise of each derived series in a sample of its slices, HU; None where nothing can be measured.
+
+        The arguments are those of :meth:`check_series`, which has passed.
+        """
+        chosen = sample(sources)
+        return [
+            series_noise_level_hu(map(to_hu, sample([derived for _, derived in self._pairs(chosen, made, number)])))
+            for number in range(len(self.derivations))
+        ]
 
     def _pairs(self, sources: Sequence[Path], made: Path, number: int) -> Iterator[tuple[Instance, Instance]]:
         for path in sources:

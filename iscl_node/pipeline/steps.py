@@ -8,13 +8,14 @@ workflow database keeps them.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.derived import encode
@@ -23,10 +24,12 @@ from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
 from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site, StoreAnswer
+from iscl_node.domain.strength import AutoStrength, ChosenStrength
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.products import Products, derivations
+from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.earlier_batches import earlier_instances
 from iscl_node.store.recovery import remove_other_series
@@ -41,12 +44,15 @@ Send = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
 class BegunRule(TypedDict):
     """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
 
-    ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC).
+    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` is the noise that
+    decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC).
     """
 
     name: str
     suffix: str
     transfer_syntax: OutputSyntax
+    strengths: list[float]
+    source_noise_hu: float | None
     started: str
 
 
@@ -73,6 +79,8 @@ class SeriesSteps:
         For the derived objects.
     patience : Patience, optional
         When to give up on a destination; never without.
+    metrics : Metrics, optional
+        Strengths and noise by rule are counted here.
     """
 
     def __init__(
@@ -86,6 +94,7 @@ class SeriesSteps:
         node_version: str,
         site: Site,
         patience: Patience | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._spool = spool
         self._rules = {rule.name: rule for rule in rules}
@@ -97,6 +106,7 @@ class SeriesSteps:
         self._limits = limits
         self._node_version = node_version
         self._site = site
+        self._metrics = metrics or Metrics(CollectorRegistry())
 
     def check(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
         """Decide what happens to the batch.
@@ -117,11 +127,11 @@ class SeriesSteps:
         instances = [read_instance(path) for path in self._spool.instances(batch)]
         count = self._spool.instance_count(batch.series_instance_uid)
         decision = decide(self._rules.values(), instances, count, self._processed_before(batch))
-        products = self._products(decision.rule)
         with self._pictured(batch):
-            products.check_input(decision.instances)
-        series_uids = products.series_uids(batch.series_instance_uid)
-        return self._begun(batch, decision.rule), series_uids, [Path(str(i.filename)).name for i in decision.instances]
+            strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
+        begun = self._begun(batch, decision.rule, strengths)
+        series_uids = self._products(begun).series_uids(batch.series_instance_uid)
+        return begun, series_uids, [Path(str(i.filename)).name for i in decision.instances]
 
     def _processed_before(self, batch: Batch) -> list[Instance]:
         """The instances of the series' earlier batches: what comes late is judged with what came before."""
@@ -130,9 +140,18 @@ class SeriesSteps:
         except FileNotFoundError as error:
             raise RetryLaterError("an earlier batch of the series moves in the spool") from error
 
-    def _begun(self, batch: Batch, rule: Rule) -> BegunRule:
-        started = self._spool.first_closed(batch).astimezone().isoformat()
-        return BegunRule(name=rule.name, suffix=rule.suffix, transfer_syntax=rule.transfer_syntax, started=started)
+    def _begun(self, batch: Batch, rule: Rule, strengths: Sequence[ChosenStrength]) -> BegunRule:
+        for each in strengths:
+            _log.info("strength.chosen", rule=rule.name, **asdict(each))
+        self._metrics.observe_strengths(rule.name, strengths)
+        return BegunRule(
+            name=rule.name,
+            suffix=rule.suffix,
+            transfer_syntax=rule.transfer_syntax,
+            strengths=[each.value for each in strengths],
+            source_noise_hu=strengths[0].source_noise_hu,
+            started=self._spool.first_closed(batch).astimezone().isoformat(),
+        )
 
     def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:
         """Make the derived instances of one source instance and put them into the outbox.
@@ -143,7 +162,7 @@ class SeriesSteps:
             If the pixels cannot be read, the result is not plausible, or the model or the rule were changed
             after the batch was begun: half a series of each would be sent.
         """
-        products = self._products(self._rule(begun))
+        products = self._products(begun)
         if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
         (path,) = self._files(batch, [file_name])
@@ -156,16 +175,18 @@ class SeriesSteps:
                 self._spool.write_derived(batch, *uids, encode(derived))
 
     def judge(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> None:
-        """Hold what lies in the outbox against the sources, slice by slice.
+        """Hold what lies in the outbox against the sources, slice by slice, and count the noise that is left.
 
         Raises
         ------
         QuarantineSeriesError
             If a derived slice is missing or is not that of its source.
         """
-        sources = self._files(batch, file_names)
+        sources, outbox = self._files(batch, file_names), self._spool.outbox(batch)
+        products = self._products(begun)
         with self._pictured(batch):
-            self._products(self._rule(begun)).check_series(sources, self._spool.outbox(batch))
+            products.check_series(sources, outbox)
+        self._metrics.observe_derived_noise(begun["name"], products.noise_left_hu(sources, outbox))
 
     def evidence(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> list[tuple[str, int]]:
         """Make what the rule wants beside each derived series, and put it into the outbox.
@@ -186,7 +207,7 @@ class SeriesSteps:
         sources = self._files(batch, file_names)
         outbox, started = self._spool.outbox(batch), datetime.fromisoformat(begun["started"])
         counts: Counter[str] = Counter()
-        for derivation in self._products(rule).derivations:
+        for derivation in self._products(begun).derivations:
             for made in evidence(sources, outbox, derivation, started, rule.evidence):
                 uids = str(made.SeriesInstanceUID), str(made.SOPInstanceUID)
                 self._spool.write_derived(batch, *uids, encode(made))
@@ -315,9 +336,11 @@ class SeriesSteps:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
         return replace(self._rules[name], suffix=begun["suffix"], transfer_syntax=begun["transfer_syntax"])
 
-    def _products(self, rule: Rule) -> Products:
+    def _products(self, begun: BegunRule) -> Products:
+        rule = self._rule(begun)
         denoiser = self._denoisers[rule.profile]
-        made = derivations(denoiser.model, rule.profile, rule.strengths, rule.suffix, self._node_version, self._site)
+        strengths = _recorded(rule, begun)
+        made = derivations(denoiser.model, rule.profile, strengths, rule.suffix, self._node_version, self._site)
         return Products(denoiser, made, self._limits, rule.transfer_syntax)
 
     @contextmanager
@@ -338,6 +361,18 @@ class SeriesSteps:
             if name not in paths:
                 raise QuarantineSeriesError("an instance of the batch is gone from the spool")
         return [paths[name] for name in file_names]
+
+
+def _recorded(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
+    """The rule's strengths; those that the noise decides are as they were chosen when the batch was begun."""
+    recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
+    noise_hu = begun["source_noise_hu"]
+    return [
+        ChosenStrength(value, choice.target_noise_hu, noise_hu)
+        if isinstance(choice, AutoStrength)
+        else ChosenStrength(choice, None, noise_hu)
+        for choice, value in zip(rule.strengths, recorded, strict=False)
+    ]
 
 
 @contextmanager

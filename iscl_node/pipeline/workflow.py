@@ -28,7 +28,7 @@ from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 
 _log = structlog.get_logger(__name__)
 
-STEP_ORDER_VERSION = "9"
+STEP_ORDER_VERSION = "10"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,

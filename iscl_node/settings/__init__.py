@@ -155,7 +155,7 @@ class Settings(BaseSettings):
                 r.name,
                 r.when,
                 r.profile,
-                r.strength,
+                r.strengths(),
                 r.suffix,
                 r.send_to,
                 r.ignore,

@@ -1,20 +1,46 @@
 """The sections [[rules]] of the settings."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from iscl_node import domain
+from iscl_node.domain.strength import PRESETS, TARGET_NOISE_HU, AutoStrength, StrengthChoice
+from iscl_node.errors import ConfigurationError
 from iscl_node.settings.derived import checked_suffix
 from iscl_node.settings.section import Section
 
 _DEFAULT = domain.CompletenessPolicy()
 
 Strengths = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=1)], ...],
+    tuple[Annotated[float, Field(ge=0, le=1)] | Literal["auto", "mild", "standard", "strong"], ...],
     Field(min_length=1),
     BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
 ]
+TargetNoise = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def strength_choices(strengths: Sequence[str], target_noise_hu: float) -> tuple[StrengthChoice, ...]:
+    """Read strengths from words.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is neither 'auto', a preset nor a number from 0 to 1, or the target is not above 0.
+    """
+    try:
+        TypeAdapter(TargetNoise).validate_python(target_noise_hu)
+        return tuple(_choice(each, target_noise_hu) for each in TypeAdapter(Strengths).validate_python(strengths))
+    except ValidationError as error:
+        allowed = f"auto, {', '.join(PRESETS)} or a number from 0 to 1, the target noise above 0 HU"
+        raise ConfigurationError(f"strength {', '.join(strengths)}, {target_noise_hu:g} HU: {allowed}") from error
+
+
+def _choice(strength: float | str, target_noise_hu: float) -> StrengthChoice:
+    if isinstance(strength, str):
+        return AutoStrength(target_noise_hu if strength == "auto" else PRESETS[strength])
+    return strength
 
 
 class CompletenessSettings(Section):
@@ -49,8 +75,11 @@ class RuleSettings(Section):
     ignore: str = ""
     """A reason: the series is left alone."""
     profile: str = "abdomen"
-    strength: Strengths = (1.0,)
-    """One number or several; each gives a derived series of its own."""
+    strength: Strengths = ("auto",)
+    """auto: chosen for each series from its noise, so that target_noise_hu is left; mild, standard and strong: the same
+    for 14, 10 and 7 HU; or the share of the noise that is removed, 0 to 1. Several give a derived series each."""
+    target_noise_hu: TargetNoise = TARGET_NOISE_HU
+    """The noise that a derived series is to have where strength is auto, HU."""
     suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
     send_to: tuple[str, ...] = ()
     transfer_syntax: domain.OutputSyntax = "explicit"
@@ -60,6 +89,10 @@ class RuleSettings(Section):
     report: bool = False
     """How good it is, as a structured report beside each derived series."""
     completeness: CompletenessSettings = CompletenessSettings()
+
+    def strengths(self) -> tuple[StrengthChoice, ...]:
+        """The strengths as the other rooms know them."""
+        return tuple(_choice(each, self.target_noise_hu) for each in self.strength)
 
     @model_validator(mode="after")
     def _check_end(self) -> "RuleSettings":

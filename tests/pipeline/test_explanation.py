@@ -1,32 +1,37 @@
 """What the node would do, told before it does it; the same as it then does."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from factories import ROOT
+from phantom import anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.bundle_digest import bundle_identity
 from iscl_node.domain import EvidenceChoice, Rule
+from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import Denoising, denoise_folder
 from iscl_node.pipeline.explanation import SeriesExplanation, explain, told
+from iscl_node.settings import QualitySettings
 
 WriteSeries = Callable[..., Path]
 
 
-def rule(name: str, ignore: str = "", strengths: tuple[float, ...] = (1.0,), **when: Any) -> Rule:
+def rule(name: str, ignore: str = "", strengths: tuple[StrengthChoice, ...] = (1.0,), **when: Any) -> Rule:
     return Rule(name, when, "abdomen", strengths, " ISCL", () if ignore else ("pacs", "vault"), ignore)
 
 
 @pytest.fixture
 def explained(identity_bundle: Path) -> Callable[..., SeriesExplanation]:
     def explain_one(path: Path, *rules: Rule) -> SeriesExplanation:
-        (one,), skipped = explain(path, rules, bundle_identity(identity_bundle), "0.1.0")
+        (one,), skipped = explain(path, rules, bundle_identity(identity_bundle), "0.1.0", QualitySettings().limits())
         assert skipped == ()
         return one
 
@@ -70,6 +75,26 @@ def test_a_derived_series_is_told_with_the_rules_before_it(
     made, settings = list(told(one))[10:]
     assert made.endswith('"THORAX ISCL" for pacs, vault')
     assert settings.startswith("    profile abdomen, strength 1, 2.25.")
+
+
+def test_a_strength_that_the_noise_decides_is_told(
+    write_series: WriteSeries, explained: Callable[..., SeriesExplanation]
+) -> None:
+    image = np.rint(anatomy() + noise(25, seed=0) + 1024).astype(np.int16)
+    one = explained(write_series(2, pixels=image), rule("all", strengths=(AutoStrength(10), 1.0)))
+    auto, whole = (line for line in told(one) if "profile" in line)
+    assert re.match(r"    profile abdomen, strength 0\.\d+ \(auto: 2\d\.\d HU of noise, target 10 HU\), 2\.25\.", auto)
+    assert whole.startswith("    profile abdomen, strength 1, 2.25.")
+    assert [each.strength for each in one.made] == [pytest.approx(0.6, abs=0.05), 1.0]
+
+
+def test_what_the_judge_turns_down_before_the_work_is_told(
+    write_series: WriteSeries, explained: Callable[..., SeriesExplanation]
+) -> None:
+    image = np.rint(anatomy() + noise(250, seed=0) + 1024).astype(np.int16)
+    one = explained(write_series(2, pixels=image), rule("all"))
+    assert (one.outcome, one.made) == ("quarantine", ())
+    assert "max_noise_hu = 150" in one.reason
 
 
 def test_a_gap_is_told(write_series: WriteSeries, explained: Callable[..., SeriesExplanation]) -> None:
@@ -119,13 +144,13 @@ def test_one_file_and_what_is_none(write_series: WriteSeries, tmp_path: Path, id
     model = bundle_identity(identity_bundle)
     folder = write_series(2)
     (file, _) = sorted(folder.iterdir())
-    (one,), _ = explain(file, [rule("all")], model, "0")
+    (one,), _ = explain(file, [rule("all")], model, "0", QualitySettings().limits())
     assert one.instances == 1
     (folder / "notes.txt").write_text("no DICOM")
-    _, (skipped,) = explain(folder, [rule("all")], model, "0")
+    _, (skipped,) = explain(folder, [rule("all")], model, "0", QualitySettings().limits())
     assert skipped.reason == "not a DICOM file"
     with pytest.raises(ConfigurationError, match="holds no files"):
-        explain(tmp_path / "nowhere", [rule("all")], model, "0")
+        explain(tmp_path / "nowhere", [rule("all")], model, "0", QualitySettings().limits())
 
 
 def test_the_identity_of_a_bundle_needs_no_weights(identity_bundle: Path) -> None:

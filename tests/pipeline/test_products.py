@@ -15,10 +15,12 @@ from pydicom.dataset import Dataset
 
 from iscl_node.denoise.denoiser import FADE_HU, Slice
 from iscl_node.dicom import derived, writing
+from iscl_node.dicom.noise_level import noise_level_hu
 from iscl_node.dicom.volume import Stored, to_hu
 from iscl_node.domain import ModelIdentity, QualityLimits, Site
+from iscl_node.domain.strength import LEAST_STRENGTH, AutoStrength, ChosenStrength
 from iscl_node.errors import QuarantineSeriesError
-from iscl_node.pipeline.products import Products, derivations
+from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.settings import QualitySettings
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)
@@ -46,8 +48,25 @@ class Arbitrary:
         return hu - self.noise
 
 
+class Perfect:
+    """A denoiser that knows the noise, and looks at every value."""
+
+    model = MODEL
+    window_hu = (-math.inf, math.inf)
+
+    def __init__(self, noise: Slice) -> None:
+        self.noise = noise
+
+    def denoise(self, hu: Slice) -> Slice:
+        return hu - self.noise
+
+
 def made(noise: Slice, *strengths: float) -> Products:
-    return Products(Arbitrary(noise), derivations(MODEL, "abdomen", strengths, " ISCL", "0", Site()), NO_LIMITS)
+    return Products(
+        Arbitrary(noise),
+        derivations(MODEL, "abdomen", tuple(map(ChosenStrength, strengths)), " ISCL", "0", Site()),
+        NO_LIMITS,
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -65,6 +84,30 @@ def test_stored_values_beyond_the_fade_and_with_strength_0_are_the_source_s(
     np.testing.assert_array_equal(some.pixel_array[beyond], source.pixel_array[beyond])
 
 
+@pytest.mark.parametrize("noise_hu", [15, 25, 60])
+def test_every_dose_comes_out_at_the_target(noise_hu: float) -> None:
+    """With a denoiser that finds the noise."""
+    grain = noise(noise_hu, seed=0)
+    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0)
+    (strength,) = checked_strengths([AutoStrength(10)], [source], QualitySettings().limits())
+    products = Products(Perfect(grain), derivations(MODEL, "abdomen", [strength], " ISCL", "0", Site()), NO_LIMITS)
+    (derived_one,) = products.made_of(source, STARTED)
+    assert noise_level_hu(to_hu(derived_one)) == pytest.approx(10, abs=1.5)
+
+
+@pytest.mark.parametrize("noise_hu", [0, 8])
+def test_a_series_below_the_target_is_nearly_untouched_and_passes(noise_hu: float) -> None:
+    grain = noise(noise_hu, seed=0)
+    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0)
+    limits = QualitySettings().limits()
+    (strength,) = checked_strengths([AutoStrength(10)], [source], limits)
+    assert strength.value == LEAST_STRENGTH
+    products = Products(Perfect(grain), derivations(MODEL, "abdomen", [strength], " ISCL", "0", Site()), limits)
+    (derived_one,) = products.made_of(source, STARTED)
+    change = to_hu(derived_one) - to_hu(source)
+    assert float(np.abs(change).max()) <= 1 + LEAST_STRENGTH * float(np.abs(grain).max())
+
+
 def test_half_the_strength_removes_half() -> None:
     source = ct_dataset(np.full((8, 8), 1024, np.int16))
     whole, half = made(np.full((8, 8), 20, np.float32), 1.0, 0.5).made_of(source, STARTED)
@@ -76,11 +119,17 @@ def test_half_the_strength_removes_half() -> None:
     [((0.5,), [" ISCL"]), ((0.5, 1.0), [" ISCL 50%", " ISCL 100%"]), ((0.125, 0.55), [" ISCL 12.5%", " ISCL 55%"])],
 )
 def test_several_strengths_are_told_apart_by_their_suffix(strengths: tuple[float, ...], suffixes: list[str]) -> None:
-    found = derivations(MODEL, "abdomen", strengths, " ISCL", "0", Site())
+    found = derivations(MODEL, "abdomen", tuple(map(ChosenStrength, strengths)), " ISCL", "0", Site())
     assert [each.suffix for each in found] == suffixes
     assert [replace(each, suffix="", strength=0) for each in found] == [replace(found[0], suffix="", strength=0)] * len(
         found
     )
+
+
+def test_a_strength_that_the_noise_decides_is_told_apart_by_its_target() -> None:
+    strengths = [ChosenStrength(0.6, target_noise_hu=10), ChosenStrength(0.5), ChosenStrength(0.4, target_noise_hu=14)]
+    found = derivations(MODEL, "abdomen", strengths, " ISCL", "0", Site())
+    assert [each.suffix for each in found] == [" ISCL 10 HU", " ISCL 50%", " ISCL 14 HU"]
 
 
 def test_the_judge_sees_the_pixels_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:

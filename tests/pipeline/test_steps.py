@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from factories import CT_IMAGE, part10
+from factories import CT_IMAGE, ct_series, part10
 from multiframe import enhanced_ct
+from phantom import anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
@@ -23,7 +24,9 @@ from iscl_node.domain import (
     Site,
     StoreAnswer,
 )
+from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.steps import BegunRule, SeriesSteps
 from iscl_node.settings import QualitySettings
@@ -47,12 +50,13 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
     denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
 
     def make(
-        strengths: tuple[float, ...] = (1.0,),
+        strengths: tuple[StrengthChoice, ...] = (1.0,),
         modality: str = "CT",
         sent: list[str] | None = None,
         ignore: str = "",
         evidence: EvidenceChoice = NO_EVIDENCE,
         suffix: str = " ISCL",
+        metrics: Metrics | None = None,
     ) -> SeriesSteps:
         rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, ("pacs",), ignore, evidence=evidence)
         log = [] if sent is None else sent
@@ -65,6 +69,7 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
             LIMITS,
             "0",
             Site(),
+            metrics=metrics,
         )
 
     return make
@@ -258,6 +263,63 @@ def test_a_series_begun_keeps_its_time_and_description(
     assert started.astimezone(UTC) == datetime(2026, 1, 1, tzinfo=UTC)
     assert {each.SeriesDate + each.SeriesTime for each in made} == {f"{started:%Y%m%d%H%M%S}.000000"}
     assert {"ISCL" in each.SeriesDescription for each in made} == {True}
+
+
+def noisy_batch(spool: Spool, noise_hu: float, count: int = 3) -> Batch:
+    for number in range(count):
+        image = np.rint(anatomy(number / count) + noise(noise_hu, number) + 1024).astype(np.int16)
+        stream = part10(ct_series(count, pixels=image)[number])
+        spool.store(read_header(stream), stream)
+    (series_uid,) = (folder.name for folder in (spool.root / "open").iterdir())
+    return spool.close(series_uid, datetime.now(UTC))
+
+
+@pytest.mark.fault(
+    "processing",
+    "the node is restarted, or the way to choose a strength changes, in the middle of a series",
+    "the whole series keeps the strength that was chosen from its noise when it was begun",
+)
+def test_the_noise_decides_once_for_a_series(spool: Spool, steps_for: Callable[..., SeriesSteps]) -> None:
+    batch = noisy_batch(spool, 25)
+    steps = steps_for((AutoStrength(10),))
+    begun, (series_uid,), files = steps.check(batch)
+    assert begun["source_noise_hu"] == pytest.approx(25, rel=0.1)
+    assert begun["strengths"] == [pytest.approx(1 - 10 / begun["source_noise_hu"], abs=1e-3)]
+
+    otherwise = BegunRule(**(begun | {"strengths": [0.321]}))  # as an earlier release chose it
+    for file in files:
+        steps_for((AutoStrength(10),)).derive(batch, otherwise, [series_uid], file)
+    descriptions = {pydicom.dcmread(path).DerivationDescription for path in spool.derived(batch, series_uid)}
+    assert all("strength 0.321 (auto: 2" in each and "target 10 HU)" in each for each in descriptions)
+
+
+def test_strengths_and_noise_are_counted_by_rule(
+    spool: Spool, steps_for: Callable[..., SeriesSteps], metrics: Metrics
+) -> None:
+    batch = noisy_batch(spool, 25)
+    steps = steps_for((AutoStrength(10), 1.0), metrics=metrics)
+    begun, series_uids, files = steps.check(batch)
+    for file in files:
+        steps.derive(batch, begun, series_uids, file)
+    steps.judge(batch, begun, files)
+
+    def value(name: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"rule": "all"})
+
+    assert value("iscl_node_series_strength_count") == 2
+    assert value("iscl_node_series_strength_sum") == pytest.approx(1.6, abs=0.05)
+    assert value("iscl_node_source_noise_hu_sum") == begun["source_noise_hu"]
+    assert value("iscl_node_derived_noise_hu_count") == 2  # the bundle changes nothing
+    assert value("iscl_node_derived_noise_hu_sum") == pytest.approx(2 * begun["source_noise_hu"], rel=0.02)
+
+
+def test_a_target_that_was_changed_in_the_middle_of_a_series_is_quarantined(
+    batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    rule, series_uids, files = steps_for((AutoStrength(10),)).check(batch)
+    for other in ((AutoStrength(14),), (0.5,), (AutoStrength(10), 1.0)):
+        with pytest.raises(QuarantineSeriesError, match="changed in the middle of this series; requeue it"):
+            steps_for(other).derive(batch, rule, series_uids, files[0])
 
 
 @pytest.mark.fault("processing", "the rule is set to ignore in the middle of a series", "quarantine with the reason")

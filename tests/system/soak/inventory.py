@@ -18,7 +18,9 @@ from pydicom import dcmread
 
 from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
-from iscl_node.domain import Derivation, ModelIdentity
+from iscl_node.domain import ModelIdentity, Site
+from iscl_node.domain.strength import ChosenStrength
+from iscl_node.pipeline.products import derivations
 from soak.sources import Source, pixels_of
 
 _READERS = 4
@@ -51,8 +53,9 @@ def expected(node: Node, sources: Iterable[Source]) -> set[Derived]:
 
 
 def _derived(source: Source, model: ModelIdentity) -> Iterator[Derived]:
-    for strength in (0.5, 1.0) if source.has_two_strengths else (1.0,):
-        derivation = Derivation(model, "abdomen", strength, " ISCL", "")
+    two, one = (ChosenStrength(0.5), ChosenStrength(1.0)), (ChosenStrength(0, target_noise_hu=10),)
+    for strength in two if source.has_two_strengths else one:
+        (derivation,) = derivations(model, "abdomen", [strength], " ISCL", "", Site())
         series_uid = str(derived_uid(source.series_uid, derivation, SERIES))
         for instance, sop_uid in enumerate(source.sop_uids(), start=1):
             derived = str(derived_uid(sop_uid, derivation, INSTANCE))

@@ -1,12 +1,15 @@
 """The nouns of the node: frozen values, standard library only, known to every room."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from iscl_node.domain.private_element import SCAN_FACTS as SCAN_FACTS
+from iscl_node.domain.private_element import PrivateElement as PrivateElement
+from iscl_node.domain.strength import ChosenStrength, StrengthChoice
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
@@ -236,7 +239,7 @@ class Rule:
     name: str
     when: Mapping[str, Any]
     profile: str
-    strengths: tuple[float, ...]
+    strengths: tuple[StrengthChoice, ...]
     suffix: str
     send_to: tuple[str, ...]
     ignore: str = ""
@@ -258,48 +261,6 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
-class PrivateElement:
-    """Names a private element wherever its block lies: group, last byte of the element, Private Creator (PS3.5 7.8)."""
-
-    group: int
-    element: int
-    creator: str
-
-    @classmethod
-    def parsed(cls, text: object) -> "PrivateElement":
-        """Read one as PS3.15 Table E.3.10-1 writes it, for example ``(0043,xx27,GEMS_PARM_01)``.
-
-        Raises
-        ------
-        ValueError
-            If it is written otherwise.
-        """
-        odd_group, element, creator = r"[0-9A-Fa-f]{3}[13579BDFbdf]", r"[0-9A-Fa-f]{2}", r"[ !#-\[\]-~]{1,64}"
-        parts = re.fullmatch(rf"\(({odd_group}),xx({element}),({creator})\)", str(text))
-        if parts is None:
-            raise ValueError(f"{text!r} is no private element; write it like (0043,xx27,GEMS_PARM_01)")
-        return cls(int(parts[1], 16), int(parts[2], 16), parts[3])
-
-
-SCAN_FACTS = (
-    PrivateElement(0x0019, 0x23, "GEMS_ACQU_01"),  # Table Speed
-    PrivateElement(0x0019, 0x24, "GEMS_ACQU_01"),  # Mid Scan Time
-    PrivateElement(0x0019, 0x27, "GEMS_ACQU_01"),  # Rotation Speed
-    PrivateElement(0x0043, 0x27, "GEMS_PARM_01"),  # Scan Pitch Ratio
-    PrivateElement(0x0045, 0x01, "GEMS_HELIOS_01"),  # Number of Macro Rows in Detector
-    PrivateElement(0x0045, 0x02, "GEMS_HELIOS_01"),  # Macro Width at ISO Center
-    PrivateElement(0x00E1, 0x21, "ELSCINT1"),  # DLP
-    PrivateElement(0x01E1, 0x26, "ELSCINT1"),  # Phantom Type
-    PrivateElement(0x01F1, 0x01, "ELSCINT1"),  # Acquisition Type
-    PrivateElement(0x01F1, 0x07, "ELSCINT1"),  # Table Velocity
-    PrivateElement(0x01F1, 0x26, "ELSCINT1"),  # Pitch
-    PrivateElement(0x01F1, 0x27, "ELSCINT1"),  # Rotation Time
-)
-"""Private elements that tell how the source was acquired, which stays true, and hold no identity: those of a CT in the
-list of safe private attributes (PS3.15 Table E.3.10-1)."""
-
-
-@dataclass(frozen=True)
 class Site:
     """What the site decides about every derived instance; none of it changes pixels or UIDs.
 
@@ -316,7 +277,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Derivation:
-    """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site."""
+    """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site.
+
+    ``target_noise_hu`` and ``source_noise_hu`` as in :class:`ChosenStrength`.
+    """
 
     model: ModelIdentity
     profile: str
@@ -324,6 +288,13 @@ class Derivation:
     suffix: str
     node_version: str
     site: Site = Site()
+    target_noise_hu: float | None = None
+    source_noise_hu: float | None = None
+
+    @property
+    def chosen_strength(self) -> ChosenStrength:
+        """The strength, and how it was chosen."""
+        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu)
 
 
 class Arrival(StrEnum):
