@@ -18,7 +18,8 @@ def network() -> ResidualUNet:
 
 def busy(network: ResidualUNet) -> ResidualUNet:
     """One that finds noise, as a trained one does."""
-    nn.init.normal_(network.tail.weight, std=0.05)
+    for last in (network.tail, network.leave):
+        nn.init.normal_(last.weight, std=0.05)
     return network
 
 
@@ -27,8 +28,19 @@ def test_untrained_one_changes_nothing() -> None:
     assert torch.equal(ResidualUNet()(x), x)
 
 
+def test_scale_is_that_of_the_weights(network: ResidualUNet) -> None:
+    other = busy(ResidualUNet(scale=4.0, shift=0.5))
+    other.load_state_dict(network.state_dict())
+    x = torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(other(x), network(x))
+        other.scale.fill_(4.0)
+        other.shift.fill_(0.5)
+        torch.testing.assert_close(other.noise(x) * 4, network.noise(x * 4 + 0.5), rtol=0, atol=1e-5)
+
+
 def test_parameters() -> None:
-    assert sum(each.numel() for each in ResidualUNet().parameters()) == 1_479_889
+    assert sum(each.numel() for each in ResidualUNet().parameters()) == 1_483_397
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (37, 50)])
