@@ -1,7 +1,7 @@
 """The second kind of generator: a residual U-Net that estimates the noise and takes it away.
 
-Not in the paper. It costs two fifths of the paper's F and H together and sees the image without a bottleneck: beside the
-way at half resolution there is one at full resolution, so that edges need not pass through a smaller image.
+Not in the paper. It costs two fifths of the paper's F and H together and sees the image without a bottleneck: beside
+the way at half resolution there is one at full resolution, so that edges need not pass through a smaller image.
 """
 
 import torch
