@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -267,8 +267,8 @@ class Node:
         self._running_time.write_down()
         settlement.sweep()
 
-    def _find(self, peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
-        return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid)
+    def _find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
+        return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sent)
 
     def _move(self, peer: Peer, study_uid: str, series_uid: str, sop_uids: Sequence[str]) -> query.MoveResult:
         return query.move_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sop_uids)

@@ -9,9 +9,9 @@ from iscl_node.domain import Peer
 from iscl_node.errors import IsclNodeError, RetryLaterError
 
 SUCCESS = 0x0000
-_CANCELED = 0xFE00
+CANCELED = 0xFE00
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
-_TRANSIENT = (0x0110, 0x0213, _CANCELED)
+_TRANSIENT = (0x0110, 0x0213, CANCELED)
 """Processing failure, resource limitation (PS3.7 C.5.18, C.5.25) and cancel tell of the peer's state."""
 
 

@@ -1,7 +1,7 @@
 """Query/Retrieve SCU: what a peer has of a series, and to have it sent to us (PS3.4 C)."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -16,7 +16,7 @@ from pynetdicom.status import QR_FIND_SERVICE_CLASS_STATUS, QR_MOVE_SERVICE_CLAS
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.answers import SUCCESS, failure, final_status, lies_told
+from iscl_node.network.answers import CANCELED, SUCCESS, failure, final_status, lies_told
 from iscl_node.network.association import established
 
 _SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
@@ -30,6 +30,10 @@ _MOST_ANSWERS = 100_000
 """Of a series; a whole-body CT has some thousand instances."""
 _FIND_SECONDS = 600.0
 """For all answers together."""
+_FIND = StudyRootQueryRetrieveInformationModelFind
+
+FOUND_AT_A_TIME = 50
+"""UIDs in one request (PS3.4 C.2.2.2.2); archives limit their answers to a hundred or more, if at all."""
 
 MOVED_AT_A_TIME = 100
 """UIDs in one request: a slow archive is done with them in time, and the value stays far below the 64 KiB that fit in
@@ -52,8 +56,13 @@ class MoveResult:
         return MoveResult(self.completed + other.completed, self.failed + other.failed, self.warnings + other.warnings)
 
 
-def find_instances(peer: Peer, our_ae_title: str, study_uid: str, series_uid: str) -> frozenset[str]:
+def find_instances(
+    peer: Peer, our_ae_title: str, study_uid: str, series_uid: str, sent: Collection[str] = ()
+) -> frozenset[str]:
     """Ask a peer by C-FIND which instances of a series it has.
+
+    Archives that limit the number of their answers end the list early, some of them with success. What a list lacks is
+    therefore asked for by its UID, as far as it is known.
 
     Parameters
     ----------
@@ -63,6 +72,8 @@ def find_instances(peer: Peer, our_ae_title: str, study_uid: str, series_uid: st
         The calling AE title.
     study_uid, series_uid : str
         Study and Series Instance UID.
+    sent : collection of str
+        SOP Instance UIDs that it should have.
 
     Returns
     -------
@@ -78,23 +89,62 @@ def find_instances(peer: Peer, our_ae_title: str, study_uid: str, series_uid: st
     RetryLaterError
         The peer cannot be reached, stops answering, is out of resources, or answers what cannot be read.
     """
-    query = _query(study_uid, series_uid)
-    query.SOPInstanceUID = ""
-    found: set[str] = set()
-    model = StudyRootQueryRetrieveInformationModelFind
     with (
-        established(peer, our_ae_title, [build_context(model, _SYNTAXES)]) as association,
+        established(peer, our_ae_title, [build_context(_FIND, _SYNTAXES)]) as association,
         lies_told(peer, "C-FIND"),
     ):
-        responses = _Responses(peer, "C-FIND", association, _FIND_SECONDS)
-        for answer in responses.pending(association.send_c_find(query, model)):
+        return _Finding(peer, association, _query(study_uid, series_uid)).found(sent)
+
+
+class _Finding:
+    """Finds the instances of a series on one association."""
+
+    def __init__(self, peer: Peer, association: Association, series: Dataset) -> None:
+        self._peer = peer
+        self._association = association
+        self._series = series
+        self._end = time.monotonic() + _FIND_SECONDS
+
+    def found(self, sent: Collection[str]) -> frozenset[str]:
+        """All that the peer has, as far as it lists it, and of what was sent even so."""
+        found, status = self._asked([])
+        if status != SUCCESS and not sent:
+            raise self._failure(status)
+        for portion in _portions(sorted(set(sent) - found), FOUND_AT_A_TIME):
+            found |= self._asked(portion)[0]
+            for uid in sorted(set(portion) - found):  # the limit may be lower, or lists of UIDs be unknown
+                found |= self._one(uid)
+        return found
+
+    def _one(self, uid: str) -> frozenset[str]:
+        found, status = self._asked([uid])
+        if status != SUCCESS and uid not in found:
+            raise self._failure(status)
+        return found
+
+    def _asked(self, sop_uids: Sequence[str]) -> tuple[frozenset[str], int]:
+        """What the peer answers for these UIDs, or for all of the series, and the status at the end."""
+        query = Dataset()
+        query.update(self._series)
+        query.SOPInstanceUID = list(sop_uids) or ""
+        found: set[str] = set()
+        responses = _Responses(self._peer, "C-FIND", self._association, self._end)
+        for answer in responses.pending(self._association.send_c_find(query, _FIND)):
             if answer is None:
                 raise responses.left("answered the C-FIND with what cannot be read")
-            if answer.get("SeriesInstanceUID", series_uid) in (series_uid, ""):
+            if answer.get("SeriesInstanceUID", query.SeriesInstanceUID) in (query.SeriesInstanceUID, ""):
                 found.add(str(answer.SOPInstanceUID))
-    if responses.status != SUCCESS:
-        raise failure(peer, "C-FIND", responses.status, QR_FIND_SERVICE_CLASS_STATUS)
-    return frozenset(found)
+        if responses.status is None:
+            raise self._failure(None)
+        return frozenset(found), responses.status
+
+    def _failure(self, status: int | None) -> RetryLaterError:
+        hint = "; does it limit the number of its answers?" if status == CANCELED else ""
+        return failure(self._peer, "C-FIND", status, QR_FIND_SERVICE_CLASS_STATUS, hint)
+
+
+def _portions(uids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (uids[start : start + size] for start in range(0, len(uids), size))
 
 
 def move_instances(
@@ -137,9 +187,9 @@ def move_instances(
         established(peer, our_ae_title, contexts, answer_seconds=_MOVE_ANSWER_SECONDS) as association,
         lies_told(peer, "C-MOVE"),
     ):
-        for start in range(0, len(sop_uids), MOVED_AT_A_TIME):
+        for portion in _portions(sop_uids, MOVED_AT_A_TIME):
             query = _query(study_uid, series_uid)
-            query.SOPInstanceUID = list(sop_uids[start : start + MOVED_AT_A_TIME])
+            query.SOPInstanceUID = list(portion)
             result += _move(peer, our_ae_title, association, query)
     return result
 
@@ -154,7 +204,7 @@ def _query(study_uid: str, series_uid: str) -> Dataset:
 
 
 def _move(peer: Peer, our_ae_title: str, association: Association, query: Dataset) -> MoveResult:
-    responses = _Responses(peer, "C-MOVE", association, _MOVE_SECONDS)
+    responses = _Responses(peer, "C-MOVE", association, time.monotonic() + _MOVE_SECONDS)
     model = StudyRootQueryRetrieveInformationModelMove
     for _ in responses.pending(association.send_c_move(query, our_ae_title, model)):
         pass  # what is still to come is of no interest
@@ -198,15 +248,15 @@ class _Responses:
         What was asked.
     association : Association
         On which.
-    seconds : float
-        How long all of them may take.
+    end : float
+        On the monotonic clock: they may not take longer.
     """
 
-    def __init__(self, peer: Peer, request: str, association: Association, seconds: float) -> None:
+    def __init__(self, peer: Peer, request: str, association: Association, end: float) -> None:
         self._peer = peer
         self._request = request
         self._association = association
-        self._end = time.monotonic() + seconds
+        self._end = end
         self._responses: Iterator[tuple[Dataset, Dataset | None]] = iter(())
         self.last = Dataset()
 

@@ -1,7 +1,7 @@
 """Whether a destination keeps what was sent: by Storage Commitment, by C-FIND, or by the one and else the other."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from iscl_node.dicom.folder import read_instance
@@ -16,8 +16,8 @@ from iscl_node.store.spool import Spool
 Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | None]
 """Asks a peer for storage commitment under a transaction UID; None if the report comes later."""
 
-Find = Callable[[Peer, str, str], frozenset[str]]
-"""Tells which SOP Instance UIDs a peer has of a study and a series."""
+Find = Callable[[Peer, str, str, Collection[str]], frozenset[str]]
+"""Tells which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
 
 COMMITMENT = "commitment"
 QUERY = "query"
@@ -119,11 +119,12 @@ class Inquiry:
         return abs(time.time() - transaction.asked) >= self._report_seconds
 
     def _queried(self, batch: Batch, record: DeliveryRecord) -> Answer | None:
-        series_uids = set(self._spool.derived_instances(batch).values())
+        series_of = self._spool.derived_instances(batch)
         found: set[str] = set()
-        for series_uid in sorted(series_uids):
+        for series_uid in sorted(set(series_of.values())):
+            sent = [uid for uid in record.stored if series_of.get(uid) == series_uid]
             study_uid = str(read_instance(self._spool.derived(batch, series_uid)[0]).StudyInstanceUID)
-            found |= self._find(self._peer, study_uid, series_uid)
+            found |= self._find(self._peer, study_uid, series_uid, sent)
         return Answer(QUERY, dict.fromkeys(record.stored.keys() - found, "not found by C-FIND"))
 
 

@@ -97,7 +97,29 @@ class ScriptedMoveScp(ScriptedStorageScp):
         ]
 
 
-def running_finder(scp: ScriptedQueryScp) -> Iterator[Peer]:
+class LimitedQueryScp(ScriptedStorageScp):
+    """Has some instances, and answers no more than a number of them to one C-FIND, which ends with a status then."""
+
+    def __init__(self, kept: Sequence[str], limit: int, status: int) -> None:
+        super().__init__([])
+        self.kept, self.limit, self.status = kept, limit, status
+        self.asked: list[list[str]] = []
+
+    def _on_find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        value = event.identifier.SOPInstanceUID
+        asked = [] if not value else [value] if isinstance(value, str) else list(value)
+        self.asked.append(asked)
+        for number, uid in enumerate(uid for uid in self.kept if not asked or uid in asked):
+            if number == self.limit:
+                yield self.status, None
+                return
+            yield PENDING, instance(uid)
+
+    def handlers(self) -> list[tuple]:
+        return [*super().handlers(), (evt.EVT_C_FIND, self._on_find)]
+
+
+def running_finder(scp: ScriptedStorageScp) -> Iterator[Peer]:
     return running(scp, [StudyRootQueryRetrieveInformationModelFind], [ExplicitVRLittleEndian])
 
 
@@ -193,6 +215,54 @@ def test_a_peer_that_cannot_answer_now_is_asked_again(status: int) -> None:
     ):
         find(peer)
     assert not isinstance(caught.value, ServiceRefusedError)
+
+
+SENT = [f"2.25.{number}" for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xFE00, 0xA700, 0xC001], ids="{:04X}".format)
+@pytest.mark.parametrize("limit", [1, 5])
+@pytest.mark.fault(
+    "delivery",
+    "a destination answers a C-FIND with fewer instances than it has, and ends it with success, FE00, A700 or Cxxx",
+    "what the list lacks is asked for by its UID, in portions and at last one by one",
+)
+def test_what_a_limited_list_lacks_is_asked_for_by_its_uid(
+    limit: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "FOUND_AT_A_TIME", 4)
+    scp = LimitedQueryScp(SENT[:-1], limit, status)
+    with running_finder(scp) as peer:
+        assert find_instances(peer, "ISCL_NODE", STUDY, SERIES, SENT) == frozenset(SENT[:-1])
+        wait_until(lambda: scp.ends == ["released"])
+    assert scp.asked[0] == []
+    assert max(map(len, scp.asked)) == 4
+    assert [SENT[-1]] in scp.asked
+
+
+def test_a_list_that_is_whole_is_asked_for_once() -> None:
+    scp = LimitedQueryScp(SENT, len(SENT), 0xFE00)
+    with running_finder(scp) as peer:
+        assert find_instances(peer, "ISCL_NODE", STUDY, SERIES, SENT) == frozenset(SENT)
+    assert scp.asked == [[]]
+
+
+def test_a_limit_below_one_answer_is_named() -> None:
+    with (
+        running_finder(LimitedQueryScp(SENT, 0, 0xFE00)) as peer,
+        pytest.raises(RetryLaterError, match=r"FE00 .*; does it limit the number of its answers\?"),
+    ):
+        find_instances(peer, "ISCL_NODE", STUDY, SERIES, SENT)
+
+
+def test_a_peer_that_leaves_between_two_questions_is_asked_again() -> None:
+    def leave(event: Event) -> None:
+        if len(scp.queries) > 1:
+            event.assoc.abort(block=False)
+
+    scp = ScriptedQueryScp([(PENDING, instance(UIDS[0]))], leave)
+    with running_finder(scp) as peer, pytest.raises(RetryLaterError, match="peer archive"):
+        find_instances(peer, "ISCL_NODE", STUDY, SERIES, SENT)
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC001, 0x0122])

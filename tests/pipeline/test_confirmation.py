@@ -1,7 +1,7 @@
 """Batches that were sent: asked for by commitment or query, sent again, and brought to their end, on a real spool."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ class Archive:
         failed = dict.fromkeys(set(UIDS) - self.keeps, self.failure_reason)
         return CommitmentReport(transaction_uid, frozenset(self.keeps), failed)
 
-    def find(self, _peer: Peer, study_uid: str, series_uid: str) -> frozenset[str]:
+    def find(self, _peer: Peer, study_uid: str, series_uid: str, _sent: Collection[str]) -> frozenset[str]:
         self._answer("query")
         self.queries += 1
         assert (study_uid, series_uid) == (f"{ROOT}.1", SERIES)
