@@ -78,18 +78,23 @@ class Authorization:
         user : UserIdentityNegotiation or None
             Who asks, as the requestor says.
         proposed : collection of str
-            Abstract syntaxes. A peer that may only receive is let in for reports of storage commitment alone.
+            Abstract syntaxes. A host that we send to is let in for reports of storage commitment alone, whatever its
+            AE title: archives report under another one than they receive with.
         """
         if called != self._ae_title:
             setting = f"ae_title = {_quoted(called)} under [scp], or the sender is wrong"
             return Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)
+        reports = STORAGE_COMMITMENT in proposed
+        if reports and self.reported_for(calling, host, user):
+            return None
         entries = [peer for peer in self._peers if peer.ae_title == calling]
         if not entries:
-            return None if self._accept_unknown_peers else _unknown(calling, host)
-        reports = STORAGE_COMMITMENT in proposed
+            only_reports = reports and set(proposed) <= {STORAGE_COMMITMENT, Verification}
+            return None if self._accept_unknown_peers else _unknown(calling, host, only_reports)
         allowed = [peer for peer in entries if peer.may_store or peer.may_echo or (peer.may_receive and reports)]
         if not allowed:
-            return _rejected(Refusal.SERVICE, f'may = ["store"] in {_entry(entries[0])}')
+            service = "receive" if reports else "store"
+            return _rejected(Refusal.SERVICE, f'may = ["{service}"] in {_entry(entries[0])}')
         here = [peer for peer in allowed if _comes_from(peer, host)]
         if not here:
             return _rejected(Refusal.HOST, f"networks = [{_quoted(_network(host))}] in {_entry(allowed[0])}")
@@ -98,21 +103,27 @@ class Authorization:
         setting = f"none; user name or password are not those of {_entry(here[0])}"
         return Rejection(_NO_REASON_GIVEN, Refusal.USER, setting)
 
+    def reported_for(self, calling: str, host: str, user: UserIdentityNegotiation | None) -> list[str]:
+        """AE titles of the destinations of which a caller may tell what they keep: those at its host, its own first."""
+        titles = {peer.ae_title for peer in self._peers if peer.may_receive and _is_here(peer, host, user)}
+        return sorted(titles, key=lambda title: (title != calling, title))
+
     def offered(
         self,
         contexts: Sequence[PresentationContext],
         calling: str,
         host: str,
         user: UserIdentityNegotiation | None,
+        proposed: Collection[str] = (),
     ) -> list[PresentationContext]:
         """Those presentation contexts that a caller who is not rejected may use.
 
         Reports of storage commitment come from those whom we send to, and from nobody else.
         """
         entries = [peer for peer in self._peers if peer.ae_title == calling]
-        here = [peer for peer in entries if _comes_from(peer, host) and _is_user(user, peer)]
-        may_store = not entries or any(peer.may_store for peer in here)
-        may_report = any(peer.may_receive for peer in here)
+        here = [peer for peer in entries if _is_here(peer, host, user)]
+        may_store = any(peer.may_store for peer in here) if entries else self._accept_unknown_peers
+        may_report = STORAGE_COMMITMENT in proposed and bool(self.reported_for(calling, host, user))
 
         def is_offered(context: PresentationContext) -> bool:
             if context.abstract_syntax == STORAGE_COMMITMENT:
@@ -142,7 +153,12 @@ def user_identity(user: UserIdentity) -> UserIdentityNegotiation:
     return item
 
 
-def _unknown(calling: str, host: str) -> Rejection:
+def _unknown(calling: str, host: str, only_reports: bool) -> Rejection:
+    if only_reports:
+        network = f"networks = [{_quoted(_network(host))}]"
+        return _rejected(
+            Refusal.CALLING_AE_TITLE, f"{network} in the [[peers]] entry of the destination it reports for"
+        )
     name, title, address = (_quoted(each) for each in (calling.lower(), calling, host))
     return _rejected(
         Refusal.CALLING_AE_TITLE, f'[[peers]] name = {name}, ae_title = {title}, host = {address}, may = ["store"]'
@@ -165,6 +181,10 @@ def _quoted(text: str) -> str:
 def _network(host: str) -> str:
     address = _address(host)
     return f"{address}/{address.max_prefixlen}"
+
+
+def _is_here(peer: Peer, host: str, user: UserIdentityNegotiation | None) -> bool:
+    return _comes_from(peer, host) and _is_user(user, peer)
 
 
 def _comes_from(peer: Peer, host: str) -> bool:

@@ -1,7 +1,8 @@
 """What a peer tells of a storage commitment request in an N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -83,6 +84,19 @@ def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, repor
         _log.warning("storage commitment report refused", ae_title=ae_title, reason=reason)
         return _INVALID_ARGUMENT_VALUE
     return _passed_on(told, ae_title, report)
+
+
+def on_behalf_of(ae_titles: Sequence[str], report: Report) -> Report:
+    """Pass a report on as that of the first of some destinations that was asked for it, whoever calls for them."""
+
+    def pass_on(_calling: str, told: CommitmentReport) -> None:
+        for title in ae_titles:
+            with suppress(UnknownTransactionError):
+                report(title, told)
+                return
+        raise UnknownTransactionError("no destination at this host was asked for it, or its batch has ended")
+
+    return pass_on
 
 
 def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:

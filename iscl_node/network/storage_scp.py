@@ -26,6 +26,7 @@ from iscl_node.network.commitment_reports import (
     UNRECOGNIZED_OPERATION,
     Report,
     answered,
+    on_behalf_of,
     serve_in_turn,
 )
 from iscl_node.network.hardened_server import HardenedServer, start_server
@@ -238,7 +239,7 @@ class StorageScp:
         proposed = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
         rejection = self._authorization.rejection(calling, called, host, user, proposed) or self._exceeded(association)
         if rejection is None:
-            self._prepare_acceptance(association, calling, user)
+            self._prepare_acceptance(association, calling, user, proposed)
             return
         _log.warning(
             "association rejected",
@@ -251,10 +252,12 @@ class StorageScp:
         self._count_refusal(rejection.reason, host, calling)
         _reject(association, rejection.answer)
 
-    def _prepare_acceptance(self, association: Association, calling: str, user: UserIdentityNegotiation | None) -> None:
+    def _prepare_acceptance(
+        self, association: Association, calling: str, user: UserIdentityNegotiation | None, proposed: Sequence[str]
+    ) -> None:
         acceptor = association.acceptor
         acceptor.supported_contexts = self._authorization.offered(
-            acceptor.supported_contexts, calling, _address(association), user
+            acceptor.supported_contexts, calling, _address(association), user, proposed
         )
         confirmation = self._authorization.confirmation(calling, user)
         if confirmation is not None:
@@ -297,7 +300,10 @@ class StorageScp:
         status = RESOURCE_LIMITATION
         is_kept = not isinstance(request.EventInformation, Discarded)
         if is_kept and self._report is not None and self._in_hand.admit(event.assoc):
-            status = answered(request, event.context.transfer_syntax, _calling_ae_title(event.assoc), self._report)
+            calling, requestor = _calling_ae_title(event.assoc), event.assoc.requestor
+            titles = self._authorization.reported_for(calling, _address(event.assoc), requestor.user_identity)
+            report = on_behalf_of(titles, self._report)
+            status = answered(request, event.context.transfer_syntax, calling, report)
         self._intake.done(event.assoc, _length(request.EventInformation))
         return status, None
 

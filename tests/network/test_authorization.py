@@ -1,7 +1,7 @@
 """Who may open an association: hosts, services, user identity; and what the log says to those who may not."""
 
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_network
@@ -18,6 +18,7 @@ from scripted_peers import storescu
 from iscl_node.domain import CT_IMAGE_STORAGE, Peer, UserIdentity
 from iscl_node.metrics import Metrics
 from iscl_node.network.authorization import Authorization
+from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.verification import echo
 
@@ -53,9 +54,15 @@ def associate(scp: StorageScp, calling: str = "SCANNER") -> Association:
     return AE(ae_title=calling).associate("127.0.0.1", scp.port, contexts=contexts, ae_title="ISCL_NODE")
 
 
-def rejection(*peers: Peer, calling: str = "SCANNER", host: str = "127.0.0.1", unknown: bool = False) -> str | None:
+def rejection(
+    *peers: Peer,
+    calling: str = "SCANNER",
+    host: str = "127.0.0.1",
+    unknown: bool = False,
+    proposed: Sequence[str] = (),
+) -> str | None:
     """The setting that would let it in; None if it is in."""
-    found = Authorization("ISCL_NODE", peers, unknown).rejection(calling, "ISCL_NODE", host, None)
+    found = Authorization("ISCL_NODE", peers, unknown).rejection(calling, "ISCL_NODE", host, None, proposed)
     return None if found is None else found.setting
 
 
@@ -97,6 +104,22 @@ def test_the_log_says_which_network_to_add() -> None:
 def test_the_log_says_which_service_to_add() -> None:
     entry = rejection(replace(HERE, may_store=False))
     assert entry == 'may = ["store"] in the [[peers]] entry "ct 1" (ae_title = "SCANNER")'
+
+
+def test_reports_come_from_the_host_of_a_destination_under_any_title() -> None:
+    destination = replace(HERE, may_store=False, may_receive=True)
+    reports = [STORAGE_COMMITMENT]
+    assert rejection(destination, calling="REPORTER", proposed=reports) is None
+    assert rejection(destination, calling="REPORTER") is not None
+    assert rejection(replace(destination, may_receive=False), calling="REPORTER", proposed=reports) is not None
+
+
+def test_the_log_never_says_to_let_in_images_where_somebody_reports() -> None:
+    destination = replace(HERE, may_store=False, may_receive=True)
+    elsewhere = rejection(destination, calling="REPORTER", host="192.0.2.7", proposed=[STORAGE_COMMITMENT])
+    assert elsewhere == 'networks = ["192.0.2.7/32"] in the [[peers]] entry of the destination it reports for'
+    known = rejection(replace(HERE, may_store=False, may_receive=False), proposed=[STORAGE_COMMITMENT])
+    assert known == 'may = ["receive"] in the [[peers]] entry "ct 1" (ae_title = "SCANNER")'
 
 
 def test_a_known_title_is_held_to_its_entry_also_where_strangers_are_taken() -> None:

@@ -23,6 +23,7 @@ from iscl_node.network.commitment_reports import (
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     UnknownTransactionError,
+    on_behalf_of,
 )
 from iscl_node.network.storage_scp import StorageScp
 
@@ -193,6 +194,38 @@ def test_only_those_whom_we_send_to_report(start: Start, peer: Peer, accepted: s
     assert reporter.accepted == accepted
     assert reporter.association.is_rejected == (not accepted)
     reporter.association.release()
+
+
+@pytest.mark.parametrize(
+    "others", [[], [Peer("reports", "ARCHIVE_SCM", "127.0.0.1", 104, may_receive=False)]], ids=["unknown", "known"]
+)
+@pytest.mark.fault(
+    "delivery",
+    "a storage commitment report comes under another AE title of the destination's host",
+    "taken by its Transaction UID; nothing else of that title is",
+)
+def test_a_host_that_we_send_to_reports_under_any_title(start: Start, book: Book, others: list[Peer]) -> None:
+    elsewhere = Peer("elsewhere", "AARCHIVE", "192.0.2.7", 104, may_receive=True)
+    reporter = Reporter(start(ARCHIVE, elsewhere, *others), calling="ARCHIVE_SCM")
+    stores = {CT_IMAGE_STORAGE} if others else set()
+    assert reporter.accepted == {STORAGE_COMMITMENT, Verification} | stores
+    assert reporter.tell(everything()) == 0x0000
+    assert reporter.tell(everything("2.25.2000")) == 0x0115
+    reporter.association.release()
+    assert [title for title, _ in book.reports] == ["ARCHIVE"]
+
+
+def test_a_report_is_that_of_the_destination_that_was_asked() -> None:
+    asked: list[str] = []
+
+    def report(ae_title: str, _told: CommitmentReport) -> None:
+        asked.append(ae_title)
+        if ae_title != "SECOND":
+            raise UnknownTransactionError("not this one")
+
+    titles = ["FIRST", "SECOND", "THIRD"]
+    on_behalf_of(titles, report)("CALLER", CommitmentReport(TRANSACTION, frozenset(), {}))
+    assert asked == ["FIRST", "SECOND"]
 
 
 def test_a_stranger_that_may_store_may_not_report(start: Start) -> None:
