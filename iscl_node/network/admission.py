@@ -105,6 +105,12 @@ class Admission:
         if event.assoc.requestor.primitive is None:
             _wake(event.assoc)
 
+    @staticmethod
+    def on_aborted(event: Event) -> None:
+        """Tell of an association that was aborted; for pynetdicom's EVT_ABORTED."""
+        requestor = event.assoc.requestor
+        _log.info("association aborted", host=_host(event.assoc), calling_ae_title=str(requestor.ae_title).strip())
+
     def admit(self, association: Association) -> str | None:
         """Admit an association, or say why there are too many (one of `Refusal`)."""
         with self._lock:

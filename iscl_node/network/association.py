@@ -192,9 +192,12 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
     association = event.assoc
     _keep_responses_from_reactor(association)
     _keep_event_reports(association, event_reports)
+    is_told = threading.Event()
 
     def told() -> None:
-        _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
+        if not is_told.is_set():
+            _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
+        is_told.set()
 
     abort_at_broken_pdu(association, told)
     abort_at_broken_message(association, told, _require_moderate_messages)

@@ -13,6 +13,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from iscl_node.domain import Peer, UserIdentity
 from iscl_node.network.admission import Refusal
+from iscl_node.network.association_requests import NO_TITLE
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 
 _NO_REASON_GIVEN = (1, 2, 1)
@@ -81,6 +82,10 @@ class Authorization:
             Abstract syntaxes. A host that we send to is let in for reports of storage commitment alone, whatever its
             AE title: archives report under another one than they receive with.
         """
+        if NO_TITLE in (calling, called):
+            answer = _CALLING_AE_TITLE_NOT_RECOGNIZED if calling == NO_TITLE else _CALLED_AE_TITLE_NOT_RECOGNIZED
+            reason = Refusal.CALLING_AE_TITLE if calling == NO_TITLE else Refusal.CALLED_AE_TITLE
+            return Rejection(answer, reason, "none; the sender must be told its own AE title, and ours")
         if called != self._ae_title:
             setting = f"ae_title = {_quoted(called)} under [scp], or the sender is wrong"
             return Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)

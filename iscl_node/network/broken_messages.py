@@ -22,12 +22,14 @@ def abort_at_broken_pdu(association: Association, told: Callable[[], None]) -> N
     association : Association
         Before its first PDU is read.
     told : callable
-        Called when there is such a PDU.
+        Called when there is such a PDU, and again for what follows from it.
     """
     machine = association.dul.state_machine
     do_action = machine.do_action
 
     def do_action_or_abort(event: str) -> None:
+        if event == _INVALID_PDU:
+            told()
         try:
             do_action(event)
         except Exception:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything

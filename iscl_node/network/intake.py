@@ -20,6 +20,7 @@ from pynetdicom.pdu import P_DATA_TF
 
 from iscl_node.domain import ReceptionLimits
 from iscl_node.network.admission import Refusal, Refused, shut
+from iscl_node.network.association_requests import understand
 from iscl_node.network.broken_messages import (
     abort_at_broken_message,
     abort_at_broken_negotiation,
@@ -92,11 +93,14 @@ class Intake:
     def on_connection(self, event: Event) -> None:
         """Have what cannot be decoded answered with an A-ABORT; for pynetdicom's EVT_CONN_OPEN."""
         association = event.assoc
+        reasons: list[str] = []
 
         def told(reason: str) -> None:
-            _log.warning("connection dropped", host=_host(association), reason=reason)
-            self._refused(reason, _host(association))
+            if not reasons:  # one line for each connection, with what came first
+                self._tell_dropped(association, reason)
+            reasons.append(reason)
 
+        understand(association)
         abort_at_broken_pdu(association, partial(told, Refusal.NO_PDU))
         abort_at_broken_negotiation(association, partial(told, Refusal.NO_PDU))
         abort_at_broken_message(association, partial(told, Refusal.NO_MESSAGE))
@@ -142,9 +146,13 @@ class Intake:
             self._bytes[association] = self._bytes.get(association, 0) + size
             return sum(count for each, count in self._bytes.items() if each.is_alive())
 
-    def _drop(self, association: Association, reason: str) -> None:
-        _log.warning("connection dropped", host=_host(association), reason=reason)
+    def _tell_dropped(self, association: Association, reason: str) -> None:
+        calling = str(association.requestor.ae_title).strip()
+        _log.warning("connection dropped", host=_host(association), calling_ae_title=calling, reason=reason)
         self._refused(reason, _host(association))
+
+    def _drop(self, association: Association, reason: str) -> None:
+        self._tell_dropped(association, reason)
         transport = association.dul.socket
         if transport is not None and transport.socket is not None:
             shut(transport.socket)

@@ -203,6 +203,7 @@ class StorageScp:
             (evt.EVT_CONN_OPEN, self._intake.on_connection),
             (evt.EVT_CONN_OPEN, serve_in_turn),
             (evt.EVT_CONN_CLOSE, self._admission.on_connection_closed),
+            (evt.EVT_ABORTED, self._admission.on_aborted),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_PDU_RECV, self._intake.on_pdu),
             (evt.EVT_C_STORE, self._on_c_store),

@@ -72,9 +72,12 @@ class PduReader:
         self._seconds = seconds
         self._host = host
         self._header_is_next = True
+        self._is_over = False
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes; fewer if the connection came to its end."""
+        if self._is_over:
+            return bytearray()
         if not self._header_is_next:
             self._header_is_next = True
             return self._read(nr_bytes)
@@ -85,7 +88,8 @@ class PduReader:
         if pdu_length > _longest(pdu_type):
             self._end(Refusal.PDU_TOO_LONG, pdu_length=pdu_length)
             return bytearray()
-        self._header_is_next = pdu_type not in _PDU_TYPES  # of an unknown type pynetdicom reads no more
+        self._header_is_next = False
+        self._is_over = pdu_type not in _PDU_TYPES  # what follows the header of no PDU has no known end
         return header
 
     def _read(self, length: int) -> bytearray:
