@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 import uvicorn
@@ -45,6 +46,8 @@ from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkfl
 from iscl_node.settings import Settings
 from iscl_node.store.commitments import Commitments
 from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.identity import settle_identity
+from iscl_node.store.lock import hold
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
@@ -83,6 +86,8 @@ class Node:
     ----------
     settings : Settings
         What the user wants.
+    memory : Path
+        A file outside of the spool that keeps the spool's ID.
 
     Raises
     ------
@@ -90,12 +95,13 @@ class Node:
         If it cannot start like this.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, memory: Path) -> None:
         rules = settings.known_rules()
         check_rules(rules)
         self._settings = settings
         self._metrics = Metrics(CollectorRegistry())
-        self._spool = _opened_spool(settings)
+        settle_identity(settings.spool_dir, memory, __version__)
+        self._spool, self._lock = _opened_spool(settings)
         self._shutdown = Shutdown()
         self._trail: RunningTrail | None = None
         self._deliveries, self._commitments = Deliveries(self._spool.root), Commitments(self._spool.root)
@@ -306,9 +312,11 @@ def _freeze_heap() -> None:
     gc.freeze()
 
 
-def _opened_spool(settings: Settings) -> Spool:
+def _opened_spool(settings: Settings) -> tuple[Spool, BinaryIO]:
+    """The spool, and the lock on it: only who holds it may clear what a killed node left."""
     try:
-        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes)
+        lock = hold(settings.spool_dir.resolve(), settings.worker_name, is_shared=settings.has_postgresql)
+        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes, settings.worker_name), lock
     except OSError as error:
         raise ConfigurationError(f"spool_dir {settings.spool_dir} cannot be used: {error.strerror}") from error
 

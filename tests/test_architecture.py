@@ -40,6 +40,15 @@ CATCHES_EVERYTHING = {
     "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",
 }
 PRINTS = {"iscl_node/cli/"}
+LISTS = {
+    "iscl_node/store/tree.py": "the spool: it follows no link",
+    "iscl_node/audit/journal.py": "its own folder",
+    "iscl_node/denoise/bundle_digest.py": "the bundle",
+    "iscl_node/dicom/folder.py": "folders of the command line",
+    "iscl_node/offline.py": "the same",
+}
+LISTING = {"glob", "iglob", "rglob", "walk", "fwalk", "scandir", "iterdir", "listdir", "rmtree"}
+"""Functions that list or remove a tree."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -126,6 +135,27 @@ def test_the_module_keeps_to_the_style(path: Path) -> None:
             assert node.end_lineno is not None
             lines = node.end_lineno - node.lineno + 1 - docstring_lines(node)
             assert lines <= LONGEST_FUNCTION, f"{node.name} has {lines} lines"
+
+
+def lists(path: Path) -> bool:
+    """Whether the module lists or removes a tree by itself."""
+    calls = [ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)]
+    return any(call.split(".")[-1] in LISTING for call in calls if call not in ("tree.walk", "ast.walk"))
+
+
+def test_trees_are_listed_and_removed_in_the_planned_places_only() -> None:
+    found = {name_of(path) for path in MODULES if PACKAGE in path.parents and lists(path)}
+    assert {name for name in found if not name.startswith("iscl_node/demo/")} == set(LISTS)
+
+
+@pytest.mark.parametrize(
+    "line", ["os.walk(x)", "x.rglob('*')", "shutil.rmtree(x)", "scandir(x)", "glob('*')", "Path().iterdir()"]
+)
+def test_a_planted_listing_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "planted.py").write_text(f"tree.walk(x)\nast.walk(x)\n{line}\n")
+    assert lists(tmp_path / "planted.py")
+    (tmp_path / "planted.py").write_text("tree.walk(x)\nast.walk(x)\n")
+    assert not lists(tmp_path / "planted.py")
 
 
 def docstring_lines(function: Function) -> int:

@@ -24,7 +24,7 @@ from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
 from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError, IsclNodeError
-from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings
+from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings, spool_memory
 from iscl_node.settings.derived import checked_suffix
 from iscl_node.settings.rules import strength_choices
 
@@ -63,7 +63,18 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
 
     with reported():
         settings = load_settings(config)
-        Node(settings).run()
+        Node(settings, spool_memory(config)).run()
+
+
+@app.command()
+def init(config: Config = DEFAULT_CONFIG) -> None:
+    """Make the spool of the settings, or take the one that is there in place of one that was used before."""
+    from iscl_node.store.identity import adopt
+
+    with reported():
+        settings = load_settings(config)
+        identity = adopt(settings.spool_dir, spool_memory(config), __version__)
+    out.print(f"spool {identity} in {settings.spool_dir}", highlight=False, soft_wrap=True)
 
 
 @app.command()

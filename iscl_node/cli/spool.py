@@ -6,7 +6,6 @@ Each of them changes the spool by one rename at a time, so a running node is nev
 import getpass
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -241,6 +240,7 @@ def export(
 ) -> None:
     """Copy all that the spool has of a series: received and derived instances, reasons, pictures."""
     from iscl_node.pipeline.auditing import export_messages
+    from iscl_node.store import tree
     from iscl_node.store.export import export as export_series
 
     with _spool(config) as spool:
@@ -253,7 +253,7 @@ def export(
         try:
             record(load_settings(config), spool.root, lambda told: export_messages(told, _user(), folder))
         except RetryLaterError:
-            shutil.rmtree(folder)
+            tree.remove_folder(folder.resolve())
             raise
     for name, files in copied.items():
         out.print(f"{folder / name}: {files} files", highlight=False, markup=False, soft_wrap=True)

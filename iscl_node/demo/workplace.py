@@ -15,6 +15,7 @@ _MADE_ANEW = (
     "archive",
     "orthanc",
     "node.toml",
+    "node.spool",
     "node.log",
     "demo.log",
     "report.png",

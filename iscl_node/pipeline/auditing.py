@@ -1,6 +1,5 @@
 """What the audit trail is told, and when: the facts come from the spool and from headers, the messages from `audit`."""
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from iscl_node.audit.messages import Messages, Transfer
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.dicom.identity import read_identity
 from iscl_node.domain import Batch, InstanceIdentity, Peer, SeriesState
+from iscl_node.store import tree
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
@@ -173,14 +173,14 @@ class AuditTrail(Audit):
 
 def export_messages(messages: Messages, user: str, folder: Path) -> list[AuditMessage]:
     """What to record of instances that a person copied to a folder."""
-    instances = [_identity(path) for path in sorted(folder.rglob("*.dcm"))]
+    instances = [_identity(path) for each in tree.walk(folder.resolve()) for path in tree.files(each, ".dcm")]
     return [messages.exported(_now(), user, folder.absolute().as_uri(), instances)]
 
 
 def deletion_messages(messages: Messages, user: str, root: Path, folders: Sequence[Path]) -> list[AuditMessage]:
     """What to record of batches that a person is about to delete from the spool in ``root``."""
     deleted: dict[tuple[str, str], list[InstanceIdentity]] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob("*.dcm"))):
+    for path in (path for folder in folders for path in tree.files(folder, ".dcm")):
         each = _identity(path)
         deleted.setdefault((each.patient_id, each.study_instance_uid), []).append(each)
     kept = _studies_of_others(root, folders) if deleted else set()
@@ -193,10 +193,10 @@ def deletion_messages(messages: Messages, user: str, root: Path, folders: Sequen
 def _studies_of_others(root: Path, folders: Sequence[Path]) -> set[str]:
     """The studies of all batches but these; those of one batch are of one study, as those of a series are."""
     studies = set()
-    for folder, _, names in (place for state in SeriesState for place in os.walk(root / state.value)):
-        first = next((name for name in names if name.endswith(".dcm")), None)
-        if first is not None and Path(folder) not in folders:
-            studies.add(_identity(Path(folder) / first).study_instance_uid)
+    for folder in (place for state in SeriesState for place in tree.walk(root.resolve() / state.value)):
+        instances = tree.files(folder, ".dcm")
+        if instances and folder not in folders:
+            studies.add(_identity(instances[0]).study_instance_uid)
     return studies
 
 

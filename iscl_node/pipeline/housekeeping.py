@@ -61,6 +61,7 @@ class Housekeeping:
         self._settle = settle
         self._sizes = Sizes(spool.root)
         self._faults: dict[str, str] = {}
+        self._strays: dict[str, int] = {}
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
@@ -98,6 +99,7 @@ class Housekeeping:
     def sweep(self) -> None:
         """What may take long."""
         self._attempt("purge", self._purge)
+        self._attempt("strays", self._note_strays)
         self._attempt("sizes", self._measure_sizes)
         self._attempt("settle", self._settle)
         self._attempt("workflows", self._forget)
@@ -128,6 +130,13 @@ class Housekeeping:
         if batches:
             self._metrics.purged_batches.labels(cause).inc(batches)
             _log.info("spool.purged", batches=batches, cause=cause)
+
+    def _note_strays(self) -> None:
+        """Log what the spool leaves alone, when it changes; names are left out, because a person gave them."""
+        strays = self._spool.strays()
+        if strays and strays != self._strays:
+            _log.warning("spool.strays_found", reason="no batch: a link, a file or a foreign name", **strays)
+        self._strays = strays
 
     def _measure(self) -> None:
         for state, count in self._spool.counts().items():

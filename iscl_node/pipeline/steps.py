@@ -34,6 +34,7 @@ from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.earlier_batches import earlier_instances
 from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
+from iscl_node.store.tree import is_file
 
 _log = structlog.get_logger(__name__)
 
@@ -124,7 +125,10 @@ class SeriesSteps:
         missing = self._spool.incomplete(batch)
         if missing:
             raise QuarantineSeriesError(f"incomplete at the time-out: {missing}; requeue processes it as it is")
-        instances = [read_instance(path) for path in self._spool.instances(batch)]
+        files = self._spool.instances(batch)
+        if not all(map(is_file, files)):
+            raise QuarantineSeriesError("a link, or what is no file, lies among the instances; it is not followed")
+        instances = [read_instance(path) for path in files]
         count = self._spool.instance_count(batch.series_instance_uid)
         decision = decide(self._rules.values(), instances, count, self._processed_before(batch))
         with self._pictured(batch):

@@ -1,5 +1,6 @@
 """The settings: one TOML file and ``ISCL_NODE__...`` variables, read once, frozen, all faults reported at once."""
 
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from iscl_node.settings.peers import PeerSettings, PeerTlsSettings, UserSettings
 from iscl_node.settings.rules import RuleSettings
 from iscl_node.settings.scp import ScpSettings, TlsSettings
 
-__all__ = ["INSTALLED_BUNDLE", "QualitySettings", "RuleSettings", "Settings", "load_settings"]
+__all__ = ["INSTALLED_BUNDLE", "QualitySettings", "RuleSettings", "Settings", "load_settings", "spool_memory"]
 
 
 class Settings(BaseSettings):
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
         for name, use, service in uses:
             if not any(peer.name == name and service in peer.may for peer in self.peers):
                 raise ValueError(f"rule {rule.name!r} {use} {name!r}, which is no peer that may {service!r}")
+
+    @property
+    def has_postgresql(self) -> bool:
+        """Whether the workflow database can be shared by several nodes."""
+        return self.database_url.startswith("postgresql:")
 
     def digest(self) -> str:
         """Names these settings; the database's URL, which may hold a password, is left out."""
@@ -165,6 +171,12 @@ class Settings(BaseSettings):
             )
             for r in self.rules
         )
+
+
+def spool_memory(path: Path) -> Path:
+    """Where the ID of the spool of a settings file is kept: in $STATE_DIRECTORY (systemd.exec(5)), or beside it."""
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return (Path(state) if state else path.parent) / f"{path.stem}.spool"
 
 
 def _known_user(user: UserSettings) -> domain.UserIdentity:

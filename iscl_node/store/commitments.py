@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iscl_node.domain import Batch, CommitmentReport
+from iscl_node.store import tree
 from iscl_node.store.durable import replace_synced
 from iscl_node.store.layout import Layout
 
@@ -55,12 +56,12 @@ class Commitments:
 
     def _load(self) -> None:
         """Take up what an earlier process left; a report whose request is gone, or half a file, goes."""
-        for path in self._folder.glob("*.json"):
+        for path in tree.files(self._folder, ".json"):
             if not path.name.endswith(_REPORT):
                 with suppress(ValueError, KeyError, TypeError):
                     transaction = _transaction(path)
                     self._transactions[transaction.uid] = transaction
-        for path in self._folder.iterdir():
+        for path in tree.files(self._folder):
             if path.name.split(".json")[0].removesuffix(".report") not in self._transactions:
                 path.unlink(missing_ok=True)
 

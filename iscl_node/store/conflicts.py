@@ -4,7 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from iscl_node.domain import SeriesState
-from iscl_node.store.layout import Layout, matches
+from iscl_node.store import tree
+from iscl_node.store.layout import Layout
 
 _PROCESSED = (SeriesState.OPEN, SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
 """The states of series that are, or were, on their way to the destinations."""
@@ -20,12 +21,12 @@ def contradicts(layout: Layout, folder: Path) -> bool:
     folder : Path
         Of the batch, inside the folder of its series.
     """
-    for instance in folder.glob("*.dcm"):
+    for instance in tree.files(folder, ".dcm"):
         for state in _PROCESSED:
-            series, name = layout.series(state, folder.parent.name), instance.name
-            for other in matches(series, name if state is SeriesState.OPEN else f"*/{name}"):
-                with suppress(FileNotFoundError):  # it moves on, and is found in its next state
-                    if data_set(other.read_bytes()) != data_set(instance.read_bytes()):
+            series = layout.series(state, folder.parent.name)
+            for place in [series] if state is SeriesState.OPEN else tree.folders(series):
+                with suppress(FileNotFoundError):  # it is not there, or moves on and is found in its next state
+                    if data_set(tree.read_bytes(place / instance.name)) != data_set(tree.read_bytes(instance)):
                         return True
     return False
 

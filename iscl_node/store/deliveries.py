@@ -12,26 +12,22 @@ A confirmation counts for what was stored before it: a batch that an upgrade beg
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from iscl_node.domain import Batch, SeriesState, StoreAnswer
 from iscl_node.store.durable import append_synced, replace_synced
-from iscl_node.store.layout import Layout
+from iscl_node.store.layout import Layout, name_for
+from iscl_node.store.tree import read_bytes
 
 _UNDER_WAY = (SeriesState.CLOSED, SeriesState.SENT)
 """Where a batch is while it is delivered, in the order of its way."""
 
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
-
-_NAME_LENGTH = 40
-_DIGEST_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Deliveries:
     def _begun(self, batch: Batch) -> dict[str, Any]:
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE, ValueError):
-                begun: dict[str, Any] = json.loads((folder / _destinations_file(batch)).read_bytes())
+                begun: dict[str, Any] = json.loads(read_bytes(folder / _destinations_file(batch)))
                 return begun
         return {}
 
@@ -95,7 +91,7 @@ class Deliveries:
         """What is known so far; nothing if the batch is neither closed nor sent."""
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):
-                return _summary(_entries((folder / _record_file(batch, destination)).read_bytes()))
+                return _summary(_entries(read_bytes(folder / _record_file(batch, destination))))
         return DeliveryRecord()
 
     def note_answers(self, batch: Batch, destination: str, answers: Iterable[StoreAnswer]) -> None:
@@ -156,9 +152,7 @@ def _destinations_file(batch: Batch) -> str:
 
 
 def _record_file(batch: Batch, destination: str) -> str:
-    """A name that any destination can have, whatever characters are in its own."""
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", destination)[:_NAME_LENGTH]
-    return f"{batch.key}.{readable}-{sha256(destination.encode()).hexdigest()[:_DIGEST_LENGTH]}.jsonl"
+    return f"{batch.key}.{name_for(destination)}.jsonl"
 
 
 def _entries(content: bytes) -> Iterator[dict[str, Any]]:

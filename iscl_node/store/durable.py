@@ -6,24 +6,33 @@ not necessarily ensure that the entry in the directory containing the file has a
 
 import contextlib
 import os
+import uuid
 from pathlib import Path
+
+from iscl_node.store.tree import refuse_links
+
+PART_SUFFIX = ".part"
+"""Of a file that is being written under a name of its own, before it gets its name."""
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` and sync its content; the name is durable only after `sync_folder`.
+    """Write ``data`` to ``path``, which is new, and sync its content; the name is durable only after `sync_folder`.
 
     Raises
     ------
     OSError
-        The bytes are not safely on disk; what was written is removed.
+        The bytes are not safely on disk, and what was written is removed; or ``path`` was there, and stays as it was.
     """
+    refuse_links(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with path.open("wb", buffering=0) as file:
-            _write_all(file.fileno(), data)
-            os.fsync(file.fileno())
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
     except OSError:
         path.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def replace_synced(path: Path, data: bytes) -> None:
@@ -34,9 +43,13 @@ def replace_synced(path: Path, data: bytes) -> None:
     OSError
         The bytes are not safely on disk.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{uuid.uuid4().hex}{PART_SUFFIX}")
     write_synced(part, data)
-    part.rename(path)
+    try:
+        part.rename(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -48,6 +61,7 @@ def append_synced(path: Path, lines: bytes) -> None:
     OSError
         The bytes are not safely on disk; a part may be there.
     """
+    refuse_links(path)
     with path.open("a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
@@ -92,7 +106,14 @@ def sync_entry(path: Path) -> None:
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make ``folder``, with ``mode``, and its missing parents, each synced into its own parent."""
+    """Make ``folder``, with ``mode``, and its missing parents, each synced into its own parent.
+
+    Raises
+    ------
+    OSError
+        It cannot be made, or a part of its path is a link.
+    """
+    refuse_links(folder)
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -110,7 +131,10 @@ def move_folder(source: Path, target: Path) -> None:
     ------
     FileNotFoundError
         There is no ``source``.
+    OSError
+        Among others: a part of a path is a link.
     """
+    refuse_links(source)
     while True:
         make_folder(target.parent)
         try:

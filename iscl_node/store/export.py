@@ -1,11 +1,12 @@
 """Copies of what the spool has of a series, to look at or to bring elsewhere; nothing in the spool changes."""
 
-import shutil
 import uuid
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
-from iscl_node.store.durable import make_folder, move_folder, sync_folder, write_synced
+from iscl_node.store import tree
+from iscl_node.store.batches import batch_folders
+from iscl_node.store.durable import PART_SUFFIX, make_folder, move_folder, sync_folder, write_synced
 from iscl_node.store.layout import Layout, is_uid
 
 _ATTEMPTS = 10
@@ -52,7 +53,7 @@ def export(root: Path, series_uid: str, target: Path) -> dict[str, int]:
         if copied:
             move_folder(part, target)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        tree.remove(part)
     return copied
 
 
@@ -68,7 +69,7 @@ def _copy_series(layout: Layout, series_uid: str, part: Path) -> dict[str, int]:
             copied = {}
         if found == _folders(layout, series_uid) and set(copied) == set(found):
             return copied
-        shutil.rmtree(part)
+        tree.remove_folder(part)
     raise OSError(0, "the node is working on the series; try again")
 
 
@@ -76,11 +77,11 @@ def _folders(layout: Layout, series_uid: str) -> dict[str, tuple[Path, Path | No
     """The folders of received instances by their names in a copy, each with the outbox of the batch."""
     found: dict[str, tuple[Path, Path | None]] = {}
     opened = layout.open_series(series_uid)
-    if opened.is_dir():
+    if opened.is_dir() and tree.is_real(opened):
         found[SeriesState.OPEN.value] = opened, None
     for state in SeriesState:
         if state is not SeriesState.OPEN:
-            for folder in layout.series(state, series_uid).glob("*/"):
+            for folder in batch_folders(layout.series(state, series_uid)):
                 found[f"{state.value}-{folder.name}"] = folder, layout.outbox(Batch(series_uid, folder.name))
     return found
 
@@ -89,16 +90,17 @@ def _pairs(folders: tuple[Path, Path | None], target: Path) -> list[tuple[Path, 
     """What is copied where."""
     received, outbox = folders
     pairs = [(received, target)]
-    if outbox is not None and outbox.is_dir():
-        pairs += [(series, target / "derived" / series.name) for series in sorted(outbox.iterdir())]
+    if outbox is not None:
+        pairs += [(series, target / "derived" / series.name) for series in tree.folders(outbox)]
     return pairs
 
 
 def _copy(source: Path, target: Path) -> int:
     """Copy the files of a folder, and say how many."""
-    files = [path for path in sorted(source.iterdir()) if path.suffix != ".part"]
+    source.stat()  # a folder that moved away meanwhile is not an empty one
+    files = [path for path in tree.files(source) if path.suffix != PART_SUFFIX]
     make_folder(target)
     for path in files:
-        write_synced(target / path.name, path.read_bytes())
+        write_synced(target / path.name, tree.read_bytes(path))
     sync_folder(target)
     return len(files)

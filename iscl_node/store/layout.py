@@ -1,8 +1,11 @@
-"""Where everything lies in the spool; names only, nothing here touches the disk.
+"""Where everything lies in the spool; names only, but for the root, which is resolved.
 
 ::
 
-    receiving/<random>.part                       being written, not acknowledged
+    spool.json                                    which spool this is
+    node.lock                                     held by the node that runs on it
+    receiving/<worker>/<random>.part              being written, not acknowledged
+    receiving/<random>.purged                     a batch that is being deleted
     open/<series>/<sop>.dcm                       instances still arrive
     closed/<series>/<key>/<sop>.dcm               waiting for, or in, the workflow
     sent/<series>/<key>/<sop>.dcm                 stored by every destination, not confirmed by all
@@ -23,7 +26,7 @@ A batch's folder also holds what its destinations answered (`iscl_node/store/del
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from glob import glob
+from hashlib import sha256
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
@@ -37,6 +40,8 @@ CONFLICT_PREFIX = "conflict-"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
 _KEY_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+_NAME_LENGTH = 40
+_DIGEST_LENGTH = 8
 
 
 def is_uid(text: str) -> bool:
@@ -66,24 +71,30 @@ def time_of(key: str) -> datetime | None:
         return None
 
 
-def matches(folder: Path, pattern: str) -> list[Path]:
-    """What in ``folder`` has a name like ``pattern``, without the folders that move away meanwhile.
-
-    `Path.glob` would raise FileNotFoundError for those (before Python 3.13).
-    """
-    return [folder / name for name in glob(pattern, root_dir=folder)]  # noqa: PTH207
+def name_for(text: str) -> str:
+    """A file name for any text: readable, and of its own also where characters had to be replaced."""
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", text)[:_NAME_LENGTH]
+    return f"{readable}-{sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths below one root."""
+    """The paths below one root, which is resolved: every link in a path is then one inside the spool."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Resolve the root."""
+        object.__setattr__(self, "root", self.root.resolve())
 
     @property
     def receiving(self) -> Path:
         """Where bytes are written before they have a name; nothing in it was ever acknowledged."""
         return self.root / "receiving"
+
+    def receiving_of(self, worker: str) -> Path:
+        """The part of it that one worker writes, and clears when it starts."""
+        return self.receiving / name_for(worker)
 
     @property
     def outboxes(self) -> Path:

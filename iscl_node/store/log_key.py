@@ -7,7 +7,9 @@ from pathlib import Path
 
 from iscl_node.domain import SeriesState
 from iscl_node.logs import hashed
+from iscl_node.store import tree
 from iscl_node.store.durable import sync_folder
+from iscl_node.store.layout import Layout
 
 KEY_FILE = "log.key"
 _KEY_BYTES = 32
@@ -43,11 +45,12 @@ def log_name(root: Path, uid: str) -> str:
 def places_of_uids(root: Path) -> dict[str, str]:
     """Where each series and each instance of the spool lies, by UID; of several places, one."""
     places: dict[str, str] = {}
+    layout = Layout(root)
     for state in SeriesState:
-        for series in (root / state.value).glob("*/"):
-            for folder, _, names in os.walk(series):  # in contrast to Path.rglob it bears that folders move meanwhile
-                place = str(Path(folder).relative_to(root))
-                places |= {name.removesuffix(".dcm"): place for name in names if name.endswith(".dcm")}
+        for series in tree.folders(layout.state(state)):
+            for folder in tree.walk(series):
+                place = str(folder.relative_to(layout.root))
+                places |= {path.stem: place for path in tree.files(folder, ".dcm")}
                 places[series.name] = place
     return places
 

@@ -1,15 +1,15 @@
 """Series that are open: what is here of them, and which of them wait for what is missing."""
 
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from iscl_node.domain import IncompleteSeries, SeriesState
-from iscl_node.store.durable import write_synced
-from iscl_node.store.layout import Layout, matches
+from iscl_node.store import tree
+from iscl_node.store.batches import batch_folders
+from iscl_node.store.durable import replace_synced
+from iscl_node.store.layout import Layout
 
 INCOMPLETE_SERIES_FILE = "incomplete.json"
 """In the root of the spool: for other processes than the node; the node itself does not read it."""
@@ -35,7 +35,7 @@ class OpenSeries:
     def earlier_instances(self, series_uid: str) -> dict[str, Path]:
         """The same of the series' batches in any state; they may move at any time."""
         states = (state for state in SeriesState if state is not SeriesState.OPEN)
-        folders = (folder for state in states for folder in matches(self._layout.series(state, series_uid), "*/"))
+        folders = (folder for state in states for folder in batch_folders(self._layout.series(state, series_uid)))
         return {name: folder for folder in folders for name in _names(folder)}
 
     def last_arrival(self, series_uid: str) -> float | None:
@@ -54,9 +54,7 @@ class OpenSeries:
             The file system refuses it; what was told before is told on.
         """
         path = self._layout.root / INCOMPLETE_SERIES_FILE
-        part = path.with_suffix(".part")
-        write_synced(part, json.dumps([asdict(each) for each in incomplete]).encode())
-        part.rename(path)
+        replace_synced(path, json.dumps([asdict(each) for each in incomplete]).encode())
 
     def incomplete(self) -> list[IncompleteSeries]:
         """The series that wait, as the node last told it, as far as they are still open."""
@@ -69,10 +67,8 @@ class OpenSeries:
 
 
 def _names(folder: Path) -> list[str]:
-    """The instances in a folder; os.scandir, because of thousands of them Path.glob takes much longer.
+    """The instances in a folder.
 
-    What is no file, such as a pipe or a link to nowhere, is left to the workflow: the reading of it might never end.
+    What is no file, such as a pipe or a link, is left to the workflow: the reading of it might never end.
     """
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.endswith(".dcm") and entry.is_file())
-    return []
+    return [path.name for path in tree.files(folder, ".dcm")]

@@ -1,8 +1,9 @@
 """How a received instance becomes durable, whatever fails or happens at the same time.
 
-The order: part file written and synced, renamed into its open series, the series' folder synced, and only then the
-success the sender hears. A kill before the rename leaves a part file nobody was told about; a kill after it leaves an
-instance the sender sends again, which is then found and is a success.
+The order: part file written and synced, linked into its open series, the series' folder synced, and only then the
+success the sender hears. A kill before the link leaves a part file nobody was told about; a kill after it leaves an
+instance the sender sends again, which is then found and is a success. A link, in contrast to a rename, never replaces
+what has the name already: of two processes that receive one SOP Instance UID, one finds the other's.
 """
 
 import contextlib
@@ -15,9 +16,18 @@ from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
+from iscl_node.store import tree
 from iscl_node.store.conflicts import data_set
-from iscl_node.store.durable import make_folder, remove_if_empty, sync_entry, sync_folder, write_synced
-from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid, matches
+from iscl_node.store.durable import (
+    PART_SUFFIX,
+    make_folder,
+    remove_if_empty,
+    replace_synced,
+    sync_entry,
+    sync_folder,
+    write_synced,
+)
+from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
 
 OUT_OF_RESOURCES = 0xA700
 """C-STORE status (PS3.4 Table B.2-1): the sender may try again."""
@@ -40,10 +50,13 @@ class Reception:
         The spool's folders.
     min_free_bytes : int
         Free space to leave.
+    worker : str
+        Names the folder in which part files are written.
     """
 
-    def __init__(self, layout: Layout, min_free_bytes: int) -> None:
+    def __init__(self, layout: Layout, min_free_bytes: int, worker: str) -> None:
         self._layout = layout
+        self._receiving = layout.receiving_of(worker)
         self._min_free_bytes = min_free_bytes
         self._naming = threading.Lock()
 
@@ -72,7 +85,7 @@ class Reception:
             With 0xC000 for a UID that is none, 0xA700 if it cannot be made durable now.
         """
         _check_uids(header)
-        part = self._layout.receiving / f"{uuid.uuid4().hex}.part"
+        part = self._receiving / f"{uuid.uuid4().hex}{PART_SUFFIX}"
         try:
             self._check_space(len(part10))
             write_synced(part, part10)
@@ -102,14 +115,19 @@ class Reception:
         raise OSError(0, "the series' folder keeps moving")
 
     def _name(self, part: Path, header: InstanceHeader) -> Path | None:
-        """Rename the part file into its series, or return the instance that has the name."""
+        """Link the part file into its series, or return the instance that has the name."""
         with self._naming:
             there = self._find(header)
-            if there is None:
-                folder = self._layout.open_series(header.series_instance_uid)
-                make_folder(folder)
-                part.rename(folder / file_name(header.sop_instance_uid))
-            return there
+            if there is not None:
+                return there
+            folder = self._layout.open_series(header.series_instance_uid)
+            make_folder(folder)
+            try:
+                os.link(part, folder / file_name(header.sop_instance_uid))
+            except FileExistsError:  # another process was faster; or NFS did it, and the answer was lost (link(2))
+                there = folder / file_name(header.sop_instance_uid)
+                return None if there.samefile(part) else there
+            return None
 
     def _sync_wherever(self, header: InstanceHeader) -> None:
         """Sync the name of an instance in its open series, or in the batch it was closed into meanwhile."""
@@ -123,7 +141,7 @@ class Reception:
 
     def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
         """Keep the data set that has the name; another one goes to quarantine."""
-        if data_set(there.read_bytes()) != data_set(part10):
+        if data_set(tree.read_bytes(there)) != data_set(part10):
             self._keep_conflict(part, header, part10)
             return Arrival.CONFLICT
         # The first may have been named a moment ago by another thread and not be synced yet.
@@ -138,7 +156,7 @@ class Reception:
         folder = self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
         try:
             make_folder(folder)
-            write_synced(folder / REASON_FILE, _CONFLICT_REASON)
+            replace_synced(folder / REASON_FILE, _CONFLICT_REASON)
         except OSError:
             remove_if_empty(folder)  # a folder of nothing would be in quarantine until a person looks
             raise
@@ -152,12 +170,12 @@ class Reception:
         """
         name = file_name(header.sop_instance_uid)
         in_open = self._layout.open_series(header.series_instance_uid) / name
-        if in_open.exists():
+        if os.path.lexists(in_open):
             return in_open
         for state in (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE):
-            batches = self._layout.state(state) / header.series_instance_uid
-            for found in matches(batches, f"*/{name}"):
-                return found
+            for folder in tree.folders(self._layout.series(state, header.series_instance_uid)):
+                if tree.is_file(folder / name):
+                    return folder / name
         return None
 
 

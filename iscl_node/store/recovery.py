@@ -1,24 +1,28 @@
 """What a kill, or another beginning of a batch, leaves in the spool that nobody needs."""
 
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
-from iscl_node.store.durable import remove_if_empty
-from iscl_node.store.layout import Layout, matches
+from iscl_node.store import tree
+from iscl_node.store.batches import outboxes
+from iscl_node.store.durable import PART_SUFFIX, remove_if_empty
+from iscl_node.store.layout import Layout, is_uid
 
 
-def recover(layout: Layout) -> int:
-    """Remove it, and say how many instances were half-received."""
-    for outbox in matches(layout.outboxes, "*/*/"):
-        if not is_under_way(layout, Batch(outbox.parent.name, outbox.name)):
-            remove_outbox(layout, Batch(outbox.parent.name, outbox.name))
-    leftovers = list(layout.receiving.iterdir())
+def recover(layout: Layout, worker: str) -> int:
+    """Remove it, and say how many instances this worker had half-received; what others receive stays."""
+    for batch in outboxes(layout):
+        if not is_under_way(layout, batch):
+            remove_outbox(layout, batch)
+    own = layout.receiving_of(worker)
+    of_earlier_releases = tree.files(layout.receiving, PART_SUFFIX)
+    leftovers = [*of_earlier_releases, *(own / name for name in tree.names(own))]
     for leftover in leftovers:
-        _remove(leftover)
-    for folder in layout.state(SeriesState.OPEN).iterdir():
-        remove_if_empty(folder)
+        tree.remove(leftover)
+    for folder in tree.folders(layout.state(SeriesState.OPEN)):
+        if is_uid(folder.name):
+            remove_if_empty(folder)
     return len(leftovers)
 
 
@@ -30,7 +34,7 @@ def is_under_way(layout: Layout, batch: Batch) -> bool:
 def remove_outbox(layout: Layout, batch: Batch) -> None:
     """Remove the derived instances of a batch."""
     outbox = layout.outbox(batch)
-    _remove(outbox)
+    tree.remove(outbox)
     remove_if_empty(outbox.parent)
 
 
@@ -42,14 +46,6 @@ def remove_other_series(outbox: Path, series_uids: Collection[str]) -> None:
     OSError
         The disk refuses it; a part may be removed.
     """
-    for folder in matches(outbox, "*/"):
+    for folder in tree.folders(outbox):
         if folder.name not in series_uids:
-            shutil.rmtree(folder)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, present or not."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            tree.remove_folder(folder)

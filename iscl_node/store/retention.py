@@ -5,10 +5,9 @@ from its state, and then removed.
 """
 
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +15,10 @@ from itertools import islice
 from pathlib import Path
 
 from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.store import tree
+from iscl_node.store.batches import batches
 from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
-from iscl_node.store.layout import Layout, matches
+from iscl_node.store.layout import Layout
 from iscl_node.store.log_key import log_name
 
 RELEASES_FILE = "releases.jsonl"
@@ -64,7 +65,7 @@ class Retention:
         At most 20, so call it again; ``now`` is in seconds since the epoch.
         """
         _remove_leftovers(self._layout)
-        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in matches(self._layout.state(state), "*/*/"))
+        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in self._batches(state))
         old = (folder for end, folder in ended if now - end >= self._limits.seconds)
         return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
 
@@ -83,7 +84,7 @@ class Retention:
             lacking = max(lacking, spool_bytes - self._limits.max_bytes)
         deleted = 0
         if lacking > 0:
-            for _, folder in islice(_by_age(matches(self._layout.state(SeriesState.DONE), "*/*/")), _AT_A_TIME):
+            for _, folder in islice(_by_age(self._batches(SeriesState.DONE)), _AT_A_TIME):
                 size = self._delete(folder)
                 deleted += size is not None
                 lacking -= size or 0
@@ -91,10 +92,13 @@ class Retention:
                     break
         return deleted
 
+    def _batches(self, state: SeriesState) -> Iterable[Path]:
+        return (self._layout.batch(state, batch) for batch in batches(self._layout, state))
+
     def _delete(self, folder: Path) -> int | None:
         """Delete a batch, and say how many bytes it had; None for one that was taken away meanwhile."""
         with suppress(FileNotFoundError):
-            size = sum(size for _, size in _files(folder))
+            size = sum(tree.sizes(folder))
             _delete(self._layout, folder)
             return size
         return None
@@ -111,20 +115,20 @@ class Sizes:
 
     def __init__(self, root: Path) -> None:
         self._layout = Layout(root)
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[Path, tuple[int, int]] = {}
 
     def by_folder(self) -> dict[str, int]:
         """Bytes of files by the name of a folder in the root of the spool."""
         before, self._known = self._known, {}
         return {top.name: self._of_tree(top, before) for top in self._layout.folders()}
 
-    def _of_tree(self, top: Path, before: dict[str, tuple[int, int]]) -> int:
+    def _of_tree(self, top: Path, before: dict[Path, tuple[int, int]]) -> int:
         total = 0
-        for folder, _, _ in os.walk(top):  # in contrast to Path.rglob it bears that folders move meanwhile
+        for folder in tree.walk(top):
             with suppress(FileNotFoundError):
-                changed = Path(folder).stat().st_mtime_ns
+                changed = folder.stat().st_mtime_ns
                 if folder not in before or before[folder][0] != changed:
-                    before[folder] = changed, sum(size for _, size in _files(Path(folder)))
+                    before[folder] = changed, sum(tree.sizes(folder))
                 self._known[folder] = before[folder]
                 total += before[folder][1]
         return total
@@ -188,14 +192,14 @@ def _record(layout: Layout, entry: dict[str, object]) -> None:
 def _delete(layout: Layout, folder: Path) -> None:
     doomed = layout.receiving / f"{uuid.uuid4().hex}{_DOOMED}"
     move_folder(folder, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    tree.remove(doomed)
     remove_if_empty(folder.parent)
 
 
 def _remove_leftovers(layout: Layout) -> None:
     """Remove what could not be removed when it was deleted, or was left by a kill."""
-    for doomed in layout.receiving.glob(f"*{_DOOMED}"):
-        shutil.rmtree(doomed, ignore_errors=True)
+    for name in tree.names(layout.receiving, _DOOMED):
+        tree.remove(layout.receiving / name)
 
 
 def _by_age(folders: Iterable[Path]) -> list[tuple[float, Path]]:
@@ -205,12 +209,3 @@ def _by_age(folders: Iterable[Path]) -> list[tuple[float, Path]]:
         with suppress(FileNotFoundError):
             dated.append((folder.stat().st_mtime, folder))
     return sorted(dated)
-
-
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the files in a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size

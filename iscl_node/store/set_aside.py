@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from iscl_node.domain import Batch, SetAsideBatch
+from iscl_node.store import tree
 from iscl_node.store.layout import PICTURE_FILE, REASON_FILE
 
 
@@ -14,7 +15,7 @@ def set_aside(batch: Batch, folder: Path) -> SetAsideBatch:
     FileNotFoundError
         It was taken away meanwhile.
     """
-    sizes = [path.stat().st_size for path in folder.iterdir()]
+    sizes = list(tree.sizes(folder))
     return SetAsideBatch(
         batch, _reason(folder), folder, _picture(folder), folder.stat().st_mtime, len(sizes), sum(sizes)
     )
@@ -22,11 +23,11 @@ def set_aside(batch: Batch, folder: Path) -> SetAsideBatch:
 
 def _reason(folder: Path) -> str:
     try:
-        return (folder / REASON_FILE).read_text(encoding="utf-8").strip()
+        return tree.read_bytes(folder / REASON_FILE).decode(errors="replace").strip()
     except FileNotFoundError:
         return "no reason was recorded"
 
 
 def _picture(folder: Path) -> Path | None:
     path = folder / PICTURE_FILE
-    return path if path.exists() else None
+    return path if tree.is_file(path) else None

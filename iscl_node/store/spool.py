@@ -1,20 +1,22 @@
 """The spool: DICOM files in folders, on disk before the sender hears so.
 
 State is only where the bytes lie, so every series is found again after a kill at any instant; every change of state is
-one rename of a folder. One process receives into a spool; any number of processes may work on its closed batches.
+one rename of a folder. Any number of processes may receive into a spool and work on its closed batches, each under a
+name of its own.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
+from iscl_node.store import tree
+from iscl_node.store.batches import BATCH_STATES, batch_folders, batches, open_series, strays
 from iscl_node.store.conflicts import contradicts
-from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, sync_folder, write_synced
+from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, replace_synced
 from iscl_node.store.layout import (
     CONFLICT_PREFIX,
     INCOMPLETE_FILE,
@@ -24,7 +26,6 @@ from iscl_node.store.layout import (
     file_name,
     is_uid,
     key_of,
-    matches,
     time_of,
 )
 from iscl_node.store.reception import Reception
@@ -43,24 +44,27 @@ class Spool:
         The folder of the spool; all of it on one file system, since everything moves by rename.
     min_free_bytes : int
         Free space to leave: below it an instance is rejected, so that what is already here can still be worked on.
+    worker : str
+        The name of who works here; two at the same time need two.
     """
 
-    def __init__(self, root: Path, min_free_bytes: int) -> None:
+    def __init__(self, root: Path, min_free_bytes: int, worker: str = "node") -> None:
         self._layout = Layout(root)
-        self._reception = Reception(self._layout, min_free_bytes)
+        self._worker = worker
+        self._reception = Reception(self._layout, min_free_bytes, worker)
 
     @classmethod
-    def open(cls, root: Path, min_free_bytes: int) -> "Spool":
+    def open(cls, root: Path, min_free_bytes: int, worker: str = "node") -> "Spool":
         """Make the folders that are missing and return the spool; a new one is readable for its owner only.
 
         Raises
         ------
         OSError
-            The folders cannot be made.
+            The folders cannot be made, or one of them is a link.
         """
-        spool = cls(root.resolve(), min_free_bytes)
+        spool = cls(root, min_free_bytes, worker)
         make_folder(spool.root, mode=0o700)
-        for folder in spool._layout.folders():
+        for folder in [*spool._layout.folders(), spool._layout.receiving_of(worker)]:
             make_folder(folder)
         return spool
 
@@ -72,10 +76,10 @@ class Spool:
     def recover(self) -> int:
         """Remove what a killed receiver left half-written, and say how many.
 
-        Nothing of it was ever acknowledged, so nothing is lost. Call it before receiving starts, in the receiving
-        process only. Derived instances of a batch that reached its end at the very moment of a kill go, too.
+        Nothing of it was ever acknowledged, so nothing is lost. Call it before receiving starts; what other workers
+        receive stays. Derived instances of a batch that reached its end at the very moment of a kill go, too.
         """
-        return recover(self._layout)
+        return recover(self._layout, self._worker)
 
     # Receiving
 
@@ -99,7 +103,7 @@ class Spool:
         quiet_seconds : float
             How long nothing must have arrived.
         """
-        folders = sorted(_with_instances(self._layout.state(SeriesState.OPEN)))
+        folders = open_series(self._layout)
         return [folder.name for folder, arrival in folders if abs(now - arrival) >= quiet_seconds]
 
     def close(self, series_uid: str, now: datetime, incomplete: str = "") -> Batch:
@@ -117,8 +121,7 @@ class Spool:
         # Before the move, so that no closed batch lacks it; one of an earlier try that was killed in between goes.
         (folder / INCOMPLETE_FILE).unlink(missing_ok=True)
         if incomplete:
-            write_synced(folder / INCOMPLETE_FILE, f"{incomplete}\n".encode(errors="replace"))
-            sync_folder(folder)
+            replace_synced(folder / INCOMPLETE_FILE, f"{incomplete}\n".encode(errors="replace"))
         move_folder(self._layout.open_series(series_uid), self._layout.batch(SeriesState.CLOSED, batch))
         return batch
 
@@ -128,7 +131,7 @@ class Spool:
         It is later than theirs also when the clock was set back, because the first batch tells when the derived series
         was begun.
         """
-        folders = (folder for state in _BATCH_STATES for folder in self._layout.series(state, series_uid).glob("*"))
+        folders = (folder for state in BATCH_STATES for folder in batch_folders(self._layout.series(state, series_uid)))
         latest = max((time for folder in folders if (time := time_of(folder.name))), default=None)
         if latest is not None and now <= latest:
             now = latest + timedelta(microseconds=1)
@@ -138,11 +141,11 @@ class Spool:
 
     def closed_batches(self) -> list[Batch]:
         """The batches that wait for, or are in, the workflow; oldest first within a series."""
-        return sorted(self._batches(SeriesState.CLOSED))
+        return sorted(batches(self._layout, SeriesState.CLOSED))
 
     def sent_batches(self) -> list[Batch]:
         """The batches that every destination stored, and that not all have confirmed; oldest first within a series."""
-        return sorted(self._batches(SeriesState.SENT))
+        return sorted(batches(self._layout, SeriesState.SENT))
 
     def batches_under_way(self) -> list[Batch]:
         """The batches that have not come to their end: closed or sent."""
@@ -153,21 +156,27 @@ class Spool:
         return self._layout.batch(SeriesState.SENT, batch).is_dir()
 
     def instances(self, batch: Batch) -> list[Path]:
-        """The files of a batch wherever it is, sorted by name; empty if it was purged."""
-        folders = (self._layout.batch(state, batch) for state in _BATCH_STATES)
-        return next((files for folder in folders if (files := sorted(matches(folder, "*.dcm")))), [])
+        """The files of a batch wherever it is, sorted by name; empty if it was purged.
+
+        Any of them may be no regular file: a person, not the node, put it there.
+        """
+        folders = (self._layout.batch(state, batch) for state in BATCH_STATES)
+        found = ((folder, names) for folder in folders if (names := tree.names(folder, ".dcm")))
+        return next(([folder / name for name in names] for folder, names in found), [])
 
     def incomplete(self, batch: Batch) -> str:
         """What was missing of a closed batch that is to go to quarantine for that; empty for any other."""
         try:
-            return (self._layout.batch(SeriesState.CLOSED, batch) / INCOMPLETE_FILE).read_text("utf-8").strip()
+            content = tree.read_bytes(self._layout.batch(SeriesState.CLOSED, batch) / INCOMPLETE_FILE)
+            return content.decode(errors="replace").strip()
         except FileNotFoundError:
             return ""
 
     def instance_count(self, series_uid: str) -> int:
         """How many instances of a series are here, in batches of any state; one that was sent twice counts once."""
-        folders = (self._layout.series(state, series_uid) for state in _BATCH_STATES)
-        return len({path.name for folder in folders for path in matches(folder, "*/*.dcm")})
+        series = (self._layout.series(state, series_uid) for state in BATCH_STATES)
+        folders = (folder for each in series for folder in batch_folders(each))
+        return len({name for folder in folders for name in tree.names(folder, ".dcm")})
 
     def first_closed(self, batch: Batch) -> datetime:
         """When the oldest batch of the batch's series that is not in quarantine was closed.
@@ -177,7 +186,7 @@ class Spool:
         siblings = (
             each
             for state in (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
-            for folder in matches(self._layout.series(state, batch.series_instance_uid), "*")
+            for folder in batch_folders(self._layout.series(state, batch.series_instance_uid))
             if (each := time_of(folder.name)) is not None
         )
         return min(siblings)
@@ -203,21 +212,19 @@ class Spool:
             return path
         try:
             make_folder(path.parent)
-            part = path.with_suffix(".part")
-            write_synced(part, data)
-            part.rename(path)
-            sync_folder(path.parent)
+            replace_synced(path, data)
         except OSError as error:
             raise RetryLaterError(f"the spool cannot store a derived instance: {error.strerror}") from error
         return path
 
     def derived(self, batch: Batch, series_uid: str) -> list[Path]:
         """What a batch has of one derived series, sorted by name."""
-        return sorted((self._layout.outbox(batch) / series_uid).glob("*.dcm"))
+        return tree.files(self._layout.outbox(batch) / series_uid, ".dcm")
 
     def derived_instances(self, batch: Batch) -> dict[str, str]:
         """What the outbox has of a batch: the Series Instance UID of each derived instance by its SOP Instance UID."""
-        return {path.stem: path.parent.name for path in matches(self._layout.outbox(batch), "*/*.dcm")}
+        series = tree.folders(self._layout.outbox(batch))
+        return {path.stem: each.name for each in series for path in tree.files(each, ".dcm")}
 
     def has_derived(self, batch: Batch, series_uid: str, sop_uid: str) -> bool:
         """Whether this derived instance is in the outbox."""
@@ -229,9 +236,9 @@ class Spool:
         Raises
         ------
         OSError
-            The file system refuses it, or the batch is not closed; a part may be left.
+            The file system refuses it, or the batch is not closed.
         """
-        write_synced(self._layout.batch(SeriesState.CLOSED, batch) / PICTURE_FILE, png)
+        replace_synced(self._layout.batch(SeriesState.CLOSED, batch) / PICTURE_FILE, png)
 
     # Ends of a batch
 
@@ -288,8 +295,7 @@ class Spool:
         # move matters more than the reason; after a crash the folder may have moved already. What is written also
         # sets the time of the folder, from which the retention time counts.
         with contextlib.suppress(OSError):
-            write_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
-            sync_folder(folder)
+            replace_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
         self._end(batch, state)
 
     def _end(self, batch: Batch, state: SeriesState) -> None:
@@ -355,21 +361,24 @@ class Spool:
 
     def _batches_set_aside(self, state: SeriesState) -> list[SetAsideBatch]:
         found = []
-        for batch in sorted(self._batches(state)):
+        for batch in sorted(batches(self._layout, state)):
             with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
                 found.append(set_aside(batch, self._layout.batch(state, batch)))
         return found
 
     def counts(self) -> dict[SeriesState, int]:
         """How many open series, and how many batches in each other state."""
-        counts = {state: len(list(self._batches(state))) for state in _BATCH_STATES}
-        open_series = len(list(_with_instances(self._layout.state(SeriesState.OPEN))))
-        return {SeriesState.OPEN: open_series, **counts}
+        counts = {state: len(list(batches(self._layout, state))) for state in BATCH_STATES}
+        return {SeriesState.OPEN: len(list(open_series(self._layout))), **counts}
+
+    def strays(self) -> dict[str, int]:
+        """How much lies in each state that is no batch, and is left alone: links, files, foreign names."""
+        return strays(self._layout)
 
     def oldest_waiting(self, now: float) -> float:
         """Seconds since the oldest undelivered batch was closed, or an open series last grew; 0 if none waits."""
         closed = [time.timestamp() for batch in self.closed_batches() if (time := time_of(batch.key))]
-        arrivals = [arrival for _, arrival in _with_instances(self._layout.state(SeriesState.OPEN))]
+        arrivals = [arrival for _, arrival in open_series(self._layout)]
         return max(0.0, now - min(closed + arrivals, default=now))
 
     def free_bytes(self) -> int:
@@ -379,22 +388,7 @@ class Spool:
     def oldest_in(self, state: SeriesState, now: float) -> float:
         """Seconds since something changed last in the oldest batch of a state; 0 if there is none."""
         times = []
-        for batch in self._batches(state):
+        for batch in batches(self._layout, state):
             with contextlib.suppress(FileNotFoundError):
                 times.append(self._layout.batch(state, batch).stat().st_mtime)
         return max(0.0, now - min(times, default=now))
-
-    def _batches(self, state: SeriesState) -> Iterator[Batch]:
-        for folder in matches(self._layout.state(state), "*/*/"):
-            yield Batch(folder.parent.name, folder.name)
-
-
-_BATCH_STATES = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
-
-
-def _with_instances(parent: Path) -> Iterator[tuple[Path, float]]:
-    """The folders that hold an instance, each with its modification time in seconds since the epoch."""
-    for folder in matches(parent, "*/"):
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            if matches(folder, "*.dcm"):
-                yield folder, folder.stat().st_mtime

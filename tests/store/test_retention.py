@@ -13,7 +13,7 @@ from spool_contents import NOW, SERIES, files, header, part10, quarantined_serie
 
 from iscl_node.domain import Batch, SetAsideBatch
 from iscl_node.logs import hashed
-from iscl_node.store import retention
+from iscl_node.store import retention, tree
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.retention import RELEASES_FILE, Retention, RetentionLimits, Sizes, discard
 from iscl_node.store.spool import Spool
@@ -159,8 +159,8 @@ def test_sizes_follow_what_changes_and_look_at_the_rest_once(
     }
     assert sizes.by_folder() == lies
     looks = count()
-    look = retention._files
-    monkeypatch.setattr(retention, "_files", lambda folder: next(looks) + 1 and look(folder))
+    look = tree.sizes
+    monkeypatch.setattr(tree, "sizes", lambda folder: next(looks) + 1 and look(folder))
     assert sizes.by_folder() == lies
     assert next(looks) == 0
     added = part10(b"one more")

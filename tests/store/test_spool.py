@@ -180,7 +180,7 @@ def test_a_half_written_derived_instance_is_none(spool: Spool, batch: Batch, mon
     assert not spool.has_derived(batch, DERIVED, "2.25.1")
     assert spool.derived(batch, DERIVED) == []
     spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
-    assert [path.name for path in (spool.outbox(batch) / DERIVED).iterdir()] == ["2.25.1.dcm"]
+    assert [path.name for path in spool.derived(batch, DERIVED)] == ["2.25.1.dcm"]
 
 
 @pytest.mark.fault(

@@ -31,27 +31,27 @@ def test_an_instance_is_stored_byte_for_byte(spool: Spool) -> None:
     "the power fails around the success",
     "content, then name are synced before it (the order is tested, not the power)",
 )
-def test_the_way_to_success_is_write_sync_rename_sync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_way_to_success_is_write_sync_link_sync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.store(header("1.2.3.1"), part10(b"a"))
     steps: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, link = os.fsync, os.link
 
     def traced_fsync(descriptor: int) -> None:
         synced = Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(spool.root)
         steps.append("sync part" if synced.suffix == ".part" else f"sync {synced}")
         fsync(descriptor)
 
-    def traced_rename(source: Path, target: Path) -> Path:
-        steps.append("rename")
-        return rename(source, target)
+    def traced_link(source: Path, target: Path) -> None:
+        steps.append("link")
+        link(source, target)
 
     monkeypatch.setattr(os, "fsync", traced_fsync)
-    monkeypatch.setattr(Path, "rename", traced_rename)
+    monkeypatch.setattr(os, "link", traced_link)
     spool.store(header("1.2.3.2"), part10(b"b"))
-    assert steps == ["sync part", "rename", "sync open/1.2.3"]
+    assert steps == ["sync part", "link", "sync open/1.2.3"]
     steps.clear()
     spool.store(header("1.2.4.1", "1.2.4"), part10(b"b"))
-    assert steps == ["sync part", "sync open", "rename", "sync open/1.2.4"]
+    assert steps == ["sync part", "sync open", "link", "sync open/1.2.4"]
 
 
 @pytest.mark.parametrize("uid", ["", ".", "..", "../1", "1/2", "1..2", ".1", "1.", "1.a", "1\n", "１", "1" * 65, "1\0"])
@@ -146,13 +146,13 @@ def test_a_write_that_takes_only_a_part_is_continued(spool: Spool, monkeypatch: 
     assert (spool.root / "open/1.2.3/1.2.3.1.dcm").read_bytes() == part10(b"a" * 100)
 
 
-@pytest.mark.fault("spool", "an instance cannot be renamed into its series", "0xA700, and nothing left behind")
-def test_a_failed_rename_rejects_the_instance(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.fault("spool", "an instance cannot be linked into its series", "0xA700, and nothing left behind")
+def test_a_failed_link_rejects_the_instance(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(source: Path, target: Path) -> Path:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", broken)
+        patch.setattr(os, "link", broken)
         with pytest.raises(RejectInstanceError) as rejected:
             spool.store(header(), part10(b"a"))
     assert rejected.value.status == 0xA700
@@ -255,7 +255,7 @@ def test_instances_and_closes_at_the_same_time_lose_nothing(spool: Spool) -> Non
     assert [sender.result() for sender in senders] == [None] * 3
     assert closer.result() > 1
     assert sorted(path.stem for path in spool.root.rglob("*.dcm")) == sorted(chain.from_iterable(uids))
-    assert not list((spool.root / "receiving").iterdir())
+    assert not list((spool.root / "receiving").glob("*/*"))
 
 
 @pytest.mark.fault("spool", "two senders send different data sets under one UID at the same time", "both are kept")

@@ -1,0 +1,56 @@
+"""One node works on a spool: it holds a file lock (flock(2)), which ends with its process, however that ends."""
+
+import fcntl
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from iscl_node.errors import ConfigurationError
+from iscl_node.store.layout import name_for
+
+LOCK_FILE = "node.lock"
+_UNKNOWN = "another process"
+
+
+def hold(root: Path, worker: str, *, is_shared: bool) -> BinaryIO:
+    """Take the lock of the spool in ``root``, for as long as the returned file is open.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    worker : str
+        Who takes it.
+    is_shared : bool
+        Whether nodes of other names may work on the spool at the same time.
+
+    Raises
+    ------
+    ConfigurationError
+        Another process holds it; the message says which.
+    OSError
+        The file cannot be made.
+    """
+    path = root / (f"node-{name_for(worker)}.lock" if is_shared else LOCK_FILE)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    file = open(os.open(path, flags, 0o600), "r+b", buffering=0)  # noqa: PTH123, SIM115 - flags; stays open
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(file)
+        file.close()
+        advice = "give it another worker_name" if is_shared else "a second node needs PostgreSQL, see database_url"
+        raise ConfigurationError(f"the spool {root} is in use by {holder}, which holds {path.name}; {advice}") from None
+    file.truncate(0)
+    file.write(json.dumps({"worker": worker, "host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n")
+    return file
+
+
+def _holder(file: BinaryIO) -> str:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(file.read())
+        return f"node {told['worker']!r} (process {told['pid']} on {told['host']})"
+    return _UNKNOWN
