@@ -256,7 +256,7 @@ def test_what_waits_is_told_as_soon_as_the_disk_lets_it(
     receive(spool, GAP)
     closer = make_closer()
     with monkeypatch.context() as patch:
-        patch.setattr("iscl_node.store.open_series.write_synced", refuse)
+        patch.setattr("iscl_node.store.open_series.replace_synced", refuse)
         assert closer.tick() == []
     assert OpenSeries(spool.root).incomplete() == []
     closer.tick()

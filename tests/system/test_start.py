@@ -52,7 +52,7 @@ def hold_by(node: Node) -> Iterator[None]:
     try:
         yield
     finally:
-        assert node.stop() == 0
+        assert node.terminate() == 0
 
 
 @pytest.mark.fault(
