@@ -9,7 +9,7 @@ _RUN_UNTIL_FROZEN = """
 import gc, os, signal, sys, threading, time
 from pathlib import Path
 from iscl_node.service import Node
-from iscl_node.settings import load_settings
+from iscl_node.settings import load_settings, spool_memory
 
 def stop():
     end = time.monotonic() + 60
@@ -18,7 +18,7 @@ def stop():
     os.write(1, str(gc.get_freeze_count()).encode())
     os.kill(os.getpid(), signal.SIGTERM)
 
-node = Node(load_settings(Path(sys.argv[1])))
+node = Node(load_settings(Path(sys.argv[1])), spool_memory(Path(sys.argv[1])))
 threading.Thread(target=stop).start()
 node.run()
 """

@@ -257,3 +257,16 @@ def test_the_thread_outlives_every_fault(
     assert recovered.wait(30)
     keeping.stop()
     assert gauge(metrics, "housekeeping_faults_total", chore="close") == 3
+
+
+def test_what_is_no_batch_is_logged_when_it_changes_and_without_its_name(spool: Spool, workflows: Workflows) -> None:
+    keeping = housekeeping(spool, workflows, Metrics(CollectorRegistry()))
+    (spool.root / "done" / "Mustermann").mkdir()
+    with capture_logs() as lines:
+        for _ in range(2):
+            keeping.sweep()
+        (spool.root / "done" / "Mustermann").rmdir()
+        keeping.sweep()
+    (line,) = [line for line in lines if line["event"] == "spool.strays_found"]
+    assert line["done"] == 1
+    assert "Mustermann" not in str(lines)

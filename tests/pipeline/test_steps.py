@@ -1,5 +1,6 @@
 """The steps of a batch on a real spool, with a bundle that changes nothing."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -123,6 +124,20 @@ def test_what_is_not_made_any_more_goes_nowhere(
         now.destinations(batch, begun, [series_uid])
         assert set(spool.derived_instances(batch).values()) == {series_uid}
     assert len(spool.derived(batch, series_uid)) == 3
+
+
+@pytest.mark.fault(
+    "processing",
+    "a link, or what is no file, lies among the instances of a batch",
+    "quarantine with that reason; it is not read",
+)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "link"])
+def test_what_is_no_file_is_not_read(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], make: Callable[[Path], object]
+) -> None:
+    make(spool.instances(batch)[0].with_name("1.2.3.dcm"))
+    with pytest.raises(QuarantineSeriesError, match="not followed"):
+        steps_for().check(batch)
 
 
 def test_what_is_not_made_any_more_stays_if_its_sending_had_begun(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node import Node, free_port
+from node import PATIENCE_SECONDS, Node, free_port
 
 pytestmark = pytest.mark.peers
 
@@ -52,7 +52,8 @@ def hold_by(node: Node) -> Iterator[None]:
     try:
         yield
     finally:
-        assert node.terminate() == 0
+        node.terminate()
+        assert node.exit_code(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.fault(
