@@ -1,0 +1,62 @@
+"""``python -m iscl_node.assessment DATA OUT``: the gate that weights must pass."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from iscl_node.assessment.cases import find_cases, patients_for
+from iscl_node.assessment.gate import Plan, measure
+from iscl_node.assessment.methods import method_of
+from iscl_node.errors import ConfigurationError
+from iscl_node.settings import INSTALLED_BUNDLE
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m iscl_node.assessment", description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of DICOM files; the patients of the list are looked for")
+    parser.add_argument("out", type=Path, help="folder for tables and pictures")
+    parser.add_argument("--use", choices=("test", "validation"), default="test", help="which patients")
+    parser.add_argument("--patients", nargs="+", default=[], help="these instead of the list")
+    parser.add_argument(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME=BUNDLE[:PROFILE]",
+        help="a bundle's folder, or MODULE:CALLABLE that gives a denoiser; several times",
+    )
+    parser.add_argument("--slices", type=int, default=2, help="of each patient and kernel")
+    parser.add_argument("--doses", type=float, nargs="+", default=[0.5, 0.25, 0.1])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 0.8, 1.0])
+    parser.add_argument("--draws", type=int, default=4, help="of the noise, at least 2")
+    parser.add_argument("--no-classical", action="store_true", help="without non-local means and total variation")
+    parser.add_argument(
+        "--fast", action="store_true", help="one slice each, a quarter of the dose, 2 draws, no classical"
+    )
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> int:
+    """Measure; exit code 2 if it cannot be done."""
+    given = arguments()
+    plan = Plan(tuple(given.doses), tuple(given.strengths), max(given.draws, 2), not given.no_classical)
+    if given.fast:
+        plan = Plan((0.25,), plan.strengths, 2, classical=False)
+    try:
+        methods = [method_of(each) for each in given.method or [f"node={INSTALLED_BUNDLE}"]]
+        patients = frozenset(given.patients) or patients_for(INSTALLED_BUNDLE, given.use)
+        cases = find_cases(given.data, patients, 1 if given.fast else given.slices)
+        text = measure(cases, methods, plan, given.out, _say)
+    except ConfigurationError as error:
+        _say(f"error: {error}")
+        return 2
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The gate: every method on every case and in water."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from iscl_node.assessment.cases import WINDOW, Case, LowDose, at_dose
+from iscl_node.assessment.detection import (
+    DISCS,
+    INPUT,
+    INSERT_HU,
+    Denoise,
+    Spectra,
+    detection,
+    dose_reduction,
+    water,
+    water_spectra,
+)
+from iscl_node.assessment.dose_figures import figures
+from iscl_node.assessment.methods import CLASSICAL, BestOf, FloatImage, NodeMethod
+from iscl_node.assessment.tables import detection_table, summary, water_table
+from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
+from monai_bundle.scripts.evaluation.image_quality import psnr
+from monai_bundle.scripts.evaluation.task_transfer import frequency_at
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes
+    ----------
+    doses, strengths : tuple of float
+        Fractions of the normal dose, and of the noise that is taken away.
+    draws : int
+        Of the noise, at least 2.
+    classical : bool
+        Also non-local means and total variation, each with its best parameter.
+    """
+
+    doses: tuple[float, ...]
+    strengths: tuple[float, ...]
+    draws: int
+    classical: bool
+
+
+def measure(cases: Iterator[Case], methods: Sequence[NodeMethod], plan: Plan, target: Path, say: Say) -> str:
+    """Measure everything, write the rows as CSV and the tables as Markdown; return the tables."""
+    target.mkdir(parents=True, exist_ok=True)
+    denoise = all_forms(methods, plan.strengths)
+    say("water and discs")
+    found = detection(water(plan.draws), denoise)
+    spectra = water_rows(denoise, plan.draws)
+    rows = list(dose_rows(cases, methods, plan, say))
+    for name, part in (("slices", rows), ("detection", found), ("water", spectra)):
+        write_csv(target / f"{name}.csv", part)
+    text = "\n\n".join([summary(rows), detection_table(found), water_table(spectra)]) + "\n"
+    (target / "quality.md").write_text(text)
+    return text
+
+
+def dose_rows(cases: Iterator[Case], methods: Sequence[NodeMethod], plan: Plan, say: Say) -> Iterator[Row]:
+    """A row for each case, dose, form and strength."""
+    for case in cases:
+        for dose in plan.doses:
+            low = at_dose(case, dose, plan.draws)
+            known = _known(low)
+            say(f"{case.patient} {case.name} {case.kernel}, dose {dose:g}: added {known['added_hu']:.1f} HU")
+            for form, strength, results in _results(low, methods, plan):
+                yield {**known, "form": form, "strength": strength, **figures(low, results)}
+
+
+def _known(low: LowDose) -> Row:
+    case, limit = low.case, low.ceiling
+    return {
+        "patient": case.patient,
+        "slice": case.name,
+        "kernel": case.kernel,
+        "thickness_mm": case.thickness_mm,
+        "spacing_mm": case.spacing_mm,
+        "reference_hu": limit.reference_hu if limit else math.nan,
+        "added_hu": limit.added_hu if limit else math.nan,
+        "best strength": limit.strength if limit else math.nan,
+        "dose": low.dose,
+    }
+
+
+def _results(
+    low: LowDose, methods: Sequence[NodeMethod], plan: Plan
+) -> Iterator[tuple[str, float, Sequence[FloatImage]]]:
+    for method in methods:
+        prepared = [method.prepare(image) for image in low.images]
+        for strength in plan.strengths:
+            yield method.name, strength, [result(strength) for result in prepared]
+    for classical in CLASSICAL if plan.classical else ():
+        yield classical.name, 1.0, _best(low, classical)
+
+
+def _best(low: LowDose, method: BestOf) -> Sequence[FloatImage]:
+    """The best parameter is found on the first draw, in the middle of the image, and taken for all."""
+    noise = float(np.std(low.noises[0][low.case.body]))
+    rows, columns = (slice(side // 4, 3 * side // 4) for side in low.case.hu.shape)
+    part, normal = low.images[0][rows, columns], low.case.hu[rows, columns]
+    factor = max(method.factors, key=lambda each: psnr(method.denoise(part, each * noise), normal, WINDOW))
+    return [method.denoise(image, factor * noise) for image in low.images]
+
+
+def all_forms(methods: Sequence[NodeMethod], strengths: Sequence[float]) -> Denoise:
+    """Every method at every strength, by the name that tables have."""
+
+    def denoise(image: FloatImage) -> dict[str, FloatImage]:
+        prepared = {method.name: method.prepare(image) for method in methods}
+        return {f"{name}, {each:g}": result(each) for name, result in prepared.items() for each in strengths}
+
+    return denoise
+
+
+def water_rows(denoise: Denoise, draws: int) -> list[Row]:
+    """A row for each form: noise, its spectrum and the transfer in water, and dose reduction by the field's formula."""
+    spectra = water_spectra(denoise, draws)
+    before = spectra.pop(INPUT)
+    return [{"form": form, **_against(before, after)} for form, after in spectra.items()]
+
+
+def _against(before: Spectra, after: Spectra) -> dict[str, float]:
+    row = {"noise": after.noise / before.noise - 1, "NPS": after.mean_frequency / before.mean_frequency - 1}
+    for hu in INSERT_HU:
+        for percent in (50, 10):
+            reached = [frequency_at(percent / 100, each.frequency, each.transfer[hu]) for each in (before, after)]
+            row[f"TTF {percent}, {hu:g} HU"] = reached[1] / reached[0]
+    for diameter, contrast in DISCS:
+        index = [each.detectability(diameter, contrast) for each in (before, after)]
+        row[f"dose reduction {diameter} mm"] = dose_reduction(*index)
+    return row

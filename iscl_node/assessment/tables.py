@@ -1,0 +1,117 @@
+"""The gate's tables in Markdown."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from iscl_node.assessment.cases import BINS, WINDOW
+from iscl_node.assessment.detection import DISCS, INSERT_HU
+from monai_bundle.scripts.evaluation.evaluation_tables import Row, grouped
+
+LEAST_CEILING_DB: Final = 2.0
+"""A reference that allows less is too noisy to measure a gain against."""
+
+_SUMMARY: Final = (
+    *("dose", "form", "s", "slices", "gain (worst), dB", "SSIM", "in tissue, dB", "share of ceiling, %"),
+    *("noise removed, %", "in anatomy, %", "NPS mean, %", "TTF 50; 10 %", "bias in; beyond window, HU", "specks, ‰"),
+)
+_DISCS: Final = " / ".join(str(diameter) for diameter, _ in DISCS)
+_DETECTION: Final = (
+    *("background", "form, s", f"contrast kept, discs of {_DISCS} mm", "d' Hotelling, %", "d' NPW, %"),
+    *("dose reduction, Hotelling, %", "NPW, %"),
+)
+_WATER: Final = (
+    *("form, s", "noise, %", "NPS mean, %"),
+    *(f"TTF 50; 10 % at {hu:g} HU" for hu in INSERT_HU),
+    f"dose reduction by spectra, discs of {_DISCS} mm, %",
+)
+
+
+def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table; the first column to the left."""
+    rule = "|---|" + "--:|" * (len(titles) - 1)
+    return "\n".join(["| " + " | ".join(titles) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A line for each dose, form and strength."""
+    groups: dict[tuple[float, str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((-float(row["dose"]), str(row["form"]), float(row["strength"])), []).append(row)
+    return markdown(
+        _SUMMARY, [_summary_line(-dose, form, s, groups[dose, form, s]) for dose, form, s in sorted(groups)]
+    )
+
+
+def _summary_line(dose: float, form: str, strength: float, part: Sequence[Row]) -> list[str]:
+    counted = [row for row in part if not float(row["ceiling"]) < LEAST_CEILING_DB]
+    gains = [float(row["gain"]) for row in counted] or [math.nan]
+    inside, beyond = largest_bias(part)
+    return [
+        *(f"{dose:g}", form, f"{strength:g}", f"{len(counted)} of {len(part)}"),
+        f"{np.mean(gains):+.2f} ({min(gains):+.2f})",
+        f"{mean(counted, 'ssim'):+.3f}",
+        f"{mean(counted, 'tissue gain'):+.2f}",
+        percent(mean(counted, "share")),
+        percent(mean(part, "removed")),
+        percent(mean(part, "removed in anatomy")),
+        f"{100 * mean(part, 'NPS'):+.0f}",
+        f"{mean(part, 'TTF 50'):.3f}; {mean(part, 'TTF 10'):.3f}",
+        f"{inside:.1f}; {beyond:.1f}",
+        f"{mean(part, 'specks'):.2f}",
+    ]
+
+
+def percent(part: float) -> str:
+    """A part as percent."""
+    return f"{100 * part:.0f}"
+
+
+def mean(rows: Sequence[Row], key: str) -> float:
+    """Mean of what is known, nan if nothing is."""
+    values = [float(row[key]) for row in rows if math.isfinite(float(row[key]))]
+    return float(np.mean(values)) if values else math.nan
+
+
+def largest_bias(part: Sequence[Row]) -> tuple[float, float]:
+    """Largest mean bias of a bin of HU in the window, and beyond it."""
+    found = {ends: abs(mean(part, f"bias {ends[0]} to {ends[1]}")) for ends in pairwise(BINS)}
+    known = {ends: value for ends, value in found.items() if not math.isnan(value)}
+    inside = {ends for ends in known if ends[0] >= WINDOW[0] and ends[1] <= WINDOW[1]}
+    first, second = (max((known[ends] for ends in some), default=math.nan) for some in (inside, known.keys() - inside))
+    return first, second
+
+
+def detection_table(rows: Sequence[Row]) -> str:
+    """A line for each background and form, discs side by side."""
+    lines = [
+        [background, form, *_of_discs(part)]
+        for background, some in grouped(rows, "background").items()
+        for form, part in grouped(some, "form").items()
+    ]
+    return markdown(_DETECTION, lines)
+
+
+def _of_discs(part: Sequence[Row]) -> list[str]:
+    return [
+        " ".join(f"{float(row['contrast kept']):.2f}" for row in part),
+        *(" ".join(f"{100 * float(row[key]):+.0f}" for row in part) for key in ("d' Hotelling", "d' NPW")),
+        *(" ".join(percent(float(row[f"dose reduction, {key}"])) for row in part) for key in ("Hotelling", "NPW")),
+    ]
+
+
+def water_table(rows: Sequence[Row]) -> str:
+    """A line for each form."""
+    return markdown(_WATER, [_water_line(row) for row in rows])
+
+
+def _water_line(row: Row) -> list[str]:
+    return [
+        str(row["form"]),
+        *(f"{100 * float(row[key]):+.0f}" for key in ("noise", "NPS")),
+        *(f"{float(row[f'TTF 50, {hu:g} HU']):.3f}; {float(row[f'TTF 10, {hu:g} HU']):.3f}" for hu in INSERT_HU),
+        " ".join(percent(float(row[f"dose reduction {diameter} mm"])) for diameter, _ in DISCS),
+    ]
