@@ -9,6 +9,10 @@ Image = npt.NDArray[np.float32]
 SIDE = 192
 
 
+BODY_SPACING = ["2.0", "2.0"]
+"""Pixel Spacing, mm, with which :func:`anatomy` is as large as a trunk."""
+
+
 def anatomy(level: float = 0.0, side: int = SIDE) -> Image:
     """Fat, muscle, an organ, lungs, vessels and a spine in air, as sharp as a scanner shows them, HU.
 

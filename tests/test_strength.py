@@ -16,6 +16,7 @@ from iscl_node.domain.strength import (
     AutoStrength,
     ChosenStrength,
     chosen_strength,
+    target_of_body,
 )
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings.rules import strength_choices
@@ -41,6 +42,12 @@ def test_what_is_left_of_the_noise_is_the_target(noise_hu: float | None, expecte
     assert (chosen.target_noise_hu, chosen.source_noise_hu) == (10, noise_hu)
 
 
+@pytest.mark.parametrize(("body_mm", "target_hu"), [(None, 10), (400, 10), (300, 10), (220, 5), (180, 4), (60, 4)])
+def test_a_smaller_body_is_to_have_less_noise(body_mm: float | None, target_hu: float) -> None:
+    assert target_of_body(10, body_mm) == pytest.approx(target_hu)
+    assert chosen_strength(AutoStrength(10), 20.0, body_mm).value == pytest.approx(1 - target_hu / 20)
+
+
 @given(st.floats(0, 500), st.floats(0, 500), st.floats(1, 50))
 def test_more_noise_never_has_less_strength(one: float, other: float, target_hu: float) -> None:
     less, more = (chosen_strength(AutoStrength(target_hu), each).value for each in sorted((one, other)))
@@ -56,6 +63,11 @@ def test_a_share_that_is_named_is_taken_as_it_is() -> None:
     [
         (ChosenStrength(1.0), "strength 1"),
         (ChosenStrength(0.6, 10, 25.04), "strength 0.6 (auto: 25.0 HU of noise, target 10 HU)"),
+        (
+            ChosenStrength(0.8, 10, 20, 180),
+            "strength 0.8 (auto: 20.0 HU of noise, target 4.0 HU for a body of 180 mm)",
+        ),
+        (ChosenStrength(0.5, 10, 20.0, 340.0), "strength 0.5 (auto: 20.0 HU of noise, target 10 HU)"),
         (ChosenStrength(0.5, 7), "strength 0.5 (auto: noise not measurable, target 7 HU)"),
     ],
 )

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from iscl_node.dicom.body_size import effective_diameter_mm
 from iscl_node.dicom.noise_level import noise_correlation, noise_level_hu
 from iscl_node.dicom.quality import ImplausibleResultError
+from iscl_node.dicom.series import numbers
 from iscl_node.dicom.volume import Slice, to_hu
 from iscl_node.domain import QualityLimits
 from iscl_node.errors import QuarantineSeriesError
@@ -62,6 +64,19 @@ def series_noise(images_hu: Iterable[Slice]) -> SeriesNoise:
 def series_noise_level_hu(images_hu: Iterable[Slice]) -> float | None:
     """Median of the noise of slices, HU; None where no slice holds enough soft tissue."""
     return _median(map(noise_level_hu, images_hu))
+
+
+def series_body_mm(slices: Iterable[tuple[Slice, Dataset]]) -> float | None:
+    """Median of the body's effective diameter in slices with a pixel spacing, mm; None where it is in none of them."""
+    return _median(map(_body_mm, slices))
+
+
+def _body_mm(pair: tuple[Slice, Dataset]) -> float | None:
+    hu, dataset = pair
+    spacing = numbers(dataset, "PixelSpacing", 2)
+    if spacing is None or min(spacing) <= 0:
+        return None
+    return effective_diameter_mm(hu, spacing[0] * spacing[1])
 
 
 def judge_input(noise: SeriesNoise, limits: QualityLimits) -> None:

@@ -279,7 +279,7 @@ class Site:
 class Derivation:
     """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site.
 
-    ``target_noise_hu`` and ``source_noise_hu`` as in :class:`ChosenStrength`.
+    ``target_noise_hu``, ``source_noise_hu`` and ``body_mm`` as in :class:`ChosenStrength`.
     """
 
     model: ModelIdentity
@@ -290,11 +290,12 @@ class Derivation:
     site: Site = Site()
     target_noise_hu: float | None = None
     source_noise_hu: float | None = None
+    body_mm: float | None = None
 
     @property
     def chosen_strength(self) -> ChosenStrength:
         """The strength, and how it was chosen."""
-        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu)
+        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu, self.body_mm)
 
 
 class Arrival(StrEnum):

@@ -12,7 +12,14 @@ from iscl_node.dicom.derived import derive
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import check_numbers, judge
-from iscl_node.dicom.series_quality import judge_input, judge_series, sample, series_noise, series_noise_level_hu
+from iscl_node.dicom.series_quality import (
+    judge_input,
+    judge_series,
+    sample,
+    series_body_mm,
+    series_noise,
+    series_noise_level_hu,
+)
 from iscl_node.dicom.transcoding import as_asked
 from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
 from iscl_node.dicom.volume import to_hu
@@ -31,7 +38,15 @@ def derivations(
     suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {_short(strength)}" for strength in strengths]
     return tuple(
         Derivation(
-            model, profile, strength.value, each, node_version, site, strength.target_noise_hu, strength.source_noise_hu
+            model,
+            profile,
+            strength.value,
+            each,
+            node_version,
+            site,
+            strength.target_noise_hu,
+            strength.source_noise_hu,
+            strength.body_mm,
         )
         for strength, each in zip(strengths, suffixes, strict=True)
     )
@@ -56,14 +71,12 @@ def checked_strengths(
     """
     if not any(choices):
         return tuple(chosen_strength(choice, None) for choice in choices)
-    noise = series_noise(_sampled(sources))
+    sampled = sample([view for instance in sources for view in frames(instance)])
+    images = list(map(to_hu, sampled))
+    noise = series_noise(images)
     judge_input(noise, limits)
-    return tuple(chosen_strength(choice, noise.level_hu) for choice in choices)
-
-
-def _sampled(instances: Sequence[Instance]) -> Iterator[Slice]:
-    """The pixels of slices evenly spread over a series, HU."""
-    return map(to_hu, sample([view for instance in instances for view in frames(instance)]))
+    body_mm = series_body_mm(zip(images, sampled, strict=True))
+    return tuple(chosen_strength(choice, noise.level_hu, body_mm) for choice in choices)
 
 
 @dataclass(frozen=True)

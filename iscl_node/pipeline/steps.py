@@ -45,7 +45,7 @@ Send = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
 class BegunRule(TypedDict):
     """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
 
-    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` is the noise that
+    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
     decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC).
     """
 
@@ -54,6 +54,7 @@ class BegunRule(TypedDict):
     transfer_syntax: OutputSyntax
     strengths: list[float]
     source_noise_hu: float | None
+    body_mm: float | None
     started: str
 
 
@@ -154,6 +155,7 @@ class SeriesSteps:
             transfer_syntax=rule.transfer_syntax,
             strengths=[each.value for each in strengths],
             source_noise_hu=strengths[0].source_noise_hu,
+            body_mm=strengths[0].body_mm,
             started=self._spool.first_closed(batch).astimezone().isoformat(),
         )
 
@@ -370,11 +372,11 @@ class SeriesSteps:
 def _recorded(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
     """The rule's strengths; those that the noise decides are as they were chosen when the batch was begun."""
     recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
-    noise_hu = begun["source_noise_hu"]
+    measured = begun["source_noise_hu"], begun["body_mm"]
     return [
-        ChosenStrength(value, choice.target_noise_hu, noise_hu)
+        ChosenStrength(value, choice.target_noise_hu, *measured)
         if isinstance(choice, AutoStrength)
-        else ChosenStrength(choice, None, noise_hu)
+        else ChosenStrength(choice, None, *measured)
         for choice, value in zip(rule.strengths, recorded, strict=False)
     ]
 

@@ -79,7 +79,7 @@ class RuleSettings(Section):
     """auto: chosen for each series from its noise, so that target_noise_hu is left; mild, standard and strong: the same
     for 14, 10 and 7 HU; or the share of the noise that is removed, 0 to 1. Several give a derived series each."""
     target_noise_hu: TargetNoise = TARGET_NOISE_HU
-    """The noise that a derived series is to have where strength is auto, HU."""
+    """The noise that a derived series of a trunk is to have where strength is auto, HU; a smaller body less."""
     suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
     send_to: tuple[str, ...] = ()
     transfer_syntax: domain.OutputSyntax = "explicit"

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from factories import ROOT
-from phantom import anatomy, noise
+from phantom import BODY_SPACING, anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.bundle_digest import bundle_identity
@@ -81,7 +81,8 @@ def test_a_strength_that_the_noise_decides_is_told(
     write_series: WriteSeries, explained: Callable[..., SeriesExplanation]
 ) -> None:
     image = np.rint(anatomy() + noise(25, seed=0) + 1024).astype(np.int16)
-    one = explained(write_series(2, pixels=image), rule("all", strengths=(AutoStrength(10), 1.0)))
+    series = write_series(2, pixels=image, PixelSpacing=BODY_SPACING)
+    one = explained(series, rule("all", strengths=(AutoStrength(10), 1.0)))
     auto, whole = (line for line in told(one) if "profile" in line)
     assert re.match(r"    profile abdomen, strength 0\.\d+ \(auto: 2\d\.\d HU of noise, target 10 HU\), 2\.25\.", auto)
     assert whole.startswith("    profile abdomen, strength 1, 2.25.")

@@ -10,7 +10,7 @@ from factories import ct_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from phantom import SIDE, anatomy, noise
+from phantom import BODY_SPACING, SIDE, anatomy, noise
 from pydicom.dataset import Dataset
 
 from iscl_node.denoise.denoiser import FADE_HU, Slice
@@ -88,7 +88,7 @@ def test_stored_values_beyond_the_fade_and_with_strength_0_are_the_source_s(
 def test_every_dose_comes_out_at_the_target(noise_hu: float) -> None:
     """With a denoiser that finds the noise."""
     grain = noise(noise_hu, seed=0)
-    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0)
+    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0, PixelSpacing=BODY_SPACING)
     (strength,) = checked_strengths([AutoStrength(10)], [source], QualitySettings().limits())
     products = Products(Perfect(grain), derivations(MODEL, "abdomen", [strength], " ISCL", "0", Site()), NO_LIMITS)
     (derived_one,) = products.made_of(source, STARTED)
@@ -98,7 +98,7 @@ def test_every_dose_comes_out_at_the_target(noise_hu: float) -> None:
 @pytest.mark.parametrize("noise_hu", [0, 8])
 def test_a_series_below_the_target_is_nearly_untouched_and_passes(noise_hu: float) -> None:
     grain = noise(noise_hu, seed=0)
-    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0)
+    source = ct_dataset(np.rint(anatomy() + grain).astype(np.int16), RescaleIntercept=0, PixelSpacing=BODY_SPACING)
     limits = QualitySettings().limits()
     (strength,) = checked_strengths([AutoStrength(10)], [source], limits)
     assert strength.value == LEAST_STRENGTH

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from factories import CT_IMAGE, ct_series, part10
 from multiframe import enhanced_ct
-from phantom import anatomy, noise
+from phantom import BODY_SPACING, anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
@@ -283,7 +283,7 @@ def test_a_series_begun_keeps_its_time_and_description(
 def noisy_batch(spool: Spool, noise_hu: float, count: int = 3) -> Batch:
     for number in range(count):
         image = np.rint(anatomy(number / count) + noise(noise_hu, number) + 1024).astype(np.int16)
-        stream = part10(ct_series(count, pixels=image)[number])
+        stream = part10(ct_series(count, pixels=image, PixelSpacing=BODY_SPACING)[number])
         spool.store(read_header(stream), stream)
     (series_uid,) = (folder.name for folder in (spool.root / "open").iterdir())
     return spool.close(series_uid, datetime.now(UTC))
