@@ -8,6 +8,7 @@ from pathlib import Path
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
+from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder, read_instance
 from iscl_node.dicom.frames import is_multiframe
@@ -17,7 +18,7 @@ from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simula
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits
 from iscl_node.domain.strength import StrengthChoice
-from iscl_node.errors import ConfigurationError, QuarantineSeriesError
+from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.settings import QualitySettings
@@ -48,7 +49,23 @@ class RefusedSeries:
     reason: str
 
 
-Outcome = WrittenInstance | FinishedSeries | RefusedSeries | SkippedFile
+@dataclass(frozen=True)
+class IgnoredSeries:
+    """A series of which nothing is to be made, and why; nobody need look."""
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was left out of a series."""
+
+    series_instance_uid: str
+    text: str
+
+
+Outcome = WrittenInstance | FinishedSeries | RefusedSeries | IgnoredSeries | Note | SkippedFile
 
 Make = Callable[[Sequence[Instance], Path], Iterator[Instance]]
 """From the instances of a series to the new ones; in the folder are those that were made so far."""
@@ -82,6 +99,8 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:
+        if any(denoising.strengths):
+            check_content(list(map(_afresh, instances)), denoising.profile, denoiser.window_hu)
         products = _products(denoiser, denoising, instances)
         for instance in instances:
             yield from products.made_of(_afresh(instance), started)
@@ -136,7 +155,7 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
 
 def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
     content = read_folder(source)
-    if not content.series:
+    if not content.series and not content.skipped:
         raise ConfigurationError(f"{source} holds no DICOM instances")
     yield from content.skipped
     for series_uid, datasets in content.series.items():
@@ -144,13 +163,18 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         written = 0
         try:
-            for instance in make(select_series(datasets), part):
+            selection = select_series(datasets)
+            yield from (Note(series_uid, note) for note in selection.notes)
+            for instance in make(selection.instances, part):
                 _write(instance, part / str(instance.SeriesInstanceUID))
                 written += 1
                 yield WrittenInstance(str(instance.SOPInstanceUID))
         except QuarantineSeriesError as error:
             shutil.rmtree(part, ignore_errors=True)
             yield RefusedSeries(series_uid, str(error))
+        except IgnoreSeriesError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            yield IgnoredSeries(series_uid, str(error))
         else:
             _finish(part, target)
             yield FinishedSeries(written)

@@ -18,7 +18,15 @@ from iscl_node.dicom import folder
 from iscl_node.dicom.folder import SkippedFile, read_folder
 from iscl_node.domain import EvidenceChoice
 from iscl_node.errors import ConfigurationError
-from iscl_node.offline import Denoising, FinishedSeries, RefusedSeries, WrittenInstance, denoise_folder, simulate_folder
+from iscl_node.offline import (
+    Denoising,
+    FinishedSeries,
+    IgnoredSeries,
+    RefusedSeries,
+    WrittenInstance,
+    denoise_folder,
+    simulate_folder,
+)
 
 WriteSeries = Callable[..., Path]
 
@@ -105,7 +113,7 @@ def test_the_same_work_gives_the_same_names(write_series: WriteSeries, tmp_path:
     assert len(names[0]) == 2
 
 
-def test_a_series_that_is_no_ct_is_refused_and_the_others_go_on(
+def test_a_series_that_is_no_ct_is_ignored_and_the_others_go_on(
     write_series: WriteSeries, tmp_path: Path, denoising: Denoising
 ) -> None:
     source = write_series(2)
@@ -116,9 +124,9 @@ def test_a_series_that_is_no_ct_is_refused_and_the_others_go_on(
 
     outcomes = list(denoise_folder(source, tmp_path / "out", denoising))
 
-    refused = [outcome for outcome in outcomes if isinstance(outcome, RefusedSeries)]
+    ignored = [outcome for outcome in outcomes if isinstance(outcome, IgnoredSeries)]
     skipped = [outcome for outcome in outcomes if isinstance(outcome, SkippedFile)]
-    assert [each.series_instance_uid for each in refused] == [f"{ROOT}.99"]
+    assert ignored == [IgnoredSeries(f"{ROOT}.99", "1 of 1 instances: it is MR Image Storage, no CT Image")]
     assert [each.path.name for each in skipped] == ["notes.txt"]
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
 

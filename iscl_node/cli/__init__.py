@@ -146,10 +146,10 @@ def simulate(
 
 
 def _write_all(outcomes: "Iterator[Outcome]") -> None:
-    """Follow the work, print what was refused, and fail if nothing was written or a series was refused."""
-    from iscl_node.offline import FinishedSeries, RefusedSeries, WrittenInstance
+    """Follow the work, print what was refused, and fail if a series was refused, or nothing was there to be made."""
+    from iscl_node.offline import FinishedSeries, IgnoredSeries, Note, RefusedSeries, WrittenInstance
 
-    progress, written, refused = 0, 0, 0
+    progress, written, refused, ignored = 0, 0, 0, 0
     with err.status("0 instances") as status:
         for outcome in outcomes:
             match outcome:
@@ -161,11 +161,16 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
                 case RefusedSeries(series_uid, reason):
                     refused += 1
                     err.print(f"[red]refused[/red] series {series_uid}: {escape(reason)}", soft_wrap=True)
+                case IgnoredSeries(series_uid, reason):
+                    ignored += 1
+                    err.print(f"[yellow]ignored[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
+                case Note(series_uid, text):
+                    err.print(f"series {series_uid}: {escape(text)}", soft_wrap=True)
                 case skipped:
                     name = escape(str(skipped.path))
                     err.print(f"[yellow]skipped[/yellow] {name}: {escape(skipped.reason)}", soft_wrap=True)
-    out.print(f"{written} instances written, {refused} series refused", highlight=False)
-    if refused or not written:
+    out.print(f"{written} instances written, {refused} series refused, {ignored} ignored", highlight=False)
+    if refused or not (written or ignored):
         raise typer.Exit(FAILED)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from iscl_node.dicom.frames import is_multiframe
-from iscl_node.dicom.series import numbers
+from iscl_node.dicom.values import numbers
 
 GAP_FACTOR: Final = 1.5
 """An interval that is longer than this many usual ones is a gap."""

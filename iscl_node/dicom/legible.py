@@ -69,7 +69,7 @@ def check_legible(dataset: Dataset) -> None:
     _check(dataset, _DEEPEST)
 
 
-def texts(dataset: Dataset, keyword: str) -> tuple[str, str]:
+def texts(dataset: Dataset, keyword: str | BaseTag) -> tuple[str, str]:
     """Return an attribute as text, and its bytes as such, both without blanks around; the data set is not changed.
 
     What cannot be decoded, for example for its character set, is its bytes twice; what is absent is empty.
@@ -83,6 +83,14 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, str]:
         return _stripped(_decoded(dataset, element.tag).value), raw
     except Exception:  # noqa: BLE001 - as in ``_looked_at``
         return raw, raw
+
+
+def value_of(dataset: Dataset, tag: BaseTag) -> DataElement | None:
+    """Return an element decoded; None where it is absent or cannot be. The data set is not changed."""
+    try:
+        return _decoded(dataset, tag) if tag in dataset else None
+    except Exception:  # noqa: BLE001 - as in ``_looked_at``
+        return None
 
 
 def _stripped(value: object) -> str:

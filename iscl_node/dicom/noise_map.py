@@ -27,8 +27,8 @@ from iscl_node.dicom.evidence import (
     instance_uid,
     series_uid,
 )
-from iscl_node.dicom.series import numbers
 from iscl_node.dicom.uids import hashed_uid
+from iscl_node.dicom.values import numbers
 from iscl_node.dicom.writing import keep_loss_history
 from iscl_node.domain import CT_IMAGE_STORAGE, Derivation
 from iscl_node.errors import QuarantineSeriesError

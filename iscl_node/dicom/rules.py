@@ -13,8 +13,9 @@ from iscl_node.dicom.conditions import Finding, Values
 from iscl_node.dicom.derived import OWN_NUMBERS
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.provenance import is_own_output
-from iscl_node.dicom.series import numbers, select_series
+from iscl_node.dicom.series import parted, select_series
 from iscl_node.dicom.uids import strength_number
+from iscl_node.dicom.values import numbers
 from iscl_node.domain import Rule
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
@@ -33,10 +34,14 @@ class RuleFinding:
 
 @dataclass(frozen=True)
 class Decision:
-    """A series that is to be processed: by which rule, and its instances in the order of their positions."""
+    """A series that is to be processed: by which rule, and its instances in the order of their positions.
+
+    ``notes`` tell what was left out.
+    """
 
     rule: Rule
     instances: tuple[Dataset, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_rules(rules: Sequence[Rule]) -> None:
@@ -109,7 +114,7 @@ def decide(
     Raises
     ------
     IgnoreSeriesError
-        If this node made all instances, or the rule says so.
+        If none of the instances is a slice, or the rule says so.
     QuarantineSeriesError
         If no rule's conditions hold, or the instances cannot be processed.
     """
@@ -118,21 +123,21 @@ def decide(
     rule = next((each.rule for each in findings(rules, instances, instance_count) if each.finding.holds), None)
     if rule is not None and rule.ignore:
         raise IgnoreSeriesError(f"rule {rule.name!r}: {rule.ignore}")
-    ordered = select_series(instances, earlier)
+    selection = select_series(instances, earlier)
     if rule is None:
         raise QuarantineSeriesError("no rule matches this series; add one under [[rules]] and requeue")
-    return Decision(rule, ordered)
+    return Decision(rule, selection.instances, selection.notes)
 
 
 def findings(rules: Iterable[Rule], instances: Sequence[Dataset], instance_count: int) -> Iterator[RuleFinding]:
     """Judge the rules in their order, up to the first whose conditions hold.
 
     Where an attribute differs from instance to instance, the one with the lowest Instance Number counts, and of several
-    frames the first.
+    frames the first. What only came with the slices, such as a localizer, does not count.
     """
     if not instances:
         return
-    chosen = representative(instances)
+    chosen = representative(parted(instances).instances or instances)
     values = _values((frames(chosen)[0], chosen), instance_count)
     for rule in rules:
         judged = RuleFinding(rule, read_conditions(rule.when).finding(values))

@@ -18,8 +18,8 @@ from pydicom.uid import UID
 from iscl_node import __version__
 from iscl_node.dicom import provenance
 from iscl_node.dicom.inherited import inherited
-from iscl_node.dicom.series import numbers
 from iscl_node.dicom.uids import hashed_uid
+from iscl_node.dicom.values import numbers
 from iscl_node.dicom.volume import Mask, Slice, padding_mask, stored_values, to_hu, to_stored
 from iscl_node.dicom.writing import (
     append_item,

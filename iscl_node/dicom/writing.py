@@ -25,8 +25,8 @@ from pydicom.uid import (
 )
 
 from iscl_node.dicom import provenance
-from iscl_node.dicom.series import numbers
 from iscl_node.dicom.uids import hashed_number
+from iscl_node.dicom.values import numbers
 from iscl_node.domain import IMPLEMENTATION_CLASS_UID, implementation_version_name
 
 LOSSY_SYNTAXES: Final[Mapping[UID, str]] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from iscl_node.dicom.completeness import coverage, slice_of
 from iscl_node.dicom.conditions import Finding
+from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.rules import RuleFinding, decide, findings
@@ -29,9 +30,9 @@ class MadeSeries:
 class SeriesExplanation:
     """What would become of a series.
 
-    ``outcome`` is what would happen: ``derived``, ``ignored``, ``quarantine``, or ``refused`` while it is received;
+    ``outcome`` is what would happen: ``derived``, ``ignored`` or ``quarantine``;
     ``rules`` were judged in their order, up to the one that decided; ``evidence`` would lie beside each series made.
-    ``missing`` are the gaps in the series, for which the node would wait.
+    ``missing`` are the gaps in the series, for which the node would wait; ``notes`` tell what would be left out.
     """
 
     series_instance_uid: str
@@ -43,6 +44,7 @@ class SeriesExplanation:
     made: tuple[MadeSeries, ...] = ()
     evidence: EvidenceChoice = NO_EVIDENCE
     missing: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def explain(
@@ -79,11 +81,13 @@ def _explained(
     strangers = {str(each.SOPClassUID.name) for each in instances if each.SOPClassUID not in CT_STORAGE}
     if strangers:
         reason = f"the node does not receive {', '.join(sorted(strangers))}"
-        return SeriesExplanation(uid, count, "refused", reason)
+        return SeriesExplanation(uid, count, "ignored", reason)
     judged: tuple[RuleFinding, ...] = ()
     try:
         judged = tuple(findings(rules, instances, count))
         decision = decide(rules, instances, count)
+        if any(decision.rule.strengths):
+            check_content(decision.instances, decision.rule.profile)
         strengths = checked_strengths(decision.rule.strengths, decision.instances, limits)
     except IgnoreSeriesError as error:
         return SeriesExplanation(uid, count, "ignored", str(error), judged)
@@ -94,9 +98,18 @@ def _explained(
         MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength, each.chosen_strength.text)
         for each in derivations(model, rule.profile, strengths, rule.suffix, node_version, Site())
     )
-    missing = coverage([slice_of(each) for each in instances]).where
+    missing = coverage([slice_of(each) for each in decision.instances]).where
     return SeriesExplanation(
-        uid, count, "derived", f"rule {rule.name!r} holds", judged, rule.send_to, made, rule.evidence, missing
+        uid,
+        len(decision.instances),
+        "derived",
+        f"rule {rule.name!r} holds",
+        judged,
+        rule.send_to,
+        made,
+        rule.evidence,
+        missing,
+        decision.notes,
     )
 
 
@@ -105,6 +118,8 @@ def told(explanation: SeriesExplanation) -> Iterator[str]:
     count, evidence = explanation.instances, explanation.evidence
     yield f"series {explanation.series_instance_uid}, {count} instance{'s' if count > 1 else ''}"
     yield f"  {explanation.outcome}: {explanation.reason}"
+    for note in explanation.notes:
+        yield f"  {note}"
     if explanation.missing:
         yield f"  incomplete: {explanation.missing}"
     for judged in explanation.rules:

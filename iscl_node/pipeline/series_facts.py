@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 
 from iscl_node.dicom.completeness import Coverage, Slice, coverage, slice_of
+from iscl_node.dicom.eligibility import fault_of, is_left_out
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.frames import is_multiframe
 from iscl_node.dicom.rules import findings, representative
-from iscl_node.dicom.series import REQUIREMENTS
 from iscl_node.domain import CompletenessPolicy, Rule
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.store.open_series import OpenSeries
@@ -37,9 +37,12 @@ class SeriesFacts:
 
 @dataclass
 class _Headers:
-    """What was read of a series so far, by file name; ``first`` is the instance that decides on the rule."""
+    """What was read of a series so far, by file name; ``first`` is the instance that decides on the rule.
 
-    slices: dict[str, Slice] = field(default_factory=dict)
+    None stands for what is no slice of the series, such as a localizer.
+    """
+
+    slices: dict[str, Slice | None] = field(default_factory=dict)
     first: Instance | None = None
     is_fit: bool = True
     facts: SeriesFacts | None = None
@@ -109,8 +112,9 @@ class FactsReader:
     def _add(self, headers: _Headers, path: Path, is_open: bool) -> None:
         try:
             instance = read_instance(path)
-            headers.slices[path.name] = slice_of(instance)
-            if is_open:
+            is_slice = is_multiframe(instance) or not is_left_out(instance)
+            headers.slices[path.name] = slice_of(instance) if is_slice else None
+            if is_open and is_slice:
                 headers.is_fit &= _is_fit(instance)
                 headers.first = instance if headers.first is None else representative([headers.first, instance])
         except FileNotFoundError:
@@ -126,7 +130,7 @@ class FactsReader:
                 self._policy(first, count) if headers.is_fit and first is not None else None,
                 "" if first is None else str(first.StudyInstanceUID),
                 frozenset(name.removesuffix(".dcm") for name in headers.slices),
-                coverage(list(headers.slices.values())),
+                coverage([each for each in headers.slices.values() if each is not None]),
             )
         return headers.facts
 
@@ -142,4 +146,4 @@ class FactsReader:
 
 def _is_fit(instance: Instance) -> bool:
     """Whether the node would process it; of multi-frame CT, whose frames take long to read, it is assumed."""
-    return is_multiframe(instance) or all(is_fulfilled(instance) for _, is_fulfilled in REQUIREMENTS)
+    return is_multiframe(instance) or fault_of(instance) is None

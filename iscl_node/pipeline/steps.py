@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node.denoise.denoiser import Denoiser
+from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.quality import ImplausibleResultError
@@ -131,7 +132,13 @@ class SeriesSteps:
             raise QuarantineSeriesError("a link, or what is no file, lies among the instances; it is not followed")
         instances = [read_instance(path) for path in files]
         count = self._spool.instance_count(batch.series_instance_uid)
-        decision = decide(self._rules.values(), instances, count, self._processed_before(batch))
+        earlier = self._processed_before(batch)
+        decision = decide(self._rules.values(), instances, count, earlier)
+        for note in decision.notes:
+            _log.info("batch.left_out", batch=batch.key, note=note)
+        if any(decision.rule.strengths):
+            window_hu = self._denoisers[decision.rule.profile].window_hu
+            check_content(decision.instances, decision.rule.profile, window_hu, joins=bool(earlier))
         with self._pictured(batch):
             strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
         begun = self._begun(batch, decision.rule, strengths)

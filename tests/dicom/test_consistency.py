@@ -102,7 +102,7 @@ def test_the_values_stay_the_bytes_that_they_were() -> None:
 
 def test_what_comes_late_is_judged_with_what_came_before() -> None:
     *earlier, late = ct_series(3)
-    assert select_series([late], earlier) == (late,)
+    assert select_series([late], earlier).instances == (late,)
     late.PatientID = "P2"
     with pytest.raises(QuarantineSeriesError, match="2 patients"):
         select_series([late], earlier)

@@ -29,7 +29,7 @@ from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
 from iscl_node.dicom.writing import keep_loss_history
 from iscl_node.domain import Derivation
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)
 NOW = datetime(2026, 3, 1, 12, 30, 5, 250000, tzinfo=UTC)
@@ -226,7 +226,7 @@ def test_own_output_is_recognised_and_never_processed_again(derivation: Derivati
     derived = derived_of(ct_dataset(), derivation)
     assert is_own_output(derived)
     assert not is_own_output(ct_dataset())
-    with pytest.raises(QuarantineSeriesError, match="this node"):
+    with pytest.raises(IgnoreSeriesError, match="this node"):
         select_series([derived])
 
 

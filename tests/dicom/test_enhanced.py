@@ -27,7 +27,7 @@ from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)
 NOW = datetime(2026, 3, 1, 12, 30, 5, 250000, tzinfo=UTC)
@@ -255,7 +255,7 @@ def test_compressed_source_gives_native_result(derivation: Derivation) -> None:
 def test_own_output_is_never_processed_again(derivation: Derivation) -> None:
     derived = derived_of(enhanced_ct(), derivation)
     assert is_own_output(derived)
-    with pytest.raises(QuarantineSeriesError, match="this node"):
+    with pytest.raises(IgnoreSeriesError, match="this node"):
         select_series([derived])
 
 

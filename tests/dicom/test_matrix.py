@@ -137,7 +137,7 @@ def check(form: Form, syntax: str, derivation: Derivation, folder: Path) -> None
     assert read_header(part10_sent).transfer_syntax_uid == syntax
     path = folder / "received.dcm"
     path.write_bytes(part10_sent)
-    (received,) = select_series([read_instance(path)])
+    (received,) = select_series([read_instance(path)]).instances
     derived = derive(received, to_hu(received), derivation, datetime(2024, 1, 1), datetime(2024, 1, 1))
     for asked, written in (("explicit", ExplicitVRLittleEndian), ("source", syntax)):
         file = dcmread(BytesIO(encode(as_asked(derived, received, asked))))
@@ -173,7 +173,7 @@ def test_large_sizes(size: tuple[int, int], derivation: Derivation, tmp_path: Pa
 )
 def test_geometry_is_kept(geometry: dict[str, Any], derivation: Derivation) -> None:
     dataset = ct_dataset(SliceLocation="-12.5", SpacingBetweenSlices="3", TableHeight="150", **geometry)
-    (received,) = select_series([dcmread(BytesIO(part10(dataset)))])
+    (received,) = select_series([dcmread(BytesIO(part10(dataset)))]).instances
     derived = derive(received, to_hu(received), derivation, datetime(2024, 1, 1), datetime(2024, 1, 1))
     file = dcmread(BytesIO(encode(derived)))
     np.testing.assert_array_equal(file.pixel_array, dataset.pixel_array)
@@ -186,7 +186,7 @@ def test_each_slice_keeps_its_own_rescale(derivation: Derivation) -> None:
     series = ct_series(3)
     for number, instance in enumerate(series):
         instance.RescaleSlope, instance.RescaleIntercept = 1 + number / 2, -1024 - 100 * number
-    for received in select_series(series):
+    for received in select_series(series).instances:
         derived = derive(received, to_hu(received), derivation, datetime(2024, 1, 1), datetime(2024, 1, 1))
         assert (derived.RescaleSlope, derived.RescaleIntercept) == (received.RescaleSlope, received.RescaleIntercept)
         np.testing.assert_array_equal(derived.pixel_array, received.pixel_array)

@@ -29,7 +29,7 @@ def test_every_instance_is_valid(series: NewSeries, complaints: Callable[[bytes]
 
 def test_the_node_takes_it_as_one_series_with_the_same_values(series: NewSeries) -> None:
     written = [dcmread(BytesIO(encode(instance))) for instance in new_series(series)]
-    ordered = select_series(reversed(written))
+    ordered = select_series(reversed(written)).instances
     np.testing.assert_array_equal(np.stack([to_hu(each) for each in ordered]), series.volume_hu)
 
 

@@ -91,12 +91,20 @@ def test_a_value_that_is_not_what_its_vr_demands_is_none() -> None:
 
 
 def test_a_rule_may_ignore_what_could_not_be_processed() -> None:
-    localizer = ct_dataset(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    unusual = ct_dataset(RescaleType="Z_EFF")
+    rules = [rule("maps", ignore="maps stay as they are", RescaleType="Z_EFF"), rule("all")]
+    with pytest.raises(IgnoreSeriesError, match="rule 'maps': maps stay as they are"):
+        decide(rules, [unusual], 1)
+    with pytest.raises(QuarantineSeriesError, match="Rescale Type"):
+        decide(rules[1:], [unusual], 1)
+
+
+def test_the_rule_does_not_depend_on_what_only_came_with_the_slices() -> None:
+    localizer = ct_dataset(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], InstanceNumber=0, SOPInstanceUID="1.2.9")
     rules = [rule("scouts", ignore="localizers stay as they are", ImageType="LOCALIZER"), rule("all")]
-    with pytest.raises(IgnoreSeriesError, match="rule 'scouts': localizers stay as they are"):
-        decide(rules, [localizer], 1)
-    with pytest.raises(QuarantineSeriesError, match="is a localizer"):
-        decide(rules[1:], [localizer], 1)
+    decision = decide(rules, [localizer, *ct_series(2)], 3)
+    assert decision.rule.name == "all"
+    assert decision.notes == ("left out 1 of 3 instances: it is a localizer",)
 
 
 def test_without_a_rule_a_series_waits_for_a_person() -> None:
@@ -111,5 +119,5 @@ def test_own_output_is_ignored_whatever_the_rules_say(derivation: Derivation) ->
     made: list[Dataset] = [derive(each, to_hu(each), derivation, NOW, NOW) for each in series]
     with pytest.raises(IgnoreSeriesError, match="made by this node already"):
         decide([rule("all")], made, 2)
-    with pytest.raises(QuarantineSeriesError, match="1 of 3 instances: it was made by this node already"):
-        decide([rule("all")], [*series, made[0]], 3)
+    decision = decide([rule("all")], [*series, made[0]], 3)
+    assert decision.notes == ("left out 1 of 3 instances: it was made by this node already",)

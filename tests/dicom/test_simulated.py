@@ -150,7 +150,7 @@ def test_values_are_clipped_to_the_bits(representation: int, limits: tuple[int, 
 def test_node_denoises_the_copy_and_does_not_take_it_for_its_own() -> None:
     copy = copy_of(ct_dataset())
     assert not is_own_output(copy)
-    assert len(select_series([copy])) == 1
+    assert len(select_series([copy]).instances) == 1
 
 
 def test_a_copy_of_a_copy_keeps_the_history() -> None:

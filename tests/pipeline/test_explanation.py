@@ -116,8 +116,8 @@ def test_evidence_is_told(write_series: WriteSeries, explained: Callable[..., Se
     [
         ({}, [rule("off", ignore="switched off")], "ignored", "rule 'off': switched off"),
         ({}, [rule("mr", Modality="MR")], "quarantine", "no rule matches this series; add one under [[rules]]"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, [rule("all")], "quarantine", "it is a localizer"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, [rule("all")], "refused", "does not receive MR Image Storage"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, [rule("all")], "ignored", "it is a localizer"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, [rule("all")], "ignored", "does not receive MR Image Storage"),
     ],
 )
 def test_what_is_not_derived_is_told_with_its_reason(
