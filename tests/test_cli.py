@@ -478,10 +478,28 @@ def test_denoise_with_a_wrong_option_is_exit_code_2(
 
 
 def test_a_refused_series_is_exit_code_1(write_series: Callable[..., Path], tmp_path: Path) -> None:
-    source = write_series(1, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
-    result = run("simulate", source, tmp_path / "out", "--dose", "0.5", "--workers", "1")
+    result = run("simulate", write_series(1, RescaleSlope=0), tmp_path / "out", "--dose", "0.5", "--workers", "1")
     assert result.exit_code == 1
     assert "refused" in result.stderr
+
+
+def test_an_ignored_series_is_exit_code_0(write_series: Callable[..., Path], tmp_path: Path) -> None:
+    source = write_series(1, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    write_series(1, folder="series/mixed", SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.1")
+    write_series(1, folder="series/scout", SeriesInstanceUID="1.2.3", ImageType="ORIGINAL\\PRIMARY\\LOCALIZER")
+    result = run("simulate", source, tmp_path / "out", "--dose", "0.5", "--workers", "1")
+    assert result.exit_code == 0
+    assert "it is MR Image Storage, no CT Image" in result.stderr
+    assert "left out 1 of 2 instances: it is a localizer" in result.stderr
+    assert result.stdout.endswith("1 instances written, 0 series refused, 1 ignored\n")
+
+
+def test_where_every_file_is_skipped_each_has_its_reason_and_it_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no DICOM")
+    result = run("simulate", tmp_path / "in", tmp_path / "out", "--dose", "0.5", "--workers", "1")
+    assert result.exit_code == 1
+    assert "notes.txt: not a DICOM file" in result.stderr
 
 
 @pytest.mark.parametrize("dose", ["2", "0", "-1", "nan"])

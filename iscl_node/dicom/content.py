@@ -27,8 +27,8 @@ GREY_VALUES: Final = 1023
 DENSE_HU: Final = 500.0
 """Bone and metal lie above, and everything if the intercept was lost."""
 NO_AIR_HU: Final = -200.0
-TOO_LOW_HU: Final = -1200.0
-"""Below the noise of air; padding is left out."""
+TOO_LOW_HU: Final = -1700.0
+"""Below air with any noise; padding is left out."""
 LEAST_SPAN_HU: Final = 10.0
 
 _LOW_ENDS: Final = 0.01

@@ -34,7 +34,10 @@ def image(hu: npt.ArrayLike, **overrides: object) -> Dataset:
         (lambda hu: (hu + 1024)[40:90, 40:90], "Rescale Intercept that was lost"),
         (lambda hu: hu - 1024, "far below air"),
         (lambda hu: np.clip((hu + 160) * 255.0 // 400, 0, 255), "from 0 to 255 and are cut off at both ends"),
-        (lambda hu: np.where(hu < -500, 0, np.clip(np.abs(hu) // 2, 0, 100)), "from 0 to 100 and are cut off at both ends"),
+        (
+            lambda hu: np.where(hu < -500, 0, np.clip(np.abs(hu) // 2, 0, 100)),
+            "from 0 to 100 and are cut off",
+        ),
         (lambda hu: np.clip(hu + 1000, 0, 1023), "from 0 to 1023 and are cut off at both ends"),
     ],
 )
