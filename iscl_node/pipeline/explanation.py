@@ -9,7 +9,7 @@ from iscl_node.dicom.conditions import Finding
 from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import DerivedSeries, derived_series
 from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
-from iscl_node.dicom.rules import RuleFinding, decide, findings
+from iscl_node.dicom.rules import Decision, RuleFinding, decide, findings
 from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, QualityLimits, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.products import checked_strengths, derivations
@@ -79,7 +79,7 @@ def _explained(
 ) -> SeriesExplanation:
     count = len(instances)
     strangers = {str(each.SOPClassUID.name) for each in instances if each.SOPClassUID not in CT_STORAGE}
-    if strangers:
+    if all(each.SOPClassUID not in CT_STORAGE for each in instances):
         reason = f"the node does not receive {', '.join(sorted(strangers))}"
         return SeriesExplanation(uid, count, "ignored", reason)
     judged: tuple[RuleFinding, ...] = ()
@@ -93,12 +93,17 @@ def _explained(
         return SeriesExplanation(uid, count, "ignored", str(error), judged)
     except QuarantineSeriesError as error:
         return SeriesExplanation(uid, count, "quarantine", str(error), judged)
-    rule = decision.rule
     made = tuple(
         MadeSeries(derived_series(decision.instances[0], each), each.profile, each.strength, each.chosen_strength.text)
-        for each in derivations(model, rule.profile, strengths, rule.suffix, node_version, Site())
+        for each in derivations(model, decision.rule.profile, strengths, decision.rule.suffix, node_version, Site())
     )
-    missing = coverage([slice_of(each) for each in decision.instances]).where
+    return _derived(uid, decision, judged, made)
+
+
+def _derived(
+    uid: str, decision: Decision, judged: tuple[RuleFinding, ...], made: tuple[MadeSeries, ...]
+) -> SeriesExplanation:
+    rule, missing = decision.rule, coverage([slice_of(each) for each in decision.instances]).where
     return SeriesExplanation(
         uid,
         len(decision.instances),
