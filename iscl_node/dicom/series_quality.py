@@ -13,7 +13,7 @@ from scipy import ndimage
 from iscl_node.dicom.body_size import effective_diameter_mm
 from iscl_node.dicom.noise_level import noise_correlation, noise_level_hu
 from iscl_node.dicom.quality import ImplausibleResultError
-from iscl_node.dicom.series import numbers
+from iscl_node.dicom.values import numbers
 from iscl_node.dicom.volume import Slice, to_hu
 from iscl_node.domain import QualityLimits
 from iscl_node.errors import QuarantineSeriesError
