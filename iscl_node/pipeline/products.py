@@ -172,7 +172,7 @@ class Products:
             yield derived
 
     def _blended(self, source_hu: Slice, noise_hu: Slice, derivation: Derivation) -> Slice:
-        derived_hu = blend(source_hu, noise_hu, derivation.strength, self.denoiser.window_hu)
+        derived_hu = blend(source_hu, noise_hu, derivation.strength)
         check_numbers(source_hu, derived_hu)
         return derived_hu
 

@@ -148,7 +148,7 @@ def main(data: Path, out: Path, only_kept: bool) -> None:
     wanted = [job for job in jobs(data) if not only_kept or (out / f"{job.name}.npz").exists()]
     for number, job in enumerate(wanted):
         source, noise = denoised(job, denoiser, out)
-        derived = blend(source, noise, 1.0, denoiser.window_hu)
+        derived = blend(source, noise, 1.0)
         found = measures(source, derived) | {
             "noise of the source, HU": noise_level_hu(source) or np.nan,
             "noise correlation": noise_correlation(source) or np.nan,

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from phantom import BODY_SPACING, SIDE, anatomy, noise
 from pydicom.dataset import Dataset
 
-from iscl_node.denoise.denoiser import FADE_HU, Slice
+from iscl_node.denoise.denoiser import CT_RANGE_HU, Slice
 from iscl_node.dicom import derived, writing
 from iscl_node.dicom.noise_level import noise_level_hu
 from iscl_node.dicom.volume import Stored, to_hu
@@ -30,7 +30,7 @@ NO_LIMITS = QualityLimits(
 )
 LOW, HIGH = -160.0, 240.0
 
-pixels = arrays(np.int16, (8, 8), elements=st.integers(-1000, 3000))
+pixels = arrays(np.int16, (8, 8), elements=st.integers(-1500, 3500))
 noises = arrays(np.float32, (8, 8), elements=st.floats(-60, 60, width=32))
 rescales = st.tuples(st.sampled_from([1, 2, 0.5]), st.sampled_from([0, -1024, 12.5]))
 
@@ -71,12 +71,12 @@ def made(noise: Slice, *strengths: float) -> Products:
 
 @settings(deadline=None, max_examples=30)
 @given(pixels, noises, rescales, st.floats(0, 1))
-def test_stored_values_beyond_the_fade_and_with_strength_0_are_the_source_s(
+def test_stored_values_of_padding_and_with_strength_0_are_the_source_s(
     stored: np.ndarray, noise: Slice, rescale: tuple[float, float], strength: float
 ) -> None:
     source = ct_dataset(stored, RescaleSlope=rescale[0], RescaleIntercept=rescale[1])
     hu = to_hu(source)
-    beyond = (hu <= LOW - FADE_HU) | (hu >= HIGH + FADE_HU)
+    beyond = (hu < CT_RANGE_HU[0]) | (hu > CT_RANGE_HU[1])
 
     some, none = made(noise, strength, 0.0).made_of(source, STARTED)
 
