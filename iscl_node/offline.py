@@ -95,7 +95,7 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
     """
     _check_folders(source, target)
     check_strengths(denoising.strengths)
-    denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device)
+    denoiser = load_bundle(denoising.bundle, denoising.profile, denoising.device, precision="auto")
     started = datetime.now().astimezone()
 
     def derived(instances: Sequence[Instance], folder: Path) -> Iterator[Instance]:

@@ -76,7 +76,10 @@ def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
     """
     profiles = sorted({rule.profile for rule in settings.rules if not rule.ignore})
     bundle = settings.bundle
-    return {profile: load_bundle(bundle.path, profile, bundle.device, bundle.digest) for profile in profiles}
+    return {
+        profile: load_bundle(bundle.path, profile, bundle.device, bundle.digest, bundle.precision)
+        for profile in profiles
+    }
 
 
 class Node:

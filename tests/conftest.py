@@ -25,7 +25,7 @@ def identity_bundle(tmp_path: Path) -> Path:
     """A bundle whose network gives back what it gets, for the profiles abdomen and chest."""
     import torch
 
-    bundle = write_bundle(tmp_path / "identity_bundle", {"_target_": "torch.nn.Identity"})
+    bundle = write_bundle(tmp_path / "identity_bundle", {"_target_": "torch.nn.Identity"}, profile="abdomen")
     for weights in ("model.pt", "chest.pt"):
         torch.save({}, bundle / "models" / weights)
     return bundle

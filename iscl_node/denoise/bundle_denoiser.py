@@ -6,7 +6,7 @@ import math
 import pickle
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ from torch import nn
 
 from iscl_node.denoise.bundle_digest import bundle_identity, read_json
 from iscl_node.denoise.denoiser import Slice, WindowHU
-from iscl_node.domain import ModelIdentity
+from iscl_node.domain import ModelIdentity, Precision
 from iscl_node.errors import ConfigurationError
-
-_DEFAULT_PROFILE = "abdomen"
 
 
 class BundleDenoiser:
@@ -35,24 +33,39 @@ class BundleDenoiser:
         Which model it is.
     window_hu : tuple of float
         The HU that the network looks at.
+    in_bfloat16 : bool
+        Convolutions compute in bfloat16, all else in float32.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, model: ModelIdentity, window_hu: WindowHU) -> None:
-        self._network = network.eval().to(device)
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        model: ModelIdentity,
+        window_hu: WindowHU,
+        in_bfloat16: bool = False,
+    ) -> None:
+        self._network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
+        self._in_bfloat16 = in_bfloat16
         self._lock = threading.Lock()
         self.model = model
         self.window_hu = window_hu
 
     def denoise(self, hu: Slice) -> Slice:
         """Denoise one slice, (H, W) float32 HU to the same."""
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), self._precision():
             image = torch.from_numpy(np.ascontiguousarray(hu, dtype=np.float32)).to(self._device)
-            denoised: Slice = self._network(image[None, None])[0, 0].cpu().numpy()
+            denoised: Slice = self._network(image[None, None])[0, 0].float().cpu().numpy()
             return denoised
 
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._in_bfloat16)
 
-def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "") -> BundleDenoiser:
+
+def load_bundle(
+    bundle: Path, profile: str, device: str, trusted_digest: str = "", precision: Precision = "float32"
+) -> BundleDenoiser:
     """Check the digest, build ``network_def`` of ``configs/inference.json`` and load its weights.
 
     Code of the bundle runs only after its digest has been compared; weights are loaded weights-only.
@@ -62,11 +75,15 @@ def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "
     bundle : Path
         Folder of the bundle.
     profile : str
-        HU window; the weights are ``models/model.pt`` for 'abdomen', ``models/<profile>.pt`` otherwise.
+        HU window; the weights are ``models/model.pt`` for the profile that the bundle's configuration names, or if it
+        names none, and ``models/<profile>.pt`` for others.
     device : str
         'auto', 'cpu' or 'cuda'.
     trusted_digest : str
         As :func:`bundle_identity` takes it.
+    precision : str
+        Of the convolutions. 'auto' is 'bfloat16' on a processor that computes in it, for a network that is as good
+        with it, by its method ``bfloat16_is_enough``.
 
     Raises
     ------
@@ -74,9 +91,14 @@ def load_bundle(bundle: Path, profile: str, device: str, trusted_digest: str = "
         If the bundle is incomplete, not the trusted one, or does not hold this profile.
     """
     model = bundle_identity(bundle, trusted_digest)
-    network = _build(bundle, model.digest, read_json(bundle / "configs" / "inference.json") | {"profile": profile})
-    _load_weights(network, bundle / "models" / ("model.pt" if profile == _DEFAULT_PROFILE else f"{profile}.pt"))
-    return BundleDenoiser(network, _device(device), model, _window_hu(network))
+    config = read_json(bundle / "configs" / "inference.json")
+    network = _build(bundle, model.digest, config | {"profile": profile})
+    own_profile = config.get("profile", profile)
+    _load_weights(network, bundle / "models" / ("model.pt" if profile == own_profile else f"{profile}.pt"))
+    target, window_hu = _device(device), _window_hu(network)
+    in_bfloat16 = _in_bfloat16(network, precision, target)
+    _prepare(network)
+    return BundleDenoiser(network, target, model, window_hu, in_bfloat16)
 
 
 def _build(bundle: Path, digest: str, config: Mapping[str, Any]) -> nn.Module:
@@ -135,6 +157,22 @@ def _window_hu(network: nn.Module) -> WindowHU:
     """The ends of the network's ``window``; a network without one is taken to look at every value."""
     window = getattr(network, "window", None)
     return float(getattr(window, "low", -math.inf)), float(getattr(window, "high", math.inf))
+
+
+def _prepare(network: nn.Module) -> None:
+    """Let the network do once what speeds up each call."""
+    prepare: Callable[[], None] | None = getattr(network.eval(), "prepare_inference", None)
+    if prepare is not None:
+        prepare()
+
+
+def _in_bfloat16(network: nn.Module, precision: Precision, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    capabilities = torch.cpu.get_capabilities()
+    is_native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    is_enough: Callable[[], bool] = getattr(network, "bfloat16_is_enough", lambda: False)
+    return device.type == "cpu" and is_native and is_enough()
 
 
 def _device(name: str) -> torch.device:

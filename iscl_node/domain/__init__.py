@@ -27,6 +27,10 @@ OutputSyntax = Literal["explicit", "source"]
 """How derived instances are encoded: in Explicit VR Little Endian, or losslessly compressed as their source."""
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""In what the model's convolutions compute."""
+
+
 def implementation_version_name(node_version: str) -> str:
     """Return the Implementation Version Name, at most 16 characters (PS3.7 D.3.3.2.3)."""
     return f"ISCL_NODE_{node_version}"[:16]

@@ -26,6 +26,8 @@ class BundleSettings(Section):
     digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: domain.Precision = "auto"
+    """Of the model's convolutions; auto: bfloat16 on a CPU that computes in it, for a model that is as good with it."""
 
 
 class SpoolSettings(Section):

@@ -10,9 +10,10 @@ import torch
 from factories import soft_tissue
 from small_bundle import write_bundle
 
+from iscl_node.denoise import bundle_denoiser
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.domain import ModelIdentity
+from iscl_node.domain import ModelIdentity, Precision
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE
 
@@ -123,6 +124,23 @@ def test_each_profile_has_its_weights_and_its_network(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_bundle(bundle, "chest", "cpu").denoise(HU), HU + 20)
 
 
+def test_the_profile_that_the_bundle_names_has_the_first_weights(tmp_path: Path) -> None:
+    bundle = shifting_bundle(tmp_path / "bundle", 10)
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config | {"profile": "chest"}))
+    (bundle / "models" / "chest.pt").unlink()
+    np.testing.assert_array_equal(load_bundle(bundle, "chest", "cpu").denoise(HU), HU + 20)
+    with pytest.raises(ConfigurationError, match=r"abdomen\.pt: no weights"):
+        load_bundle(bundle, "abdomen", "cpu")
+
+
+def test_a_bundle_without_profiles_has_one_network_for_all(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", {"_target_": "torch.nn.Identity"})
+    torch.save({}, bundle / "models" / "model.pt")
+    for profile in ("full", "abdomen", "any"):
+        np.testing.assert_array_equal(load_bundle(bundle, profile, "cpu").denoise(HU), HU)
+
+
 def test_two_bundles_live_side_by_side(tmp_path: Path) -> None:
     small = load_bundle(shifting_bundle(tmp_path / "small", 1), "abdomen", "cpu")
     large = load_bundle(shifting_bundle(tmp_path / "large", 100), "abdomen", "cpu")
@@ -202,6 +220,62 @@ def test_the_installed_bundle_denoises(profile: str) -> None:
 @pytest.mark.parametrize(("profile", "window_hu"), [("abdomen", (-160, 240)), ("chest", (-400, 1000))])
 def test_the_window_is_the_network_s(profile: str, window_hu: tuple[float, float]) -> None:
     assert load_bundle(INSTALLED_BUNDLE, profile, "cpu").window_hu == window_hu
+
+
+@pytest.mark.parametrize("profile", ["abdomen", "chest"])
+def test_folded_and_in_channels_last_the_installed_bundle_computes_the_same(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = (soft_tissue(side=64) - 1024).astype(np.float32)
+    fast = load_bundle(INSTALLED_BUNDLE, profile, "cpu").denoise(image)
+    monkeypatch.setattr(bundle_denoiser, "_prepare", lambda _network: None)
+    np.testing.assert_allclose(fast, load_bundle(INSTALLED_BUNDLE, profile, "cpu").denoise(image), rtol=0, atol=1e-3)
+
+
+PRECISE = """
+import torch
+from torch import nn
+
+class Precise(nn.Conv2d):
+    def __init__(self, is_enough):
+        super().__init__(1, 1, 3, padding=1, padding_mode="replicate")
+        self.is_enough = is_enough
+
+    def bfloat16_is_enough(self):
+        return self.is_enough
+"""
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_native", "is_enough", "is_coarse"),
+    [
+        ("float32", True, True, False),
+        ("bfloat16", False, False, True),
+        ("auto", True, True, True),
+        ("auto", True, False, False),
+        ("auto", False, True, False),
+    ],
+)
+def test_convolutions_are_coarse_if_asked_or_if_it_is_as_good_and_faster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+    is_native: bool,
+    is_enough: bool,
+    is_coarse: bool,
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle", {"_target_": "scripts.precise.Precise", "is_enough": is_enough})
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").touch()
+    (bundle / "scripts" / "precise.py").write_text(PRECISE)
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(1, 1, 3, padding=1, padding_mode="replicate")
+    torch.save(convolution.state_dict(), bundle / "models" / "model.pt")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_native})
+    denoised = load_bundle(bundle, "full", "cpu", precision=precision).denoise(HU)
+    exact = convolution(torch.from_numpy(HU)[None, None])[0, 0].detach().numpy()
+    assert denoised.dtype == np.float32
+    assert bool(np.abs(denoised - exact).max() > 0.01) is is_coarse
 
 
 def test_a_network_without_a_window_looks_at_every_value(identity_bundle: Path) -> None:

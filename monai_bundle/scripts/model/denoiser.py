@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .batch_instance_norm import drop_running_statistics, keep_running_statistics
+from .folding import fold_normalization
 from .networks import Generator, NoiseExtractor
 from .noise_prior import NoisePrior
+from .residual_unet import ResidualUNet
 from .window import HUWindow
 
 
@@ -95,3 +97,14 @@ class ISCLDenoiser(nn.Module):
         if self.noise_prior is not None:
             noise = self.noise_prior(noise, inside)
         return torch.where(inside, image - noise, image)
+
+    def prepare_inference(self) -> None:
+        """Fold what can be folded; for inference alone, after the weights are loaded."""
+        fold_normalization(self)
+
+    def bfloat16_is_enough(self) -> bool:
+        """Whether convolutions may compute in bfloat16: of a network that estimates the noise, but for its first layer.
+
+        The paper's F gives the image itself, whose HU are coarse in it.
+        """
+        return isinstance(self.f, ResidualUNet)
