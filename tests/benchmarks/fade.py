@@ -1,6 +1,6 @@
 """What the window's ends cost: ``python tests/benchmarks/fade.py FOLDER [BUNDLE [PROFILE]]``.
 
-Takes every third axial CT slice below ``FOLDER``, simulates a quarter of its dose, removes the noise with strength 1, and
+Takes every third axial CT slice below ``FOLDER``, simulates a quarter of its dose, removes the noise (strength 1), and
 prints how far the noisy slice and the result are from the slice itself (RMS, HU) by where the slice's value lies, and
 the specks: pixels of the body further than 100 HU from their 5 x 5 median, per mille.
 """
