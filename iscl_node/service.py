@@ -63,8 +63,8 @@ _STALLED_SECONDS = 60
 _REPORT_SECONDS = 3
 """How long the report on a storage commitment is waited for on the association on which it was asked for."""
 
-_LAST_STEP_SECONDS = 600
-"""How long a stopping node waits for the step in hand."""
+_LAST_STEP_SECONDS = 75
+"""How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
 
 
 def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
@@ -247,7 +247,11 @@ class Node:
             self._trail.refused(reason, host, calling)
 
     def _send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
-        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native, answered)
+        def kept(answer: StoreAnswer) -> None:
+            answered(answer)
+            self._shutdown.check()  # the instance in hand is the last
+
+        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native, kept)
 
     def _commit(
         self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import cast
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -24,15 +24,18 @@ from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, OutputSyntax, Peer, QualityLimits, Rule, Site, StoreAnswer
-from iscl_node.domain.strength import AutoStrength, ChosenStrength
+from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site, StoreAnswer
+from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
+from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
+from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.earlier_batches import earlier_instances
+from iscl_node.store.plan import keep_plan, kept_plan
 from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
 from iscl_node.store.tree import is_file
@@ -41,22 +44,6 @@ _log = structlog.get_logger(__name__)
 
 Send = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
 """Sends files over one association and tells of each answer; raises RetryLaterError or QuarantineSeriesError."""
-
-
-class BegunRule(TypedDict):
-    """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
-
-    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
-    decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC).
-    """
-
-    name: str
-    suffix: str
-    transfer_syntax: OutputSyntax
-    strengths: list[float]
-    source_noise_hu: float | None
-    body_mm: float | None
-    started: str
 
 
 class SeriesSteps:
@@ -112,7 +99,7 @@ class SeriesSteps:
         self._metrics = metrics or Metrics(CollectorRegistry())
 
     def check(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
-        """Decide what happens to the batch.
+        """Decide what happens to the batch, and write it down in the spool; what was decided before stays.
 
         Returns
         -------
@@ -123,7 +110,27 @@ class SeriesSteps:
         ------
         IgnoreSeriesError, QuarantineSeriesError
             As :func:`iscl_node.dicom.rules.decide`; quarantine also if something is missing and the rule says so.
+        RetryLaterError
+            The disk refuses it now, or an earlier batch moves.
         """
+        plan = self._kept_plan(batch)
+        if plan is None:
+            plan = self._planned(batch)
+            with _disk_refusals_retried():
+                keep_plan(self._spool.root, batch, {**plan})
+        return plan["rule"], plan["series_uids"], plan["files"]
+
+    def _kept_plan(self, batch: Batch) -> Plan | None:
+        """What was decided before, if it is of the same instances and of what this model and these settings make."""
+        kept = kept_plan(self._spool.root, batch)
+        with suppress(QuarantineSeriesError, KeyError, TypeError):  # the rule is gone, or the file damaged
+            plan = cast(Plan, kept)
+            is_same = sorted(plan["files"]) == [path.name for path in self._spool.instances(batch)]
+            made = self._products(plan["rule"]).series_uids(batch.series_instance_uid)
+            return plan if is_same and made == plan["series_uids"] else None
+        return None
+
+    def _planned(self, batch: Batch) -> Plan:
         missing = self._spool.incomplete(batch)
         if missing:
             raise QuarantineSeriesError(f"incomplete at the time-out: {missing}; requeue processes it as it is")
@@ -143,7 +150,11 @@ class SeriesSteps:
             strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
         begun = self._begun(batch, decision.rule, strengths)
         series_uids = self._products(begun).series_uids(batch.series_instance_uid)
-        return begun, series_uids, [Path(str(i.filename)).name for i in decision.instances]
+        return Plan(
+            rule=begun,
+            series_uids=series_uids,
+            files=[Path(str(each.filename)).name for each in decision.instances],
+        )
 
     def _processed_before(self, batch: Batch) -> list[Instance]:
         """The instances of the series' earlier batches: what comes late is judged with what came before."""
@@ -164,6 +175,7 @@ class SeriesSteps:
             source_noise_hu=strengths[0].source_noise_hu,
             body_mm=strengths[0].body_mm,
             started=self._spool.first_closed(batch).astimezone().isoformat(),
+            send_to=list(rule.send_to),
         )
 
     def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:
@@ -298,17 +310,14 @@ class SeriesSteps:
         """Send what is not stored over one association, and record every answer durably, whatever the end."""
         with _disk_refusals_retried():
             stored = self._deliveries.record(batch, peer.name).stored
-        answers: list[StoreAnswer] = []
         try:
-            self._send(peer, [path for path in files if path.stem not in stored], answers.append)
+            with _disk_refusals_retried(), recorded(self._deliveries, batch, peer.name) as answered:
+                self._send(peer, [path for path in files if path.stem not in stored], answered)
         except RetryLaterError as error:
             end = self._patience.end(batch, str(error))
             if end:
                 raise QuarantineSeriesError(end) from error
             raise
-        finally:
-            with _disk_refusals_retried():
-                self._deliveries.note_answers(batch, peer.name, answers)
 
     def release(self, batch: Batch) -> None:
         """Mark the batch as stored by every destination; it is kept until all have confirmed that they keep it.
@@ -347,12 +356,17 @@ class SeriesSteps:
         name = begun["name"]
         if name not in self._rules or self._rules[name].ignore:
             raise QuarantineSeriesError(f"rule {name!r} is gone from the settings; requeue the series to choose anew")
-        return replace(self._rules[name], suffix=begun["suffix"], transfer_syntax=begun["transfer_syntax"])
+        return replace(
+            self._rules[name],
+            suffix=begun["suffix"],
+            transfer_syntax=begun["transfer_syntax"],
+            send_to=tuple(begun["send_to"]),
+        )
 
     def _products(self, begun: BegunRule) -> Products:
         rule = self._rule(begun)
         denoiser = self._denoisers[rule.profile]
-        strengths = _recorded(rule, begun)
+        strengths = chosen_strengths(rule, begun)
         made = derivations(denoiser.model, rule.profile, strengths, rule.suffix, self._node_version, self._site)
         return Products(denoiser, made, self._limits, rule.transfer_syntax)
 
@@ -374,18 +388,6 @@ class SeriesSteps:
             if name not in paths:
                 raise QuarantineSeriesError("an instance of the batch is gone from the spool")
         return [paths[name] for name in file_names]
-
-
-def _recorded(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
-    """The rule's strengths; those that the noise decides are as they were chosen when the batch was begun."""
-    recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
-    measured = begun["source_noise_hu"], begun["body_mm"]
-    return [
-        ChosenStrength(value, choice.target_noise_hu, *measured)
-        if isinstance(choice, AutoStrength)
-        else ChosenStrength(choice, None, *measured)
-        for choice, value in zip(rule.strengths, recorded, strict=False)
-    ]
 
 
 @contextmanager

@@ -24,11 +24,12 @@ from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.queues import Queue
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.engine.words import DatabaseError, Durable, all_said, enqueue, say, step, workflow
-from iscl_node.pipeline.steps import BegunRule, SeriesSteps
+from iscl_node.pipeline.plan import BegunRule
+from iscl_node.pipeline.steps import SeriesSteps
 
 _log = structlog.get_logger(__name__)
 
-STEP_ORDER_VERSION = "10"
+STEP_ORDER_VERSION = "11"
 """DBOS resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,

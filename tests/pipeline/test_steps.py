@@ -1,5 +1,6 @@
 """The steps of a batch on a real spool, with a bundle that changes nothing."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,7 +30,8 @@ from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.steps import BegunRule, SeriesSteps
+from iscl_node.pipeline.plan import BegunRule
+from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.settings import QualitySettings
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
@@ -58,8 +60,9 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         evidence: EvidenceChoice = NO_EVIDENCE,
         suffix: str = " ISCL",
         metrics: Metrics | None = None,
+        send_to: tuple[str, ...] = ("pacs",),
     ) -> SeriesSteps:
-        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, ("pacs",), ignore, evidence=evidence)
+        rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, send_to, ignore, evidence=evidence)
         log = [] if sent is None else sent
         return SeriesSteps(
             spool,
@@ -137,6 +140,59 @@ def test_what_is_no_file_is_not_read(
 ) -> None:
     make(spool.instances(batch)[0].with_name("1.2.3.dcm"))
     with pytest.raises(QuarantineSeriesError, match="not followed"):
+        steps_for().check(batch)
+
+
+def plan_of(spool: Spool, batch: Batch) -> Path:
+    return spool.root / "closed" / batch.series_instance_uid / batch.key / f"{batch.key}.plan.json"
+
+
+@pytest.mark.fault(
+    "machine",
+    "the workflow database is lost, and the settings are changed, while a batch is under way",
+    "rule, order, UIDs, strengths, description, encoding, start and destinations stay as its `plan.json` has them",
+)
+def test_what_was_decided_stays(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = steps_for().check(batch)
+    monkeypatch.setattr("iscl_node.pipeline.steps.read_instance", None)  # it is not even looked at again
+    changed = steps_for(suffix=" OTHER", send_to=("pacs", "elsewhere"))
+    assert changed.check(batch) == decided
+    assert changed.destinations(batch, decided[0], decided[1]) == ("pacs",)
+    assert json.loads(plan_of(spool, batch).read_bytes())["rule"]["suffix"] == " ISCL"
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"files": 3}'])
+def test_a_damaged_plan_is_made_anew(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], damage: bytes
+) -> None:
+    decided = steps_for().check(batch)
+    plan_of(spool, batch).write_bytes(damage)
+    assert steps_for().check(batch) == decided
+    assert json.loads(plan_of(spool, batch).read_bytes())["files"] == decided[2]
+
+
+def test_a_batch_is_decided_anew_for_other_strengths_or_instances_or_when_it_is_requeued(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    _, series_uids, files = steps_for().check(batch)
+    assert steps_for(strengths=(0.5,)).check(batch)[1] != series_uids
+    spool.instances(batch)[0].unlink()
+    assert set(steps_for().check(batch)[2]) < set(files)
+    spool.quarantine(batch, "why")
+    (requeued,) = spool.requeue(batch.series_instance_uid, datetime.now(UTC))
+    assert steps_for(suffix=" OTHER").check(requeued)[0]["suffix"] == " OTHER"
+
+
+def test_a_plan_that_the_disk_refuses_is_tried_again(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("iscl_node.store.plan.replace_synced", full)
+    with pytest.raises(RetryLaterError, match="No space"):
         steps_for().check(batch)
 
 
@@ -455,7 +511,8 @@ def test_pixels_of_another_slice_are_quarantined_with_a_picture(
     assert quarantined.picture == quarantined.folder / "judge.png"
     assert quarantined.picture.read_bytes().startswith(b"\x89PNG")
     (again,) = spool.requeue(batch.series_instance_uid, datetime.now(UTC))
-    assert [path.suffix for path in spool.instances(again)[0].parent.iterdir()] == [".dcm"] * 3
+    left = [path.suffix for path in spool.instances(again)[0].parent.iterdir()]
+    assert sorted(left) == [".dcm"] * 3 + [".json"]  # the plan of the earlier try, which has its key
 
 
 @pytest.mark.fault("processing", "a derived instance is gone before the series is judged", "quarantine with the reason")

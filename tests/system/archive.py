@@ -41,11 +41,17 @@ class RecordingArchive:
         The transfer syntaxes that it accepts.
     confirms : str
         By which service it tells what it has: 'commitment', 'query', or neither.
+    sop_classes : sequence of str
+        What it stores.
     """
 
     def __init__(
-        self, syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian), confirms: str = ""
+        self,
+        syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+        confirms: str = "",
+        sop_classes: Sequence[str] = CT_STORAGE,
     ) -> None:
+        self._sop_classes = sop_classes
         self._syntaxes = list(syntaxes)
         self._confirms = confirms
         self.port = free_port()
@@ -63,7 +69,7 @@ class RecordingArchive:
     def start(self) -> None:
         """Listen."""
         entity = AE(ae_title="ARCHIVE")
-        for sop_class in CT_STORAGE:
+        for sop_class in self._sop_classes:
             entity.add_supported_context(sop_class, self._syntaxes)
         handlers: list[tuple[Any, ...]] = [(evt.EVT_C_STORE, self._on_c_store)]
         if self._confirms == "commitment":

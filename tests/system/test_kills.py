@@ -38,7 +38,7 @@ def test_kill_while_receiving(make_node: MakeNode, archive: RecordingArchive, ma
 
     assert sender.returncode != 0
     assert output.count("Received Store Response (Success)") <= arrived < len(series)
-    assert not list((node.spool / "receiving").iterdir())
+    assert not list((node.spool / "receiving").glob("*/*"))
     assert_delivered(node, archive, series)
 
 
@@ -203,6 +203,34 @@ def test_sigterm_finishes_the_slice_in_hand(
     assert 3 <= derived < 5
     assert steps == ["audit", "check", *["derive"] * derived]
     assert_delivered(node, archive, series)
+
+
+@pytest.mark.fault(
+    "machine",
+    "SIGTERM while a large series is sent",
+    "the instance in hand is the last; the exit code is 0, the next start sends the others, and each once",
+)
+def test_sigterm_ends_the_sending_after_the_instance_in_hand(
+    make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
+) -> None:
+    series = make_series(20)
+    archive.hold()
+    node = make_node()
+    send(node, files_of(series))
+    node.wait_for(lambda: archive.counts().total() == 1, "the archive has one instance and does not answer")
+
+    node.terminate()
+    node.wait_for(lambda: "node.stopping" in node.log(), "the node stops")
+    archive.let_go()
+    code = node.exit_code(seconds=90)
+    sent = archive.counts().total()
+    node.start()
+    wait_until_done(node, series)
+
+    assert code == 0, node.log_tail()
+    assert sent < 20
+    assert_delivered(node, archive, series)
+    assert set(archive.counts().values()) == {1}
 
 
 @pytest.mark.fault(
