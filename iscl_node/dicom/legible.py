@@ -79,10 +79,8 @@ def texts(dataset: Dataset, keyword: str | BaseTag) -> tuple[str, str]:
         text = _stripped(getattr(element, "value", None))
         return text, text
     raw = _stripped((element.value or b"").decode("latin-1"))
-    try:
-        return _stripped(_decoded(dataset, element.tag).value), raw
-    except Exception:  # noqa: BLE001 - as in ``_looked_at``
-        return raw, raw
+    decoded = value_of(dataset, element.tag)
+    return raw if decoded is None else _stripped(decoded.value), raw
 
 
 def value_of(dataset: Dataset, tag: BaseTag) -> DataElement | None:

@@ -25,11 +25,15 @@ class BegunRule(TypedDict):
 
 
 class Plan(TypedDict):
-    """What is decided of a batch: the rule, the derived series' UIDs, and the files in the order of their positions."""
+    """What is decided of a batch: the rule, the derived series' UIDs, and the files in the order of their positions.
+
+    ``instances`` are all that were in the batch then; one that repeats another may be none of the files.
+    """
 
     rule: BegunRule
     series_uids: list[str]
     files: list[str]
+    instances: list[str]
 
 
 def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:

@@ -28,6 +28,7 @@ from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths
@@ -104,19 +105,19 @@ class SeriesSteps:
         Returns
         -------
         tuple of BegunRule and two lists of str
-            The rule, the derived series' UIDs, and the files of the instances in the order of their positions.
+            Of the `Plan`: the rule, the derived series' UIDs, and the files in their order.
 
         Raises
         ------
         IgnoreSeriesError, QuarantineSeriesError
-            As :func:`iscl_node.dicom.rules.decide`; quarantine also if something is missing and the rule says so.
+            As ``rules.decide``; quarantine also if something is missing and the rule says so.
         RetryLaterError
             The disk refuses it now, or an earlier batch moves.
         """
         plan = self._kept_plan(batch)
         if plan is None:
             plan = self._planned(batch)
-            with _disk_refusals_retried():
+            with disk_refusals_retried():
                 keep_plan(self._spool.root, batch, {**plan})
         return plan["rule"], plan["series_uids"], plan["files"]
 
@@ -125,7 +126,7 @@ class SeriesSteps:
         kept = kept_plan(self._spool.root, batch)
         with suppress(QuarantineSeriesError, KeyError, TypeError):  # the rule is gone, or the file damaged
             plan = cast(Plan, kept)
-            is_same = sorted(plan["files"]) == [path.name for path in self._spool.instances(batch)]
+            is_same = plan["instances"] == [path.name for path in self._spool.instances(batch)]
             made = self._products(plan["rule"]).series_uids(batch.series_instance_uid)
             return plan if is_same and made == plan["series_uids"] else None
         return None
@@ -154,6 +155,7 @@ class SeriesSteps:
             rule=begun,
             series_uids=series_uids,
             files=[Path(str(each.filename)).name for each in decision.instances],
+            instances=[path.name for path in files],
         )
 
     def _processed_before(self, batch: Batch) -> list[Instance]:
@@ -251,7 +253,7 @@ class SeriesSteps:
             If the disk refuses it now.
         """
         destinations = self._rule(begun).send_to
-        with _disk_refusals_retried():
+        with disk_refusals_retried():
             if not self._deliveries.destinations(batch):
                 remove_other_series(self._spool.outbox(batch), series_uids)
             self._deliveries.begin(batch, destinations, self._patience.running_seconds())
@@ -296,7 +298,7 @@ class SeriesSteps:
         RetryLaterError
             If the disk refuses it now.
         """
-        with suppress(FileNotFoundError), _disk_refusals_retried():  # the batch may have been set aside meanwhile
+        with suppress(FileNotFoundError), disk_refusals_retried():  # the batch may have been set aside meanwhile
             self._deliveries.note_refusal(batch, peer_name, reason)
 
     def _peer(self, name: str) -> Peer:
@@ -308,10 +310,10 @@ class SeriesSteps:
 
     def _send_recorded(self, batch: Batch, peer: Peer, files: Sequence[Path]) -> None:
         """Send what is not stored over one association, and record every answer durably, whatever the end."""
-        with _disk_refusals_retried():
+        with disk_refusals_retried():
             stored = self._deliveries.record(batch, peer.name).stored
         try:
-            with _disk_refusals_retried(), recorded(self._deliveries, batch, peer.name) as answered:
+            with disk_refusals_retried(), recorded(self._deliveries, batch, peer.name) as answered:
                 self._send(peer, [path for path in files if path.stem not in stored], answered)
         except RetryLaterError as error:
             end = self._patience.end(batch, str(error))
@@ -327,7 +329,7 @@ class SeriesSteps:
         RetryLaterError
             If the disk refuses it now.
         """
-        with _disk_refusals_retried():
+        with disk_refusals_retried():
             self._spool.mark_sent(batch)
 
     def ignore(self, batch: Batch, reason: str) -> None:
@@ -338,7 +340,7 @@ class SeriesSteps:
         RetryLaterError
             If the disk refuses it now.
         """
-        with _disk_refusals_retried():
+        with disk_refusals_retried():
             self._spool.ignore(batch, reason)
 
     def quarantine(self, batch: Batch, reason: str) -> None:
@@ -349,7 +351,7 @@ class SeriesSteps:
         RetryLaterError
             If the disk refuses it now.
         """
-        with _disk_refusals_retried():
+        with disk_refusals_retried():
             self._spool.quarantine(batch, reason)
 
     def _rule(self, begun: BegunRule) -> Rule:
@@ -388,14 +390,3 @@ class SeriesSteps:
             if name not in paths:
                 raise QuarantineSeriesError("an instance of the batch is gone from the spool")
         return [paths[name] for name in file_names]
-
-
-@contextmanager
-def _disk_refusals_retried() -> Iterator[None]:
-    """A full disk may have room later; a batch that a person took away will not come back."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RetryLaterError(f"the spool refuses it: {error.strerror}") from error

@@ -163,7 +163,7 @@ def test_what_was_decided_stays(
     assert json.loads(plan_of(spool, batch).read_bytes())["rule"]["suffix"] == " ISCL"
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"files": 3}'])
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"instances": 3}'])
 def test_a_damaged_plan_is_made_anew(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], damage: bytes
 ) -> None:
