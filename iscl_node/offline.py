@@ -16,7 +16,7 @@ from iscl_node.dicom.rules import check_strengths
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
 from iscl_node.dicom.volume import to_hu
-from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits
+from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits, Site
 from iscl_node.domain.strength import StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.evidence import evidence
@@ -83,6 +83,7 @@ class Denoising:
     transfer_syntax: OutputSyntax = "explicit"
     evidence: EvidenceChoice = NO_EVIDENCE
     limits: QualityLimits = field(default_factory=lambda: QualitySettings().limits())
+    site: Site = field(default_factory=lambda: DerivedSettings().site(ae_title=""))
 
 
 def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator[Outcome]:
@@ -114,8 +115,7 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
 
 def _products(denoiser: BundleDenoiser, denoising: Denoising, instances: Sequence[Instance]) -> Products:
     strengths = checked_strengths(denoising.strengths, list(map(_afresh, instances)), denoising.limits)
-    site = DerivedSettings().site(ae_title="")
-    made = derivations(denoiser.model, denoising.profile, strengths, denoising.suffix, __version__, site)
+    made = derivations(denoiser.model, denoising.profile, strengths, denoising.suffix, __version__, denoising.site)
     return Products(denoiser, made, denoising.limits, denoising.transfer_syntax)
 
 

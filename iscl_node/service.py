@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO
 
 import structlog
@@ -65,6 +66,10 @@ _REPORT_SECONDS = 3
 
 _LAST_STEP_SECONDS = 75
 """How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
+
+_GO_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""A terminal is closed, or logs are rotated. There is nothing to read again: the log is standard error, certificates
+are read when they change, settings at the start."""
 
 
 def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
@@ -197,14 +202,14 @@ class Node:
         logs.guard_prints(self._log_output)
         web_socket = _listening(self._settings.http.host, self._settings.http.port)
         web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        signals: SimpleQueue[int] = SimpleQueue()
+        for number in (signal.SIGTERM, signal.SIGINT, *_GO_ON):
+            signal.signal(number, lambda number, _: signals.put(number))
         faults = DatabaseFaults(self._shutdown)
         faults.listen()
         settings = self._settings
         launch_engine(settings.database_url, settings.worker_name, STEP_ORDER_VERSION, QUEUES)
-        faults.tell_damage(stop.set)
+        faults.tell_damage(partial(signals.put, signal.SIGTERM))
         self._spool.recover()
         if self._trail is not None:
             self._trail.start()
@@ -213,7 +218,7 @@ class Node:
             self._scp.start()
             web_thread.start()
             _freeze_heap()
-            stop.wait()
+            _wait_for_the_end(signals)
         finally:
             self._stop()
         if faults.is_damaged:
@@ -311,6 +316,11 @@ class Node:
 
     def _notes(self) -> Mapping[str, bool]:
         return {"log_is_written": not self._log_output.is_losing}
+
+
+def _wait_for_the_end(signals: "SimpleQueue[int]") -> None:
+    while (number := signals.get()) in _GO_ON:
+        _log.info("signal.received", signal=signal.Signals(number).name)
 
 
 def _freeze_heap() -> None:

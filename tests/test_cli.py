@@ -318,6 +318,27 @@ def test_a_disk_that_refuses_is_told(config: Path, quarantined: Batch, monkeypat
     assert "No space left on device" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("zone", "machine", "told"),
+    [
+        ("Pacific/Auckland", "UTC", "Pacific/Auckland, where it is "),
+        ("", "Asia/Kolkata", "that of the machine, where it is "),
+        ("", "UTC", "WARNING: that of the machine, where it is "),
+    ],
+)
+def test_check_tells_the_time_zone(
+    config: Path, monkeypatch: pytest.MonkeyPatch, zone: str, machine: str, told: str
+) -> None:
+    monkeypatch.setenv("TZ", machine)
+    time.tzset()
+    monkeypatch.setenv("ISCL_NODE__DERIVED__TIME_ZONE", zone)
+    try:
+        assert json.loads(run("check", "--config", config, "--json").stdout)["time zone"].startswith(told)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: Path) -> None:
     result = run("check", "--config", config, "--json")
     assert result.exit_code == 1, result.output

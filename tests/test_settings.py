@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from iscl_node.domain import (
+    SCAN_FACTS,
     AuditPlan,
     CompletenessPolicy,
     EvidenceChoice,
     PrivateElement,
     ReceptionLimits,
+    Site,
     SyslogServer,
     Tls,
     UserIdentity,
@@ -292,3 +294,16 @@ def test_a_site_names_its_private_elements(load: Load) -> None:
 def test_a_fault_in_what_the_site_says_is_named(load: Load, line: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load(f"[derived]\n{line}")
+
+
+def test_a_time_zone_is_one_that_there_is(load: Load) -> None:
+    assert load("[derived]\ntime_zone = 'Pacific/Auckland'").derived.site("").time_zone == "Pacific/Auckland"
+    with pytest.raises(ConfigurationError, match="no time zone 'Europe/Zürich'; did you mean 'Europe/Zurich'"):
+        load("[derived]\ntime_zone = 'Europe/Zürich'")
+
+
+def test_one_key_of_a_section_leaves_its_others_at_their_defaults(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCL_NODE__DERIVED__STATION_NAME", "ISCL3")
+    settings = load("[scp]\nport = 104\n[derived]\ninstitution_name = 'General Hospital'")
+    assert (settings.scp.port, settings.scp.ae_title) == (104, "ISCL_NODE")
+    assert settings.derived.site("X") == Site("X", "General Hospital", "", "ISCL3", keep_private=SCAN_FACTS)

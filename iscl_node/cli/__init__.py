@@ -25,7 +25,7 @@ from iscl_node.domain import OutputSyntax
 from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings, spool_memory
-from iscl_node.settings.derived import checked_suffix
+from iscl_node.settings.derived import DerivedSettings, checked_suffix
 from iscl_node.settings.rules import strength_choices
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node takes signals itself
     keep_freed_memory()
     from iscl_node.service import Node
 
@@ -104,7 +105,7 @@ def denoise(
         bool, typer.Option("--report", help="Also write how good it is, as a structured report.")
     ] = False,
     config: Annotated[
-        Path | None, typer.Option(help="Settings file (TOML), for the limits of the judge; else the defaults.")
+        Path | None, typer.Option(help="Settings file (TOML), for \\[quality] and \\[derived]; else the defaults.")
     ] = None,
 ) -> None:
     """Denoise the CT series of a folder."""
@@ -115,9 +116,11 @@ def denoise(
     with reported():
         _check_suffix(suffix)
         evidence = EvidenceChoice(noise_map, report)
-        limits = (load_settings(config).quality if config else QualitySettings()).limits()
+        settings = load_settings(config) if config else None
+        limits = (settings.quality if settings else QualitySettings()).limits()
+        site = (settings.derived if settings else DerivedSettings()).site(ae_title="")
         strengths = strength_choices(strength, target_noise_hu)
-        denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, limits)
+        denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, limits, site)
         _write_all(denoise_folder(source, target, denoising))
 
 
@@ -248,7 +251,7 @@ def check(
         typer.Option(metavar="FILE_OR_DIR", help="Tell instead what the node would do with these files, and why."),
     ] = None,
 ) -> None:
-    """Check the settings, the bundle, every peer that we send to or query, certificates, and the audit trail."""
+    """Check the settings, the bundle, the peers, certificates, the audit trail, and the time_zone of derived dates."""
     with reported():
         settings = load_settings(config)
         if explain is not None:
@@ -312,6 +315,7 @@ def _checked(settings: Settings) -> dict[str, str]:
     for profile, denoiser in load_denoisers(settings).items():
         model = denoiser.model
         report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"
+    report["time zone"] = _checked_time_zone(settings.derived.time_zone)
     report |= _checked_tls(settings) | checked_audit(settings)
     for peer in settings.known_peers():
         if peer.user is not None and peer.tls is None and settings.scp.tls is None:
@@ -323,6 +327,17 @@ def _checked(settings: Settings) -> dict[str, str]:
             except IsclNodeError as error:
                 report[f"peer {peer.name}"] = f"FAILED: {error}"
     return report
+
+
+def _checked_time_zone(name: str) -> str:
+    """In which zone derived dates and times are written."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    now = datetime.now(ZoneInfo(name)) if name else datetime.now().astimezone()
+    told = f"{name or 'that of the machine'}, where it is {now:%Y-%m-%d %H:%M %z}"
+    is_doubtful = not name and not now.utcoffset()
+    return f"WARNING: {told}; is that the hospital's? [derived] time_zone names it" if is_doubtful else told
 
 
 def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:

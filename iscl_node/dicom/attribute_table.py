@@ -183,7 +183,13 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         "",
         "groups 6000 to 601E with Overlay Data; overlays in the bits of the pixels are removed",
     ),
-    _row("SOP Common (C.12.1)", Treatment.KEPT, "SOPClassUID TimezoneOffsetFromUTC SyntheticData"),
+    _row("SOP Common (C.12.1)", Treatment.KEPT, "SOPClassUID SyntheticData"),
+    _row(
+        "SOP Common (C.12.1)",
+        Treatment.KEPT,
+        "TimezoneOffsetFromUTC",
+        "where the source has none, that of the setting derived.time_zone if it is right for the source's dates, too",
+    ),
     _row(
         "SOP Common (C.12.1)",
         Treatment.NEW,

@@ -31,6 +31,7 @@ from iscl_node.dicom.writing import (
     series_number,
     set_pixels,
     set_series_description,
+    set_time_zone,
     set_times,
 )
 from iscl_node.domain import Derivation
@@ -58,7 +59,7 @@ def derive(
         When the derived series was begun, the same for all its instances.
     now : datetime
         When this instance is made. Both times are written as the source's Timezone Offset From UTC says; without one
-        they are written as they are, so they should then be local times.
+        in the site's time zone; without that as they are, so they should then be local times.
 
     Returns
     -------
@@ -73,9 +74,11 @@ def derive(
     stored = _stored(source, hu)
     derived = inherited(source, derivation.site.keep_private)
     _set_identity(derived, source, derivation)
-    written = as_written(now, source)
-    set_times(derived, as_written(series_started, source), "Series")
+    time_zone = derivation.site.time_zone
+    written = as_written(now, source, time_zone)
+    set_times(derived, as_written(series_started, source, time_zone), "Series")
     set_times(derived, written, "InstanceCreation", "Content")
+    set_time_zone(derived, source, written, time_zone)
     _set_provenance(derived, source, derivation, written)
     keep_loss_history(derived, source)
     if is_multiframe(source):

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from iscl_node.dicom import provenance
 from iscl_node.dicom.inherited import inherited
 from iscl_node.dicom.uids import derivation_number, derived_uid, device_uid
-from iscl_node.dicom.writing import as_file, as_written, series_number, set_series_description, set_times
+from iscl_node.dicom.writing import as_file, as_written, series_number, set_series_description, set_time_zone, set_times
 from iscl_node.domain import Derivation
 
 PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012})
@@ -137,11 +137,12 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
     FileDataset
         With file meta information, ready for ``derived.encode``.
     """
-    written = as_written(started, source)
+    written = as_written(started, source, derivation.site.time_zone)
     set_series_description(made, source, derivation.suffix + kind.suffix)
     made.SeriesNumber = _series_number(source, kind, derivation)
     made.InstanceCreatorUID = device_uid(derivation)
     set_times(made, written, "Series", "Content", "InstanceCreation")
+    set_time_zone(made, source, written, derivation.site.time_zone)
     made.ContributingEquipmentSequence = Sequence(
         [*(source.get("ContributingEquipmentSequence") or ()), provenance.contributing_equipment(derivation, written)]
     )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +56,47 @@ _OFFSET: Final = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 """Timezone Offset From UTC, -1200 to +1400 (PS3.3 C.12.1)."""
 
 
-def as_written(time: datetime, source: Dataset) -> datetime:
-    """Return the time in the zone that the source says its dates and times are in (PS3.3 C.12.1)."""
+def as_written(time: datetime, source: Dataset, time_zone: str = "") -> datetime:
+    """Return the time in the zone that the source's dates and times are in (PS3.3 C.12.1), or else in the site's.
+
+    Parameters
+    ----------
+    time : datetime
+        One without a zone is taken as it is.
+    source : Dataset
+        An instance of the source series.
+    time_zone : str
+        Name of the site's in the IANA's database; empty for the time as it is.
+    """
     offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
-    if time.tzinfo is None or _OFFSET.fullmatch(offset) is None:
+    if time.tzinfo is None or (_OFFSET.fullmatch(offset) is None and not time_zone):
         return time
+    if _OFFSET.fullmatch(offset) is None:
+        return time.astimezone(ZoneInfo(time_zone))
     minutes = int(offset[1:3]) * 60 + int(offset[3:])
     return time.astimezone(timezone(timedelta(minutes=-minutes if offset.startswith("-") else minutes)))
+
+
+def set_time_zone(dataset: Dataset, source: Dataset, written: datetime, time_zone: str) -> None:
+    """Write Timezone Offset From UTC where the source has none and the site's zone is known.
+
+    The attribute is of all dates and times of an instance (PS3.3 C.12.1). It is left out where those of the source are
+    on the other side of a change of the clocks.
+    """
+    if not time_zone or "TimezoneOffsetFromUTC" in source or written.tzinfo is None:
+        return
+    zone = ZoneInfo(time_zone)
+    days = (_day(source.get(f"{name}Date")) for name in ("Study", "Series", "Acquisition", "Content"))
+    if all(day.replace(tzinfo=zone).utcoffset() == written.utcoffset() for day in days if day is not None):
+        dataset.TimezoneOffsetFromUTC = f"{written:%z}"[:5]
+
+
+def _day(value: object) -> datetime | None:
+    """Noon of a date; None if it is none."""
+    try:
+        return datetime.strptime(f"{value}12", "%Y%m%d%H")
+    except ValueError:
+        return None
 
 
 def set_times(dataset: Dataset, time: datetime, *names: str) -> None:

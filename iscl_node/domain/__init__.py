@@ -268,7 +268,8 @@ class ModelIdentity:
 class Site:
     """What the site decides about every derived instance; none of it changes pixels or UIDs.
 
-    ``content_qualification`` is a value of Content Qualification (0018,9004), RESEARCH or PRODUCT.
+    ``content_qualification`` is a value of Content Qualification (0018,9004), RESEARCH or PRODUCT; ``time_zone`` is a
+    name of the IANA's database, or empty for that of the process.
     """
 
     ae_title: str = ""
@@ -277,6 +278,7 @@ class Site:
     station_name: str = ""
     content_qualification: str = "RESEARCH"
     keep_private: tuple[PrivateElement, ...] = ()
+    time_zone: str = ""
 
 
 @dataclass(frozen=True)

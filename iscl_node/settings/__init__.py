@@ -36,7 +36,6 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
         env_prefix="ISCL_NODE__",
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
     )
 
     spool_dir: Path = Path("spool")

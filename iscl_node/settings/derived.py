@@ -1,9 +1,11 @@
 """The section [derived] of the settings: what every derived instance says and keeps."""
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from iscl_node import domain
 from iscl_node.settings.section import Section
@@ -28,6 +30,15 @@ def checked_suffix(text: str) -> str:
     return text
 
 
+def _checked_time_zone(name: str) -> str:
+    """Raise a ValueError if there is no such time zone."""
+    if name and name not in available_timezones():
+        near = get_close_matches(name, available_timezones(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ", as in 'Europe/Zurich'"
+        raise ValueError(f"there is no time zone {name!r}{hint}")
+    return name
+
+
 PrivateElement = Annotated[domain.PrivateElement, BeforeValidator(domain.PrivateElement.parsed)]
 
 
@@ -40,6 +51,9 @@ class DerivedSettings(Section):
     """Where the node stands, for its item of the Contributing Equipment Sequence; left out when empty."""
     department_name: Annotated[str, InAnyCharacterSet] = ""
     station_name: Annotated[str, InAnyCharacterSet, StringConstraints(max_length=16)] = ""
+    time_zone: Annotated[str, AfterValidator(_checked_time_zone)] = ""
+    """Of the hospital: "Europe/Zurich". Dates and times are written in it where the source does not say in which zone
+    its own are; empty: the zone of the machine, which in a container is UTC."""
     keep_private: tuple[PrivateElement, ...] = domain.SCAN_FACTS
     """Private elements that derived instances keep, as (group,xxelement,creator); all others are removed."""
 

@@ -28,7 +28,7 @@ from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
 from iscl_node.dicom.writing import keep_loss_history
-from iscl_node.domain import Derivation
+from iscl_node.domain import Derivation, Site
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)
@@ -172,6 +172,30 @@ def test_times(derivation: Derivation) -> None:
 def test_times_are_in_the_zone_of_the_source(offset: str, date: str, time: str, derivation: Derivation) -> None:
     derived = derived_of(ct_dataset(TimezoneOffsetFromUTC=offset), derivation)
     assert (derived.ContentDate, derived.ContentTime, derived.TimezoneOffsetFromUTC) == (date, time, offset)
+
+
+@pytest.mark.parametrize(
+    ("source", "offset"),
+    [
+        ({}, "+1300"),
+        ({"StudyDate": "20260115", "AcquisitionDate": "no date"}, "+1300"),
+        ({"StudyDate": "20250715"}, None),
+        ({"TimezoneOffsetFromUTC": ""}, ""),
+    ],
+    ids=["no dates", "in summer as well", "in winter", "the source says nothing"],
+)
+def test_times_are_in_the_zone_of_the_site(source: dict[str, str], offset: str | None, derivation: Derivation) -> None:
+    at_site = replace(derivation, site=Site(time_zone="Pacific/Auckland"))
+    dates = dict.fromkeys(("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"), "")
+    derived = derived_of(ct_dataset(**(dates | source)), at_site)
+    assert (derived.ContentDate, derived.ContentTime[:6]) == ("20260302", "013005")
+    assert derived.get("TimezoneOffsetFromUTC") == offset
+
+
+def test_the_zone_of_the_source_goes_before_that_of_the_site(derivation: Derivation) -> None:
+    at_site = replace(derivation, site=Site(time_zone="Pacific/Auckland"))
+    derived = derived_of(ct_dataset(TimezoneOffsetFromUTC="-0530"), at_site)
+    assert (derived.ContentTime[:6], derived.TimezoneOffsetFromUTC) == ("070005", "-0530")
 
 
 def test_derivation_is_told(derivation: Derivation) -> None:

@@ -186,7 +186,11 @@ class Node:
 
     def terminate(self) -> None:
         """Ask it to stop, as an operating system does."""
-        self._running().send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._running().send_signal(number)
 
     def exit_code(self, seconds: float) -> int:
         """Wait until it has ended."""

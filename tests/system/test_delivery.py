@@ -1,5 +1,6 @@
 """A series comes, its derived series goes to the archive, whatever mood the archive is in."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,18 @@ def test_batch_that_the_disk_does_not_let_go_moves_later(
 
     derived = assert_delivered(shared_node, shared_archive, series)
     assert [shared_archive.counts()[str(each.SOPInstanceUID)] for each in derived] == [1, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.fault("machine", "SIGHUP, SIGUSR1 or SIGUSR2: a terminal is closed, logs are rotated", "the node goes on")
+def test_a_signal_of_log_rotation_stops_nothing(
+    number: signal.Signals, shared_node: Node, shared_archive: RecordingArchive, make_series: MakeSeries
+) -> None:
+    series = make_series(2)
+
+    shared_node.signal(number)
+    send(shared_node, files_of(series))
+    wait_until_done(shared_node, series)
+
+    assert_delivered(shared_node, shared_archive, series)
+    assert f'"signal": "{number.name}"' in shared_node.log()
