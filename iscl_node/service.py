@@ -348,8 +348,9 @@ def _log_key(spool: Spool) -> bytes:
 def _listening(host: str, port: int) -> socket.socket:
     """A socket for the web thread, made here because uvicorn, in a thread, would fail unheard."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror}; see http.host and http.port in the settings"
         raise ConfigurationError(message) from error

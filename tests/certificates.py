@@ -7,7 +7,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 
 from iscl_node.domain import Tls
@@ -26,14 +31,21 @@ class Authority:
         certificate = self._signed(self._name, self._key, days=3650, is_ca=True, names=None)
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, days: float = 365, names: x509.SubjectAlternativeName | None = LOCALHOST) -> Tls:
+    def issue(
+        self,
+        name: str,
+        days: float = 365,
+        names: x509.SubjectAlternativeName | None = LOCALHOST,
+        passphrase: bytes = b"",
+    ) -> Tls:
         """Write certificate and key of ``name``, valid until ``days`` from now."""
         key = _new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._signed(subject, key, days, is_ca=False, names=names)
         tls = Tls(self.folder / f"{name}.pem", self.folder / f"{name}.key", self.file)
         tls.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        tls.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        sealing = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+        tls.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealing))
         return tls
 
     def _signed(

@@ -307,3 +307,25 @@ def test_one_key_of_a_section_leaves_its_others_at_their_defaults(load: Load, mo
     settings = load("[scp]\nport = 104\n[derived]\ninstitution_name = 'General Hospital'")
     assert (settings.scp.port, settings.scp.ae_title) == (104, "ISCL_NODE")
     assert settings.derived.site("X") == Site("X", "General Hospital", "", "ISCL3", keep_private=SCAN_FACTS)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgres+psycopg2"])
+def test_a_database_url_is_known_by_each_name_of_its_scheme(load: Load, scheme: str) -> None:
+    assert load(f"database_url = '{scheme}://user@host/node'").database_url == "postgresql://user@host/node"
+
+
+def test_another_database_is_refused_without_its_password(load: Load) -> None:
+    with pytest.raises(ConfigurationError, match=r"database_url: .*starts with sqlite:/// or postgresql://") as caught:
+        load("database_url = 'mysql://user:secret@host/node'")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_passphrase_goes_with_the_key(load: Load) -> None:
+    node = "[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\nkey_password_file = 'node.txt'\n"
+    scp = load(node).scp.known_tls()
+    assert scp is not None
+    assert scp.key_password_file == Path("node.txt")
+    for own, expected in (("{}", Path("node.txt")), ("{ key = 'own.key' }", None)):
+        tls = load(node + PEER + f"tls = {own}").known_peers()[0].tls
+        assert tls is not None
+        assert tls.key_password_file == expected

@@ -29,7 +29,7 @@ from iscl_node.settings.derived import DerivedSettings, checked_suffix
 from iscl_node.settings.rules import strength_choices
 
 if TYPE_CHECKING:
-    from iscl_node.domain import Peer
+    from iscl_node.domain import Peer, QualityLimits, Site
     from iscl_node.offline import Outcome
 
 app = typer.Typer(
@@ -116,12 +116,16 @@ def denoise(
     with reported():
         _check_suffix(suffix)
         evidence = EvidenceChoice(noise_map, report)
-        settings = load_settings(config) if config else None
-        limits = (settings.quality if settings else QualitySettings()).limits()
-        site = (settings.derived if settings else DerivedSettings()).site(ae_title="")
         strengths = strength_choices(strength, target_noise_hu)
-        denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, limits, site)
+        denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, *_of_site(config))
         _write_all(denoise_folder(source, target, denoising))
+
+
+def _of_site(config: Path | None) -> "tuple[QualityLimits, Site]":
+    """What a settings file, or else the defaults, say of the judge and of every derived instance."""
+    settings = load_settings(config) if config else None
+    quality, derived = (settings.quality, settings.derived) if settings else (QualitySettings(), DerivedSettings())
+    return quality.limits(), derived.site(ae_title="")
 
 
 def _check_suffix(suffix: str) -> None:

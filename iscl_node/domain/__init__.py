@@ -77,6 +77,8 @@ class Tls:
     """The name a server's certificate must have; empty for the host that is called."""
     verify_name: bool = True
     """False where the certificate has no usable name: any of the CA's is taken then."""
+    key_password_file: Path | None = None
+    """Its first line is the passphrase of the key."""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def _unknown(calling: str, host: str, only_reports: bool) -> Rejection:
         return _rejected(
             Refusal.CALLING_AE_TITLE, f"{network} in the [[peers]] entry of the destination it reports for"
         )
-    name, title, address = (_quoted(each) for each in (calling.lower(), calling, host))
+    name, title, address = (_quoted(each) for each in (calling.lower(), calling, str(_address(host))))
     return _rejected(
         Refusal.CALLING_AE_TITLE, f'[[peers]] name = {name}, ae_title = {title}, host = {address}, may = ["store"]'
     )

@@ -143,12 +143,34 @@ def _load_ours(context: ssl.SSLContext, tls: Tls) -> None:
             file.read_bytes()
         except OSError as error:
             raise ConfigurationError(f"TLS: {name} {file} cannot be read: {error.strerror}") from error
+    passphrase = _Passphrase(tls.key_password_file)
     try:
-        # A key with a passphrase would ask for it on the terminal: nobody is there.
-        context.load_cert_chain(tls.certificate, tls.key, password=b"")
+        # Without a passphrase OpenSSL would ask for it on the terminal: nobody is there.
+        context.load_cert_chain(tls.certificate, tls.key, password=passphrase)
     except (OSError, ValueError) as error:
         pair = f"certificate {tls.certificate} and key {tls.key}"
-        raise ConfigurationError(f"TLS: {pair} cannot be used together: {_why(error)}") from error
+        hint = f"; the key has a passphrase, which is not that of {passphrase.told}" if passphrase.is_asked else ""
+        raise ConfigurationError(f"TLS: {pair} cannot be used together: {_why(error)}{hint}") from error
+
+
+class _Passphrase:
+    """Gives OpenSSL the passphrase of a key, and knows whether it was asked for."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.told = "key_password_file (none is set)" if file is None else f"key_password_file {file}"
+        self.is_asked = False
+        self._text = b"" if file is None else _first_line(file)
+
+    def __call__(self) -> bytes:
+        self.is_asked = True
+        return self._text
+
+
+def _first_line(file: Path) -> bytes:
+    try:
+        return next(iter(file.read_bytes().splitlines()), b"")
+    except OSError as error:
+        raise ConfigurationError(f"TLS: key_password_file {file} cannot be read: {error.strerror}") from error
 
 
 def _why(error: Exception) -> str:

@@ -1,11 +1,12 @@
 """The settings: one TOML file and ``ISCL_NODE__...`` variables, read once, frozen, all faults reported at once."""
 
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from iscl_node import domain
@@ -22,9 +23,22 @@ from iscl_node.settings.node import (
 )
 from iscl_node.settings.peers import PeerSettings, PeerTlsSettings, UserSettings
 from iscl_node.settings.rules import RuleSettings
-from iscl_node.settings.scp import ScpSettings, TlsSettings
+from iscl_node.settings.scp import ScpSettings
 
 __all__ = ["INSTALLED_BUNDLE", "QualitySettings", "RuleSettings", "Settings", "load_settings", "spool_memory"]
+
+
+def _checked_database_url(url: str) -> str:
+    """Return the URL as the engine wants it; providers and other programs write the scheme in other ways."""
+    postgresql = re.fullmatch(r"postgres(?:ql)?(?:\+psycopg[23]?)?(://.*)", url, re.DOTALL)
+    if postgresql is not None:
+        return f"postgresql{postgresql[1]}"
+    if not url.startswith("sqlite:///"):
+        raise ValueError("it starts with sqlite:/// or postgresql://")  # what it holds may be a password
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_checked_database_url)]
 
 
 class Settings(BaseSettings):
@@ -39,7 +53,7 @@ class Settings(BaseSettings):
     )
 
     spool_dir: Path = Path("spool")
-    database_url: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|postgresql://)")] = ""
+    database_url: DatabaseUrl = ""
     """SQLite beside the spool's folders by default, or postgresql://..."""
     worker_name: str = Field(default="node-1", min_length=1)
     """Stable: a restarted worker resumes its own series."""
@@ -141,10 +155,12 @@ class Settings(BaseSettings):
 
     def _known_tls(self, own: PeerTlsSettings, whose: str) -> domain.Tls:
         files: dict[str, Any] = {
-            name: getattr(own, name) or getattr(self.scp.tls, name, None) for name in TlsSettings.model_fields
+            name: getattr(own, name) or getattr(self.scp.tls, name, None) for name in ("certificate", "key", "ca")
         }
         if None in files.values():
             raise ValueError(f"{whose}: tls needs certificate, key and ca, here or in [scp.tls]")
+        of_key = own if own.key is not None else self.scp.tls
+        files["key_password_file"] = getattr(of_key, "key_password_file", None)
         return domain.Tls(**files, server_name=own.server_name, verify_name=own.verify_name)
 
     def tls_uses(self) -> dict[str, domain.Tls]:

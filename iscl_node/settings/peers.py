@@ -15,6 +15,8 @@ class PeerTlsSettings(Section):
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None
+    key_password_file: Path | None = None
+    """Its first line is the passphrase of this key, where it has one."""
     server_name: str = ""
     """The name its certificate must have; by default its host."""
     verify_name: bool = True

@@ -16,9 +16,11 @@ class TlsSettings(Section):
     certificate: Path
     """Ours, with the intermediate certificates if there are any."""
     key: Path
-    """Of our certificate, without a passphrase."""
+    """Of our certificate."""
     ca: Path
     """Whoever has a certificate of these authorities is trusted."""
+    key_password_file: Path | None = None
+    """Its first line is the key's passphrase, where it has one."""
 
 
 class ScpSettings(Section):
@@ -58,7 +60,7 @@ class ScpSettings(Section):
 
     def known_tls(self) -> domain.Tls | None:
         """The files of TLS as the network knows them."""
-        return None if self.tls is None else domain.Tls(self.tls.certificate, self.tls.key, self.tls.ca)
+        return None if self.tls is None else domain.Tls(**dict(self.tls))
 
     def limits(self) -> domain.ReceptionLimits:
         """The limits as the network knows them."""

@@ -257,3 +257,20 @@ def test_days_left_are_those_of_what_ends_first(authority: Authority) -> None:
     assert days_left(tls, datetime.now(UTC) + timedelta(days=21)) == -1
     assert expiry_timestamp(tls) == pytest.approx(time.time() + 20.5 * 86400, abs=60)
     assert expiry_timestamp(replace(tls, ca=Path("missing"))) == 0
+
+
+def test_a_key_may_have_a_passphrase(authority: Authority, tmp_path: Path) -> None:
+    tls = authority.issue("sealed", passphrase=b"open sesame")
+    file = tmp_path / "passphrase"
+    for text, told in ((None, r"\(none is set\)"), ("wrong\n", "passphrase"), ("", "passphrase")):
+        given = tls if text is None else replace(tls, key_password_file=file)
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(
+            ConfigurationError, match=f"has a passphrase, which is not that of key_password_file .*{told}"
+        ):
+            days_left(given, datetime.now(UTC))
+    file.write_text("open sesame\nanother line\n")
+    assert days_left(replace(tls, key_password_file=file), datetime.now(UTC)) > 300
+    with pytest.raises(ConfigurationError, match=r"key_password_file .*missing cannot be read: No such file"):
+        days_left(replace(tls, key_password_file=tmp_path / "missing"), datetime.now(UTC))
