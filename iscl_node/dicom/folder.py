@@ -7,16 +7,16 @@ from typing import Final, TypeAlias
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.corrections import correct
+from iscl_node.dicom.header import may_be_dicom, read_file_header
 from iscl_node.dicom.legible import check_legible
 from iscl_node.errors import QuarantineSeriesError, RejectInstanceError
 
 Instance: TypeAlias = Dataset
 """A DICOM instance, for rooms that hand instances on without looking into them."""
 
-PREAMBLE_LENGTH: Final = 128
-PREFIX: Final = b"DICM"
-"""What follows the preamble of every DICOM file (PS3.10 7.1)."""
+START_LENGTH: Final = 132
+"""The preamble and ``DICM``, with which every DICOM file should start (PS3.10 7.1)."""
 DICOMDIR: Final = "DICOMDIR"
 """The directory of a medium (PS3.10 8.6), by its only allowed name."""
 DEFERRED_SIZE: Final = "16 KB"
@@ -40,14 +40,17 @@ class FolderContent:
 
 
 def read_instance(path: Path) -> FileDataset:
-    """Read one DICOM file that ``header.read_header`` took; its pixels are read when they are first used.
+    """Read one DICOM file that ``header`` took; its pixels are read when they are first used.
+
+    What is written otherwise than it is meant is corrected (``corrections.correct``).
 
     Raises
     ------
     QuarantineSeriesError
         As ``legible.check_legible``.
     """
-    instance = dcmread(path, defer_size=DEFERRED_SIZE)
+    instance = dcmread(path, defer_size=DEFERRED_SIZE, force=True)
+    correct(instance)
     check_legible(instance)
     return instance
 
@@ -68,7 +71,7 @@ def _series_uid(file: Path) -> str:
     if file.name == DICOMDIR:
         raise RejectInstanceError(0xC000, "the directory of a medium, not an instance")
     with file.open("rb") as stream:
-        start = stream.read(PREAMBLE_LENGTH + len(PREFIX))
-        if not start.endswith(PREFIX) or len(start) < PREAMBLE_LENGTH + len(PREFIX):
+        start = stream.read(START_LENGTH)
+        if not may_be_dicom(start):
             raise RejectInstanceError(0xC000, "not a DICOM file")
-        return read_header(start + stream.read()).series_instance_uid
+        return read_file_header(start + stream.read()).series_instance_uid

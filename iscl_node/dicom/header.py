@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 
+from pydicom.datadict import dictionary_description
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.utils import get_expected_length
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from iscl_node.domain import CT_STORAGE, InstanceHeader
 from iscl_node.errors import RejectInstanceError
@@ -46,19 +47,54 @@ The network takes no multi-frame image deflated; one in a file is skipped beyond
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_MAX_LENGTH = 64
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-# An element no data set can hold, put behind the last byte: a parser that meets it there, and not
-# inside a sequence or a value, has read a whole data set. The VR keeps it readable as explicit VR.
-_SENTINEL_TAG = 0xFFFFFFFF
-_SENTINEL = b"\xff\xff\xff\xffLO\x00\x00"
+# Put behind the last byte: a parser that meets it there, and not inside a sequence or a value, has read a whole data
+# set. Zeros, because discs and tapes fill files with them up to a full block: no data set holds the tag (0000,0000).
+_END_TAG = 0
+_END = bytes(8)
+
+_GROUP_0008 = b"\x08\x00"
+_FILE_META_GROUP = b"\x02\x00"
+_PREAMBLE = bytes(128) + b"DICM"
+
+
+def may_be_dicom(start: bytes) -> bool:
+    """Whether a file that starts so may be one: with preamble, with file meta information, or with a data set alone.
+
+    A data set alone, in Implicit VR Little Endian, begins with an element of group 0008.
+    """
+    is_data_set = start[:2] == _GROUP_0008 and len(start) > 8 and start[4:6] != b"\0\0"
+    return start[:132].endswith(b"DICM") or start[:2] == _FILE_META_GROUP or is_data_set
+
+
+def read_file_header(content: bytes) -> InstanceHeader:
+    """Read the header of a file as people keep them: its file meta information is advice, the data set decides.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a file that :func:`may_be_dicom`; without file meta information it is read as Implicit VR Little Endian.
+
+    Raises
+    ------
+    RejectInstanceError
+        As :func:`read_header`.
+    """
+    if content[:132].endswith(b"DICM"):
+        return _header_of(content, is_file=True)
+    if content[:2] == _FILE_META_GROUP:
+        return _header_of(_PREAMBLE + content, is_file=True)
+    syntax = f"{ImplicitVRLittleEndian}\0".encode()
+    meta = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
+    return _header_of(_PREAMBLE + meta + content, is_file=True)
 
 
 def read_header(part10: bytes) -> InstanceHeader:
-    """Read the identity of an instance and make sure that all of it is there.
+    """Read the identity of an instance that was received and make sure that all of it is there.
 
     Parameters
     ----------
     part10 : bytes
-        A DICOM File Format stream (PS3.10 section 7).
+        A DICOM File Format stream (PS3.10 section 7), its file meta information as the C-STORE request says.
 
     Returns
     -------
@@ -71,8 +107,12 @@ def read_header(part10: bytes) -> InstanceHeader:
         With status 0xC000 when the stream is no DICOM file or ends early, with 0xA900 when the data
         set is not what its SOP Class demands (PS3.4 Table B.2-1). Nothing else is ever raised.
     """
+    return _header_of(part10, is_file=False)
+
+
+def _header_of(part10: bytes, is_file: bool) -> InstanceHeader:
     try:
-        return _read(part10)
+        return _read(part10, is_file)
     except RejectInstanceError:
         raise
     except _TruncatedError as error:
@@ -83,11 +123,13 @@ def read_header(part10: bytes) -> InstanceHeader:
         raise _cannot_understand(f"not a readable DICOM stream ({type(error).__name__})") from error
 
 
-def _read(part10: bytes) -> InstanceHeader:
-    file_meta, data_set = _parse(part10)
-    _check_identity(file_meta, data_set)
+def _read(part10: bytes, is_file: bool) -> InstanceHeader:
+    file_meta, data_set = _parse(part10, is_file)
+    _check_identity(data_set)
+    if not is_file:
+        _check_request(file_meta, data_set)
     _check_modality(data_set)
-    _check_pixel_data(file_meta, data_set)
+    _check_pixel_data(UID(file_meta.TransferSyntaxUID), data_set)
     return InstanceHeader(
         sop_class_uid=str(data_set.SOPClassUID),
         sop_instance_uid=str(data_set.SOPInstanceUID),
@@ -111,24 +153,31 @@ class _WholeStream(BytesIO):
         return data
 
 
-def _parse(part10: bytes) -> tuple[Dataset, Dataset]:
+def _parse(part10: bytes, is_file: bool) -> tuple[Dataset, Dataset]:
     """Return file meta information and data set, both still raw."""
-    stream = _WholeStream(part10 + _SENTINEL)
+    stream = _WholeStream(part10 + _END)
     read_preamble(stream, force=False)
     # File meta information is always explicit VR little endian (PS3.10 7.1).
     file_meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
     _check_file_meta(file_meta)
-    syntax = UID(file_meta.TransferSyntaxUID)
-    length = len(part10)
+    syntax = _known(UID(file_meta.TransferSyntaxUID))
+    whole = part10
     if syntax == DeflatedExplicitVRLittleEndian:
-        inflated = _inflated(part10[stream.tell() :])
-        stream, length = _WholeStream(inflated + _SENTINEL), len(inflated)
-    data_set = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_sentinel)
-    if stream.tell() != length:
-        raise _cannot_understand(f"the data set is broken at byte {stream.tell()} of {length}")
-    if data_set.original_encoding != (syntax.is_implicit_VR, syntax.is_little_endian):
+        whole = _inflated(part10[stream.tell() :])
+        stream = _WholeStream(whole + _END)
+    data_set = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_end)
+    if stream.tell() > len(whole) or any(whole[stream.tell() :]):
+        raise _cannot_understand(f"the data set is broken at byte {stream.tell()} of {len(whole)}")
+    if data_set.original_encoding != (syntax.is_implicit_VR, syntax.is_little_endian) and not is_file:
         raise _cannot_understand(f"the data set is not encoded as its transfer syntax {syntax} says")
     return file_meta, data_set
+
+
+def _known(syntax: UID) -> UID:
+    if syntax.is_private or not syntax.is_transfer_syntax:
+        name = syntax if _is_uid(syntax) else "of its file meta information"
+        raise _cannot_understand(f"the transfer syntax {name} is private or unknown: convert the image to another one")
+    return syntax
 
 
 def _check_file_meta(file_meta: Dataset) -> None:
@@ -139,14 +188,14 @@ def _check_file_meta(file_meta: Dataset) -> None:
 
 
 def _inflated(deflated: bytes) -> bytes:
-    """Inflate a data set (PS3.5 A.5), which must be whole: a null byte may follow, to make the length even."""
+    """Inflate a data set (PS3.5 A.5), which must be whole; zeros may follow, one to make the length even."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(deflated, INFLATED_MAX_BYTES)
     if not inflater.eof and len(inflated) >= INFLATED_MAX_BYTES:
         raise _cannot_understand(f"the deflated data set has more than {INFLATED_MAX_BYTES} bytes")
     if not inflater.eof:
         raise _TruncatedError
-    if inflater.unused_data not in (b"", b"\0"):
+    if any(inflater.unused_data):
         raise _cannot_understand("something follows the deflated data set")
     return inflated
 
@@ -155,18 +204,22 @@ def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group > 2
 
 
-def _at_sentinel(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return int(tag) == _SENTINEL_TAG
+def _at_end(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) == _END_TAG
 
 
-def _check_identity(file_meta: Dataset, data_set: Dataset) -> None:
-    """PS3.3 C.12.1: an instance without its UIDs cannot be filed; PS3.10 7.1: file meta repeats two of them."""
+def _check_identity(data_set: Dataset) -> None:
+    """PS3.3 C.12.1: an instance without its UIDs cannot be filed."""
     for keyword in IDENTITY:
         if not _is_uid(data_set.get(keyword)):
             raise _does_not_match(f"{keyword} is missing or is not a UID")
+
+
+def _check_request(file_meta: Dataset, data_set: Dataset) -> None:
+    """PS3.7 9.1.1: a request repeats two UIDs of the data set, which the node wrote into the file meta information."""
     for meta_keyword, keyword in FILE_META_TWINS:
         if file_meta.get(meta_keyword) != data_set.get(keyword):
-            raise _does_not_match(f"{meta_keyword} of the file meta information is not the data set's {keyword}")
+            raise _does_not_match(f"Affected {keyword} of the request is not that of the data set")
 
 
 def _is_uid(value: object) -> bool:
@@ -175,12 +228,12 @@ def _is_uid(value: object) -> bool:
 
 def _check_modality(data_set: Dataset) -> None:
     """PS3.3 C.8.2.1 and C.8.15.1: the Modality of a CT Image, in one frame or many, is CT."""
-    if data_set.SOPClassUID in CT_STORAGE and data_set.get("Modality") != "CT":
+    if data_set.SOPClassUID in CT_STORAGE and str(data_set.get("Modality") or "").strip().upper() != "CT":
         raise _does_not_match(f"the SOP Class is {UID(data_set.SOPClassUID).name} but Modality is not CT")
 
 
-def _check_pixel_data(file_meta: Dataset, data_set: Dataset) -> None:
-    """PS3.5 8.1 and A.4: native Pixel Data has exactly the length its attributes ask for; other is encapsulated."""
+def _check_pixel_data(syntax: UID, data_set: Dataset) -> None:
+    """PS3.5 8.1 and A.4: native Pixel Data has at least the length its attributes ask for; other is encapsulated."""
     if "PixelData" not in data_set:
         if data_set.SOPClassUID in CT_STORAGE:
             raise _does_not_match("Pixel Data is missing")
@@ -190,7 +243,7 @@ def _check_pixel_data(file_meta: Dataset, data_set: Dataset) -> None:
     if element.VR not in PIXEL_DATA_VRS:
         raise _does_not_match(f"Pixel Data is written as {element.VR}")
     length = element.length if isinstance(element, RawDataElement) else None
-    check = _check_encapsulated if UID(file_meta.TransferSyntaxUID).is_encapsulated else _check_native
+    check = _check_encapsulated if syntax.is_encapsulated else _check_native
     check(data_set, length)
 
 
@@ -202,8 +255,13 @@ def _check_sizes(data_set: Dataset) -> None:
 
 
 def _check_native(data_set: Dataset, length: int | None) -> None:
+    """PS3.5 8.1.1: it may be padded, and the bytes that belong to the image are taken; a whole frame is no padding."""
+    missing = [dictionary_description(each) for each in SIZES[:-1] if data_set.get(each) is None]
+    if missing:
+        raise _does_not_match(f"{' and '.join(missing)} missing: the length of Pixel Data is not known")
     expected = get_expected_length(data_set, unit="bytes")
-    if length not in (expected, expected + expected % 2):
+    frame = expected // (data_set.get("NumberOfFrames") or 1)
+    if length is None or not expected <= length < expected + frame + expected % 2:
         raise _does_not_match(f"Pixel Data has {length} bytes where {expected} were expected")
 
 

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from iscl_node.dicom.body_size import effective_diameter_mm
+from iscl_node.dicom.legible import texts
 from iscl_node.dicom.noise_level import noise_correlation, noise_level_hu
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.values import numbers
@@ -139,9 +140,12 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def _check_place(source: Dataset, derived: Dataset) -> None:
-    """The same place in the patient (PS3.3 C.7.6.2), and the source named (PS3.3 C.7.6.1.1.4) where any is."""
+    """The same place in the patient (PS3.3 C.7.6.2), and the source named (PS3.3 C.7.6.1.1.4) where any is.
+
+    A place that is not a number differs from itself as a number, and not as a text.
+    """
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        if derived.get(keyword) != source.get(keyword):
+        if derived.get(keyword) != source.get(keyword) and texts(derived, keyword)[0] != texts(source, keyword)[0]:
             raise QuarantineSeriesError(f"a derived slice has another {keyword} than its source")
     named = [item.get("ReferencedSOPInstanceUID") for item in derived.get("SourceImageSequence") or ()]
     if named and source.SOPInstanceUID not in named:

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import pixel_array
 
+from iscl_node.dicom.bits import in_bits, overlay_bits, solid
 from iscl_node.dicom.codec import PixelForm
 from iscl_node.dicom.decoding import decoded
 from iscl_node.errors import QuarantineSeriesError
@@ -19,6 +20,9 @@ Mask = npt.NDArray[np.bool_]
 
 BITS_ALLOCATED: Final = 16
 """The only value for a CT Image (PS3.3 C.8.2.1.1.4)."""
+
+TISSUE_HU: Final = -500.0
+"""A padding value above this may be a value of the body as well; converters fill in 0 for every image."""
 
 
 def stored_values(dataset: Dataset) -> Stored:
@@ -37,16 +41,15 @@ def stored_values(dataset: Dataset) -> Stored:
     Raises
     ------
     QuarantineSeriesError
-        When the pixels cannot be decoded, or use bits beyond Bits Stored (PS3.5 8.1.1: what these hold is
-        undefined), so that no reader can know what was meant.
+        When the pixels cannot be decoded, or their values run on beyond Bits Stored.
     """
-    raw = _decoded(dataset)
+    cells = _decoded(dataset)
     smallest, largest = stored_range(dataset)
-    if raw.size and (raw.min() < smallest or raw.max() > largest):
-        raise QuarantineSeriesError(
-            f"pixel values from {raw.min()} to {raw.max()} do not fit the {dataset.BitsStored} Bits Stored"
-        )
-    return raw
+    if not cells.size or (cells.min() >= smallest and cells.max() <= largest):
+        return cells
+    padding = padding_range(dataset)
+    declared = np.zeros(cells.shape, np.bool_) if padding is None else _within(cells, padding)
+    return in_bits(cells, int(dataset.BitsStored), _is_signed(dataset), declared, overlay_bits(dataset))
 
 
 def pixel_form(dataset: Dataset, transfer_syntax_uid: str | None = None) -> PixelForm:
@@ -84,13 +87,15 @@ def padding_mask(dataset: Dataset) -> Mask:
     Returns
     -------
     bool array, shape (H, W)
-        True where the pixel is outside the reconstructed area; all False when no padding value is given.
+        True where the pixel is outside the reconstructed area; all False when no padding value is given. Where the
+        value lies among those of tissue, single pixels of the body have it, too: then only what is coherent counts.
     """
     stored = stored_values(dataset)
     padding = padding_range(dataset)
     if padding is None:
         return np.zeros(stored.shape, dtype=np.bool_)
-    return _within(stored, padding)
+    mask = _within(stored, padding)
+    return solid(mask) if _hu_of(padding[1], dataset) > TISSUE_HU and mask.any() else mask
 
 
 def padding_range(dataset: Dataset) -> tuple[int, int] | None:
@@ -132,17 +137,34 @@ def to_stored(hu: Slice, dataset: Dataset, source_stored: Stored, padding: Mask)
     if hu.shape != source_stored.shape or not np.isfinite(hu).all():
         raise QuarantineSeriesError(f"the processed image {hu.shape} is not finite or not {source_stored.shape}")
     kept = padding | (hu == _rescale(source_stored, dataset))
-    return np.where(kept, source_stored, _quantize(hu, dataset))
+    return np.where(kept, source_stored, _quantize(hu, dataset, is_padded=bool(padding.any())))
 
 
 def _decoded(dataset: Dataset) -> Stored:
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return decoded(pixel_form(dataset), dataset.PixelData)
+    if _is_little_endian(dataset):
+        return _native(dataset)
     try:
         # Left to itself pydicom silently wraps values that do not fit, which turns a padding of -3024 into bone.
         return pixel_array(dataset, correct_unused_bits=False).astype(np.int32)
     except (AttributeError, BytesLengthException, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise QuarantineSeriesError(f"the pixels cannot be decoded ({type(error).__name__})") from error
+
+
+def _is_little_endian(dataset: Dataset) -> bool:
+    return bool(dataset.file_meta.TransferSyntaxUID.is_little_endian)
+
+
+def _native(dataset: Dataset) -> Stored:
+    """The cells of a native image; what follows the image in Pixel Data is padding (PS3.5 8.1.1)."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    length = rows * columns * BITS_ALLOCATED // 8
+    value = dataset.get("PixelData") or b""
+    if len(value) < length:
+        raise QuarantineSeriesError(f"Pixel Data has {len(value)} bytes where {length} were expected")
+    kind = "<i2" if _is_signed(dataset) else "<u2"
+    return np.frombuffer(value, kind, rows * columns).reshape(rows, columns).astype(np.int32)
 
 
 def _rescale(stored: Stored, dataset: Dataset) -> Slice:
@@ -151,12 +173,18 @@ def _rescale(stored: Stored, dataset: Dataset) -> Slice:
     return hu.astype(np.float32)
 
 
-def _quantize(hu: Slice, dataset: Dataset) -> Stored:
+def _hu_of(stored: int, dataset: Dataset) -> float:
+    return stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+
+
+def _quantize(hu: Slice, dataset: Dataset, is_padded: bool) -> Stored:
     exact = (hu.astype(np.float64) - float(dataset.RescaleIntercept)) / float(dataset.RescaleSlope)
     limits = stored_range(dataset)
     stored = np.clip(np.rint(exact), *limits).astype(np.int32)
     padding = padding_range(dataset)
-    return stored if padding is None else _beside(stored, padding, limits)
+    if padding is None or (not is_padded and _hu_of(padding[1], dataset) > TISSUE_HU):
+        return stored
+    return _beside(stored, padding, limits)
 
 
 def _beside(stored: Stored, padding: tuple[int, int], limits: tuple[int, int]) -> Stored:

@@ -28,6 +28,7 @@ from pydicom.uid import (
 from iscl_node.dicom import provenance
 from iscl_node.dicom.uids import hashed_number
 from iscl_node.dicom.values import numbers
+from iscl_node.dicom.volume import BITS_ALLOCATED, stored_range
 from iscl_node.domain import IMPLEMENTATION_CLASS_UID, implementation_version_name
 
 LOSSY_SYNTAXES: Final[Mapping[UID, str]] = {
@@ -222,8 +223,14 @@ def _compression_ratio(source: Dataset) -> float:
 
 
 def set_pixels(dataset: Dataset, stored: npt.NDArray[np.integer[Any]]) -> None:
-    """Set Pixel Data, native and with 16 bits, and the smallest and largest value where the data set has them."""
+    """Set Pixel Data, native and with 16 bits, and the smallest and largest value where the data set has them.
+
+    Declared padding that lies beyond Bits Stored stays: then all 16 bits are stored ones.
+    """
     is_signed = int(dataset.PixelRepresentation) == 1
+    smallest, largest = stored_range(dataset)
+    if stored.size and (stored.min() < smallest or stored.max() > largest):
+        dataset.BitsStored, dataset.HighBit = BITS_ALLOCATED, BITS_ALLOCATED - 1
     dataset.add_new("PixelData", "OW", stored.astype("<i2" if is_signed else "<u2", copy=False).tobytes())
     extremes = (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max()))
     for keyword, value in extremes:
