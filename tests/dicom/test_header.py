@@ -229,8 +229,6 @@ def test_native_pixels_in_a_compressed_syntax_are_refused() -> None:
 @pytest.mark.parametrize(
     "overrides", [{"Rows": 65}, {"Columns": 65}, {"Rows": 32}, {"BitsAllocated": 8}, {"NumberOfFrames": 2}]
 )
-    "overrides", [{"Rows": 65}, {"Columns": 65}, {"Rows": 32}, {"BitsAllocated": 8}, {"NumberOfFrames": 2}]
-)
 @pytest.mark.fault("reception", "pixels of another length than rows, columns, bits and frames say", "0xA900")
 def test_pixels_of_another_length_are_refused(overrides: dict) -> None:
     assert status_of(part10(ct_dataset(**overrides))) == 0xA900
