@@ -37,9 +37,9 @@ def bundle_run(configs: list[str], *arguments: str) -> None:
 
 
 def warm_start(data: Path, out: Path) -> tuple[str, ...]:
-    """Arguments that begin a training with taught F and H."""
+    """Arguments that begin a training with taught F, G and H."""
     arguments: tuple[str, ...] = ("--running_statistics", "True", "--freeze_statistics", "True")
-    for part in ("f", "h"):
+    for part in ("f", "g", "h"):
         weights = ""
         for statistics, options in WARM_START.items():
             folder = out / f"{part}_{statistics}"

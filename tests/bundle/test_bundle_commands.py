@@ -76,25 +76,24 @@ def test_training_from_the_repository_resumes_inside_the_bundle(data: Path, trai
 
 
 def test_training_begins_with_the_weights_of_a_warm_start(data: Path, tmp_path: Path) -> None:
-    done = monai_bundle(
-        *("run", "training", "--config_file", "configs/warm_start.json", "--part", "f"),
-        *("--clean_dir", str(data / "clean"), "--max_iterations", "2", "--batch_size", "2"),
-        *("--output_dir", str(tmp_path / "f")),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    warm = torch.load(tmp_path / "f" / "model.pt", weights_only=True)
-    options = (
-        "--initial_f",
-        str(tmp_path / "f" / "model.pt"),
-        "--running_statistics",
-        "True",
-        "--learning_rate",
-        "1e-12",
-    )
-    train(data, 2, tmp_path / "run", "--config_file", "configs/train.json", *options)
-    trained = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    torch.testing.assert_close(trained["denoiser"]["f.1.weight"], warm["1.weight"])  # hardly any learning
-    torch.testing.assert_close(trained["g"]["1.weight"], warm["1.weight"])
+    files = {part: tmp_path / part / "model.pt" for part in ("f", "g")}
+    for part, file in files.items():
+        done = monai_bundle(
+            *("run", "training", "--config_file", "configs/warm_start.json", "--part", part),
+            *("--clean_dir", str(data / "clean"), "--max_iterations", "2", "--batch_size", "2"),
+            *("--output_dir", str(file.parent)),
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    f, g = (torch.load(file, weights_only=True)["1.weight"] for file in files.values())
+    options = ("--initial_f", str(files["f"]), "--running_statistics", "True", "--learning_rate", "1e-12")
+    both = (*options, "--initial_g", str(files["g"]))
+    for number, given in enumerate((options, both)):
+        train(data, 2, tmp_path / f"run{number}", "--config_file", "configs/train.json", *given)
+    trained = [torch.load(tmp_path / f"run{number}" / "checkpoint.pt", weights_only=True) for number in (0, 1)]
+    for checkpoint in trained:
+        torch.testing.assert_close(checkpoint["denoiser"]["f.1.weight"], f)  # hardly any learning
+    torch.testing.assert_close(trained[1]["g"]["1.weight"], g)
+    assert not torch.allclose(trained[0]["g"]["1.weight"], f)  # G is never a copy of F
 
 
 def test_mistake_ends_the_run_with_one_line() -> None:

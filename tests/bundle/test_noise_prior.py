@@ -35,21 +35,28 @@ def test_pixels_outside_the_window_do_not_count_and_stay() -> None:
     torch.testing.assert_close(NoisePrior()(noise, inside), torch.zeros_like(noise), rtol=0, atol=1e-5)
 
 
-def test_structure_is_scaled_down_to_the_level_of_the_noise() -> None:
+def test_structure_is_scaled_down_to_the_level_of_the_noise_where_the_level_rule_is_on() -> None:
     noise = white(1, 1, 120, 120)
     noise[..., 60] += 60.0
-    kept = NoisePrior()(noise, everywhere(noise))
+    kept = NoisePrior(level_pixels=5)(noise, everywhere(noise))
     assert noise[..., 60].abs().mean() > 50
     assert kept[..., 60].abs().mean() < 10
 
 
-def test_noise_of_one_level_is_mostly_kept() -> None:
+def test_noise_that_is_stronger_in_the_middle_is_noise() -> None:
+    noise = white(1, 1, 256, 256)
+    noise[..., 96:160, 96:160] *= 3
+    kept = NoisePrior()(noise, everywhere(noise))[..., 104:152, 104:152]
+    assert (kept.std() / noise[..., 104:152, 104:152].std()).item() == pytest.approx(1, abs=0.01)
+
+
+def test_noise_of_one_level_is_mostly_kept_by_the_level_rule() -> None:
     """White noise loses the mean of a square of 15 pixels, 1/225 of its power, and what sticks out of the mean level:
     the local standard deviation of 25 samples varies by 1/sqrt(2 * 25) = 14 %, half of which is cut, on average
     0.4 * 14 % = 6 % of the amplitude.
     """
     noise = white(1, 1, 256, 256)
-    kept = NoisePrior()(noise, everywhere(noise))
+    kept = NoisePrior(level_pixels=5)(noise, everywhere(noise))
     assert (kept * noise).mean().item() == pytest.approx(0.94, abs=0.03)
 
 
@@ -58,8 +65,9 @@ def test_empty_window_gives_nothing() -> None:
     assert torch.equal(NoisePrior()(noise, ~everywhere(noise)), torch.zeros_like(noise))
 
 
-def test_images_of_a_batch_are_apart() -> None:
-    noise = white(2, 1, 32, 32) * torch.tensor([1.0, 30.0])[:, None, None, None]
-    together = NoisePrior()(noise, everywhere(noise))
-    alone = torch.cat([NoisePrior()(each[None], everywhere(each[None])) for each in noise])
+@pytest.mark.parametrize("level_pixels", [0, 5])
+def test_images_of_a_batch_are_apart(level_pixels: int) -> None:
+    noise, prior = white(2, 1, 32, 32) * torch.tensor([1.0, 30.0])[:, None, None, None], NoisePrior(15, level_pixels)
+    together = prior(noise, everywhere(noise))
+    alone = torch.cat([prior(each[None], everywhere(each[None])) for each in noise])
     torch.testing.assert_close(together, alone)

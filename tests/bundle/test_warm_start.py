@@ -43,9 +43,17 @@ def test_f_is_taught_the_clean_image_and_h_the_noise(part):
     torch.testing.assert_close(window.to_hu(target), expected)
 
 
+def test_g_is_taught_to_enlarge_the_noise_of_a_clean_image():
+    window = HUWindow(-160, 240)
+    batch = {"image": torch.full((2, 1, 4, 4), 60.0), "label": torch.full((2, 1, 4, 4), 40.0)}
+    image, target = PartBatch("g", window)(batch, torch.device("cpu"))
+    torch.testing.assert_close(window.to_hu(image), torch.full_like(image, 45.0))
+    torch.testing.assert_close(window.to_hu(target), batch["image"])
+
+
 def test_an_unknown_part_is_refused():
-    with pytest.raises(ValueError, match="part is 'g'; there are f, h"):
-        PartBatch("g", HUWindow(0, 1))
+    with pytest.raises(ValueError, match="part is 'dx'; there are f, g, h"):
+        PartBatch("dx", HUWindow(0, 1))
 
 
 def test_initial_weights_are_loaded_where_a_file_is_named(tmp_path):

@@ -12,8 +12,9 @@ class NoisePrior(nn.Module):
 
     1. Noise has no local mean: the noise power spectrum of filtered back-projection vanishes at
        frequency zero (Riederer et al., Phys. Med. Biol. 23, 1978). What is smooth is given back.
-    2. The level of noise is much the same in the whole slice. Where the removed noise is locally stronger
-       than its mean level it holds structure, and is scaled down to the mean level.
+    2. Where ``level_pixels`` is not 0: the level of noise is much the same in the whole slice. Where the removed
+       noise is locally stronger than its mean level it holds structure, and is scaled down to the mean level. Off by
+       default: noise is stronger in the middle of a body and in streaks, so this rule gives true noise back.
 
     Both look at the pixels inside the HU window only.
 
@@ -22,10 +23,10 @@ class NoisePrior(nn.Module):
     mean_pixels : int
         Side of the square that has no mean, odd.
     level_pixels : int
-        Side of the square in which the level is measured, odd.
+        Side of the square in which the level is measured, odd; 0 switches the second rule off.
     """
 
-    def __init__(self, mean_pixels: int = 15, level_pixels: int = 5) -> None:
+    def __init__(self, mean_pixels: int = 15, level_pixels: int = 0) -> None:
         super().__init__()
         self.mean_pixels = mean_pixels
         self.level_pixels = level_pixels
@@ -47,6 +48,8 @@ class NoisePrior(nn.Module):
         """
         weight = inside.to(noise.dtype)
         noise = (noise - local_mean(noise, weight, self.mean_pixels)) * weight
+        if self.level_pixels == 0:
+            return noise
         level = local_mean(noise * noise, weight, self.level_pixels).sqrt()
         mean_level = (level * weight).sum((1, 2, 3), keepdim=True) / weight.sum((1, 2, 3), keepdim=True).clamp_min(1)
         return noise * (mean_level / level.clamp_min(1e-3)).clamp_max(1)

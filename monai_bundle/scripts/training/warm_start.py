@@ -1,7 +1,9 @@
-"""A warm start: F and H are taught with invented noise before Algorithm 1 begins, and G begins as F.
+"""A warm start: F, G and H are taught with invented noise before Algorithm 1 begins.
 
 Not in the paper, and off by default. Algorithm 1 from random weights spends its first thousands of iterations
-on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles.
+on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles. G is taught to be what
+F undoes. It must not begin as a copy of F: both would take noise away, and what equation (11) then teaches H, that
+G(y) - y is noise, would be the noise of y with the wrong sign.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +19,19 @@ from ..arguments import mistakes_in_one_line
 from ..model.batch_instance_norm import clip_gates, freeze_statistics
 from ..model.window import HUWindow
 
-PARTS = ("f", "h")
+PARTS = ("f", "g", "h")
+
+NOISE_OF_A_CLEAN_IMAGE = 0.25
+"""What the images that G is taught with hold of the noise that it has to add: images called clean are not without."""
 
 
 class PartBatch:
-    """``prepare_batch`` of a MONAI trainer: input and target of F (the clean image) or of H (the noise).
+    """``prepare_batch`` of a MONAI trainer: input and target of F (clean), G (noisy) or H (the noise).
 
     Parameters
     ----------
     part : str
-        'f' or 'h'.
+        'f', 'g' or 'h'.
     window : HUWindow
         The networks see the window as [-1, 1].
     """
@@ -44,7 +49,8 @@ class PartBatch:
             self.window.to_unit(batchdata[key].to(device, non_blocking=non_blocking))
             for key in (CommonKeys.IMAGE, CommonKeys.LABEL)
         )
-        return x.contiguous(memory_format=torch.channels_last), y if self.part == "f" else x - y
+        given, target = {"f": (x, y), "g": (y + NOISE_OF_A_CLEAN_IMAGE * (x - y), x), "h": (x, x - y)}[self.part]
+        return given.contiguous(memory_format=torch.channels_last), target
 
 
 class GateClipping:
