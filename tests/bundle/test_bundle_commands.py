@@ -96,6 +96,21 @@ def test_training_begins_with_the_weights_of_a_warm_start(data: Path, tmp_path: 
     assert not torch.allclose(trained[0]["g"]["1.weight"], f)  # G is never a copy of F
 
 
+def test_algorithm_1_trains_the_residual_generator_in_the_whole_range(data: Path, tmp_path: Path) -> None:
+    options = ("--config_file", "configs/train.json", "--profile", "full", "--learning_rate", "0.001")
+    train(data, 2, tmp_path, *options)
+    trained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for weights in (
+        trained["denoiser"]["f.tail.weight"],
+        trained["denoiser"]["h.0.weight"],
+        trained["g"]["tail.weight"],
+    ):
+        assert torch.isfinite(weights).all()
+        assert (weights != 0).any()  # the last layer of F and G begins as zero
+    model = ISCLDenoiser("full")
+    model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+
+
 def test_mistake_ends_the_run_with_one_line() -> None:
     done = monai_bundle("run", "training", "--config_file", "configs/train.json", "--max_iteration", "3")
     assert done.returncode == 1

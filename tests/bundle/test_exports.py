@@ -45,6 +45,33 @@ def bundle(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return folder
 
 
+@pytest.fixture(params=["paper", "residual"])
+def weights(bundle: str, request: pytest.FixtureRequest) -> str:
+    """The file of the weights: the shipped ones of the paper's generator, or random ones of the other."""
+    path = Path(bundle, "models", "weights.pt")
+    if request.param == "paper":
+        return f"{bundle}/models/model.pt"
+    change(Path(bundle, "configs", "inference.json"), {"profile": "full", "generator": "residual"})
+    torch.manual_seed(0)
+    denoiser = network_of(bundle)
+    nn.init.normal_(denoiser.f.tail.weight, std=0.05)
+    torch.save(denoiser.state_dict(), path)
+    return str(path)
+
+
+def change(config: Path, values: dict[str, object]) -> None:
+    """Other values in a configuration."""
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
+
+
+def network_of(bundle: str) -> nn.Module:
+    """The network of inference.json with random weights."""
+    parser = ConfigParser()
+    parser.read_config(f"{bundle}/configs/inference.json")
+    network: nn.Module = parser.get_parsed_content("network_def")
+    return network
+
+
 @pytest.fixture
 def files(bundle: str) -> dict[str, str]:
     """The arguments that the three commands share."""
@@ -52,12 +79,10 @@ def files(bundle: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def network(bundle: str) -> nn.Module:
+def network(bundle: str, weights: str) -> nn.Module:
     """The network of inference.json with its weights."""
-    parser = ConfigParser()
-    parser.read_config(f"{bundle}/configs/inference.json")
-    network: nn.Module = parser.get_parsed_content("network_def")
-    network.load_state_dict(torch.load(f"{bundle}/models/model.pt", weights_only=True))
+    network = network_of(bundle)
+    network.load_state_dict(torch.load(weights, weights_only=True))
     return network.eval()
 
 
@@ -75,9 +100,9 @@ def test_network_takes_and_gives_what_the_metadata_say(files: dict[str, str]) ->
     verify_net_in_out("network_def", **files)
 
 
-def test_torchscript(bundle: str, files: dict[str, str], network: nn.Module) -> None:
+def test_torchscript(bundle: str, files: dict[str, str], weights: str, network: nn.Module) -> None:
     filepath = f"{bundle}/models/model.ts"
-    ckpt_export("network_def", ckpt_file=f"{bundle}/models/model.pt", filepath=filepath, **files)
+    ckpt_export("network_def", ckpt_file=weights, filepath=filepath, **files)
     extra = {"metadata.json": "", "inference.json": ""}
     exported = torch.jit.load(filepath, _extra_files=extra)
     assert_same_network(network, exported, tolerance_hu=1e-3)  # the same operations; some are fused
@@ -85,8 +110,10 @@ def test_torchscript(bundle: str, files: dict[str, str], network: nn.Module) -> 
     assert json.loads(extra["inference.json"])["network_def"]
 
 
-def test_onnx(bundle: str, files: dict[str, str], network: nn.Module) -> None:
-    from_elsewhere = files | {"ckpt_file": f"{bundle}/models/model.pt", "filepath": f"{bundle}/models/model.onnx"}
+def test_onnx(bundle: str, files: dict[str, str], weights: str, network: nn.Module) -> None:
+    if bundle == ".":
+        change(Path("configs/onnx_export.json"), {"ckpt_file": weights})
+    from_elsewhere = files | {"ckpt_file": weights, "filepath": f"{bundle}/models/model.onnx"}
     arguments = {} if bundle == "." else from_elsewhere
     onnx_export(args_file=f"{bundle}/configs/onnx_export.json", **arguments)
     session = onnxruntime.InferenceSession(f"{bundle}/models/model.onnx")

@@ -53,6 +53,15 @@ def test_gamma_goes_from_x_minus_h_to_f(denoiser: ISCLDenoiser, image: torch.Ten
     np.testing.assert_array_equal(estimates.blend(0.0), estimates.forms()["x - H"])
 
 
+def test_without_an_extractor_there_is_no_form_of_it(denoiser: ISCLDenoiser, image: torch.Tensor) -> None:
+    denoiser.h, denoiser.gamma = None, 1.0
+    with torch.no_grad():
+        forms = EstimatesInferer()(image, denoiser).forms()
+        expected = denoiser(image)[0, 0].numpy()
+    assert tuple(forms) == ("input", "F", "denoised")
+    np.testing.assert_array_equal(forms["denoised"], expected)
+
+
 def test_each_network_runs_once(denoiser: ISCLDenoiser, image: torch.Tensor) -> None:
     passes = []
     for network in (denoiser.f, denoiser.h):

@@ -54,8 +54,8 @@ class EvaluatedPair:
 
     @property
     def window(self) -> tuple[float, float]:
-        """Ends of the model's window, HU."""
-        return self.estimates.denoiser.window.low, self.estimates.denoiser.window.high
+        """Ends of the window that the model is measured in, HU."""
+        return self.estimates.denoiser.window.measured()
 
     @property
     def slice_name(self) -> str:

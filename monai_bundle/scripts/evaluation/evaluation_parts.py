@@ -82,7 +82,7 @@ class GammaSweep:
 
     def add(self, pair: EvaluatedPair) -> None:
         """Measure every blend."""
-        for gamma in self.gammas:
+        for gamma in () if pair.estimates.h is None else self.gammas:
             image = pair.estimates.blend(gamma)
             quality = {"psnr_db": psnr(image, pair.normal, pair.window), "ssim": ssim(image, pair.normal, pair.window)}
             self.rows.append({"name": pair.name, "patient": pair.patient, "gamma": gamma, **quality})

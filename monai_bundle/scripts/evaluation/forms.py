@@ -26,13 +26,13 @@ class Estimates:
     image : Tensor
         (1, 1, H, W), HU.
     f, h : Tensor
-        F(x) and x - H(x), (1, 1, H, W), in units of the window, not clipped.
+        F(x) and x - H(x), (1, 1, H, W), in units of the window, not clipped; without H there is no second one.
     """
 
     denoiser: ISCLDenoiser
     image: Tensor
     f: Tensor
-    h: Tensor
+    h: Tensor | None
 
     def blend(self, gamma: float) -> npt.NDArray[np.float32]:
         """Equation (13) as printed, (H, W) HU; pixels outside the window are those of the image."""
@@ -41,14 +41,17 @@ class Estimates:
         return _slice(torch.where(inside, window.to_hu(self._mixed(gamma)), self.image))
 
     def forms(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Every form, (H, W) HU."""
+        """Every form, (H, W) HU; without H what needs it is missing."""
         gamma = self.denoiser.gamma
-        denoised = self.denoiser.place(self._mixed(gamma), self.image)
-        images = _slice(self.image), self.blend(1.0), self.blend(0.0), self.blend(gamma), _slice(denoised)
+        denoised = _slice(self.denoiser.place(self._mixed(gamma), self.image))
+        if self.h is None:
+            return {"input": _slice(self.image), "F": self.blend(1.0), "denoised": denoised}
+        images = _slice(self.image), self.blend(1.0), self.blend(0.0), self.blend(gamma), denoised
         return dict(zip(FORMS, images, strict=True))
 
     def _mixed(self, gamma: float) -> Tensor:
-        return (gamma * self.f + (1 - gamma) * self.h).clip(-1.0, 1.0)
+        mixed = self.f if self.h is None else gamma * self.f + (1 - gamma) * self.h
+        return mixed.clip(-1.0, 1.0)
 
 
 class EstimatesInferer(Inferer):
@@ -56,7 +59,9 @@ class EstimatesInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: ISCLDenoiser, *args: Any, **kwargs: Any) -> Estimates:
         """Return the :class:`Estimates` of the image."""
-        return Estimates(network, inputs, *network.estimates(network.window.to_unit(inputs)))
+        x = network.window.to_unit(inputs)
+        h = None if network.h is None else network.second_estimate(x)
+        return Estimates(network, inputs, network.first_estimate(x), h)
 
 
 def _slice(image: Tensor) -> npt.NDArray[np.float32]:

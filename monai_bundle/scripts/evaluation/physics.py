@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .evaluation import EvaluatedPair
 from .evaluation_tables import Column, Row, grouped, means_table, write_csv
 from .figures import Curve, draw_curves
-from .forms import FORMS
 from .noise_power import FEWEST_SQUARES, NoisePower, find_squares, noise_power
 from .task_transfer import FEWEST_EDGES, Edges, edge_spread, find_edges, frequency_at, transfer
 
@@ -47,6 +46,7 @@ class MeasuredSlice:
     squares: Sequence[tuple[slice, slice]]
     edges: Edges
     draws: int = 0
+    forms: Sequence[str] = ()
     power: dict[str, list[NoisePower]] = field(default_factory=dict)
     spread: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
 
@@ -65,7 +65,9 @@ class MeasuredSlice:
     def add(self, pair: EvaluatedPair) -> None:
         """Measure one draw."""
         self.draws += 1
-        for form, image in (pair.forms | {NORMAL: pair.normal}).items():
+        images = pair.forms | {NORMAL: pair.normal}
+        self.forms = tuple(images)
+        for form, image in images.items():
             if len(self.squares) >= FEWEST_SQUARES:
                 pieces = np.stack([image[square] for square in self.squares])
                 self.power.setdefault(form, []).append(noise_power(pieces, self.spacing))
@@ -88,7 +90,7 @@ class MeasuredSlice:
         found = {"squares": len(self.squares), "edges": len(self.edges)}
         return [
             {**fixed, "form": form, **found, **_noise(spectra.get(form)), **_sharpness(transfers, form)}
-            for form in (*FORMS, NORMAL)
+            for form in self.forms
         ]
 
 

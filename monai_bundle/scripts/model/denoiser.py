@@ -9,10 +9,13 @@ from torch.nn import functional
 
 from .batch_instance_norm import drop_running_statistics, keep_running_statistics
 from .folding import fold_normalization
-from .networks import Generator, NoiseExtractor
+from .generators import new_generator
+from .networks import NoiseExtractor
 from .noise_prior import NoisePrior
-from .residual_unet import ResidualUNet
+from .residual_unet import ResidualUNet, compute_in_bfloat16
 from .window import HUWindow
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 class ISCLDenoiser(nn.Module):
@@ -28,39 +31,70 @@ class ISCLDenoiser(nn.Module):
     Parameters
     ----------
     profile : str
-        'abdomen', 'chest' or 'em' (8-bit grey values in place of HU); names the window.
-    gamma : float
-        Weight of F(x) against x - H(x); the paper's is 0.5.
+        'full' (the whole HU range, companded), 'abdomen', 'chest' or 'em' (8-bit grey values in place of HU); names the
+        window.
+    gamma : float, optional
+        Weight of F(x) against x - H(x); the paper's is 0.5, the default with the paper's generators. With the residual
+        one it is 1: F alone. A network with the weight 0 is not run.
     noise_prior : bool, optional
         Constrain the removed noise; False is equation (13) as printed. By default for CT only: noise of electron
         microscopy (charging, film) has a mean, and keeps it with the constraint.
     running_statistics : bool
         Keep running averages for evaluation, see :func:`keep_running_statistics`. Loading weights sets it to what
         they were trained with.
+    generator : str, optional
+        'paper' or 'residual', see :func:`.generators.new_generator`; by default the residual one for profile 'full'.
+    precision : str
+        'float32', or 'bfloat16' for inference with the residual generator: all but its first layer compute in bfloat16.
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile, generator or precision.
     """
 
     def __init__(
         self,
         profile: str = "abdomen",
-        gamma: float = 0.5,
+        gamma: float | None = None,
         noise_prior: bool | None = None,
         running_statistics: bool = False,
+        generator: str | None = None,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         self.window = HUWindow.of_profile(profile)
-        self.gamma = gamma
+        self.generator = generator or ("residual" if profile == "full" else "paper")
+        if gamma is None:
+            gamma = 1.0 if self.generator == "residual" else 0.5
+        self.gamma = float(gamma)
         if noise_prior is None:
             noise_prior = profile != "em"
         self.noise_prior = NoisePrior() if noise_prior else None
-        self.f = Generator()
-        self.h = NoiseExtractor()
+        self.f = new_generator(self.generator)
+        self.h: NoiseExtractor | None = NoiseExtractor()
         if running_statistics:
             keep_running_statistics(self)
+        self.to(memory_format=torch.channels_last)
+        self._set_precision(precision)
+
+    def _set_precision(self, precision: str) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; there are {', '.join(PRECISIONS)}")
+        if precision == "bfloat16":
+            if not isinstance(self.f, ResidualUNet):
+                raise ValueError("precision 'bfloat16' needs the residual generator")
+            compute_in_bfloat16(self.f)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load weights; their running statistics come along, or are dropped where the weights have none."""
+        """Load weights.
+
+        Their running statistics come along, or are dropped where the weights have none; H too, where F does it all.
+        """
         has_statistics = any(key.endswith("running_mean") for key in state_dict)
         (keep_running_statistics if has_statistics else drop_running_statistics)(self)
+        if self.gamma == 1 and not any(key.startswith("h.") for key in state_dict):
+            self.h = None
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -80,15 +114,23 @@ class ISCLDenoiser(nn.Module):
 
     def ensemble(self, x: Tensor) -> Tensor:
         """Equation (13) on images in [-1, 1]; the blend is clipped to [-1, 1]."""
-        f, h = self.estimates(x)
-        return (self.gamma * f + (1 - self.gamma) * h).clip(-1.0, 1.0)
+        if self.gamma == 1.0:
+            return self.first_estimate(x).clip(-1.0, 1.0)
+        if self.gamma == 0.0:
+            return self.second_estimate(x).clip(-1.0, 1.0)
+        return (self.gamma * self.first_estimate(x) + (1 - self.gamma) * self.second_estimate(x)).clip(-1.0, 1.0)
 
-    def estimates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """F(x) and x - H(x) of images in [-1, 1], both (N, 1, H, W) and not clipped."""
+    def first_estimate(self, x: Tensor) -> Tensor:
+        """F(x) of images in [-1, 1], (N, 1, H, W), not clipped."""
         height, width = x.shape[2], x.shape[3]
         padded = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")  # F halves the size twice
-        f, h = self.f(padded), padded - self.h(padded)
-        return f[:, :, :height, :width], h[:, :, :height, :width]
+        return self.f(padded.contiguous(memory_format=torch.channels_last))[:, :, :height, :width]
+
+    def second_estimate(self, x: Tensor) -> Tensor:
+        """x - H(x) of images in [-1, 1], (N, 1, H, W), not clipped."""
+        if self.h is None:
+            raise ValueError("these weights have no H: gamma is 1")
+        return x - self.h(x.contiguous(memory_format=torch.channels_last))
 
     def place(self, estimate: Tensor, image: Tensor) -> Tensor:
         """Put an estimate in [-1, 1] into its image (HU): within the window, and constrained by the noise prior."""

@@ -50,6 +50,10 @@ class HUWindow(nn.Module):
         """Map [-1, 1] back to HU; any shape."""
         return (unit + 1.0) * ((self.high - self.low) / 2.0) + self.low
 
+    def measured(self) -> tuple[float, float]:
+        """Ends of the interval that images are measured and shown in, HU."""
+        return self.low, self.high
+
     def slope(self, hu: Tensor) -> Tensor:
         """How much a HU counts here, 1 at most: the slope of :meth:`to_unit` by its largest; any shape."""
         return torch.ones_like(hu)
@@ -84,17 +88,21 @@ class CompandedWindow(HUWindow):
     def to_unit(self, hu: Tensor) -> Tensor:
         """Clip HU to the window and map to [-1, 1]; any shape."""
         hu = hu.clip(self.low, self.high)
-        above = torch.log1p((hu - self.inner_high).clamp_min(0.0) / self.bend)
-        below = torch.log1p((self.inner_low - hu).clamp_min(0.0) / self.bend)
+        above = torch.log(1.0 + (hu - self.inner_high).clamp_min(0.0) / self.bend)  # ONNX knows no log1p
+        below = torch.log(1.0 + (self.inner_low - hu).clamp_min(0.0) / self.bend)
         companded = hu.clip(self.inner_low, self.inner_high) + self.bend * (above - below)
         return (companded - self.bottom) * (2.0 / (self.top - self.bottom)) - 1.0
 
     def to_hu(self, unit: Tensor) -> Tensor:
         """Map [-1, 1] back to HU; any shape."""
         companded = (unit + 1.0) * ((self.top - self.bottom) / 2.0) + self.bottom
-        above = torch.expm1((companded - self.inner_high).clamp_min(0.0) / self.bend)
-        below = torch.expm1((self.inner_low - companded).clamp_min(0.0) / self.bend)
+        above = torch.exp((companded - self.inner_high).clamp_min(0.0) / self.bend) - 1.0
+        below = torch.exp((self.inner_low - companded).clamp_min(0.0) / self.bend) - 1.0
         return companded.clip(self.inner_low, self.inner_high) + self.bend * (above - below)
+
+    def measured(self) -> tuple[float, float]:
+        """Soft tissue: errors in the whole range would be those of air and bone."""
+        return -160.0, 240.0
 
     def slope(self, hu: Tensor) -> Tensor:
         """How much a HU counts here: 1 in the even part, less beyond; any shape."""

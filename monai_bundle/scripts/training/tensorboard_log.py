@@ -112,8 +112,11 @@ class TensorBoardLog:
 
 
 def gate_statistics(network: torch.nn.Module) -> dict[str, Tensor]:
-    """Mean, minimum and maximum of the gates of Batch-Instance Normalization, 1 being batch."""
-    gates = torch.cat([m.gate.detach() for m in network.modules() if isinstance(m, BatchInstanceNorm2d)])
+    """Mean, minimum and maximum of the gates of Batch-Instance Normalization, 1 being batch; nothing without any."""
+    found = [m.gate.detach() for m in network.modules() if isinstance(m, BatchInstanceNorm2d)]
+    if not found:
+        return {}
+    gates = torch.cat(found)
     return {"mean": gates.mean(), "min": gates.min(), "max": gates.max()}
 
 

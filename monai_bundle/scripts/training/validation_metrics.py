@@ -26,7 +26,7 @@ def key_metric(slices: Sequence[Mapping[str, Image]], window: HUWindow) -> dict[
     slices : sequence
         What will be validated: ``image`` and, in pairs, ``label``, each (1, H, W), HU.
     window : HUWindow
-        What counts of an image.
+        What the networks see of an image; what it is measured in counts.
 
     Raises
     ------
@@ -35,8 +35,9 @@ def key_metric(slices: Sequence[Mapping[str, Image]], window: HUWindow) -> dict[
     """
     if _paired(slices):
         return {"psnr": _measure(PSNRMetric(max_val=1.0), window, CommonKeys.LABEL)}
+    shown = HUWindow(*window.measured())
     images = (torch.as_tensor(each[CommonKeys.IMAGE][0]) for each in slices)
-    if not any(enough(*regions((window.to_unit(image).numpy() + 1) / 2)) for image in images):
+    if not any(enough(*regions((shown.to_unit(image).numpy() + 1) / 2)) for image in images):
         raise ValueError(
             "no slice in --validation_noisy_dir has uniform regions and structure inside the window to estimate the "
             "error from; give pairs, with --validation_clean_dir as well"
@@ -60,8 +61,10 @@ def _paired(slices: Sequence[Mapping[str, Image]]) -> bool:
 def _measure(metric: CumulativeIterationMetric, window: HUWindow, reference: str) -> Metric:
     """The mean over the slices of what ``metric`` says of the result and the reference, in the window as [0, 1]."""
 
+    shown = HUWindow(*window.measured())
+
     def windowed(output: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        pred, other = ((window.to_unit(output[key]) + 1.0) / 2.0 for key in (CommonKeys.PRED, reference))
+        pred, other = ((shown.to_unit(output[key]) + 1.0) / 2.0 for key in (CommonKeys.PRED, reference))
         return pred, other
 
     return IgniteMetricHandler(metric, output_transform=windowed, save_details=False)
