@@ -75,6 +75,18 @@ def test_gradients_of_the_real_networks_are_those_of_algorithm_1() -> None:
         assert (gradient - true).norm() < 1e-9 * true.norm()
 
 
+def test_discriminators_may_learn_alone_at_first() -> None:
+    training = TinyTraining(iterations=2, options={"discriminators_alone": 2})
+    before = training.weights()
+    training.trainer.run()
+    assert changed(before, training.weights()) == {"DX", "DY"}
+    assert set(training.trainer.state.output[0]) == {"loss", "discriminator", "d_clean", "d_noisy", "boosting"}
+
+    training = TinyTraining(iterations=3, options={"discriminators_alone": 2})
+    training.trainer.run()
+    assert changed(before, training.weights()) == {"F", "G", "H", "DX", "DY"}
+
+
 @pytest.mark.parametrize(("on", "still"), [(0, {"H"}), (1, set()), (2, set()), (3, set()), (4, set())])
 def test_rows_of_table_1_train_their_networks(on: int, still: set[str]) -> None:
     training = TinyTraining(options=row(on))

@@ -7,6 +7,8 @@ from torch import nn
 
 from monai_bundle.scripts.data.synthetic_noise import ct_noise
 from monai_bundle.scripts.model.batch_instance_norm import BatchInstanceNorm2d, keep_running_statistics
+from monai_bundle.scripts.model.denoiser import ISCLDenoiser
+from monai_bundle.scripts.model.residual_unet import ResidualUNet
 from monai_bundle.scripts.model.window import HUWindow
 from monai_bundle.scripts.training.warm_start import PartBatch, load_initial_weights
 
@@ -75,6 +77,30 @@ def test_initial_weights_that_are_missing_or_do_not_fit_are_refused(tmp_path):
     torch.save(BatchInstanceNorm2d(2).state_dict(), tmp_path / "small.pt")
     with pytest.raises(ValueError, match=r"small.pt does not fit"):
         load_initial_weights({"initial_f": network}, {"initial_f": str(tmp_path / "small.pt")})
+
+
+def test_a_part_is_taken_out_of_the_weights_of_the_whole_denoiser(tmp_path):
+    torch.manual_seed(0)
+    source, f = ISCLDenoiser("full"), ResidualUNet()
+    torch.save(source.state_dict(), tmp_path / "model.pt")
+    load_initial_weights({"initial_f": f}, {"initial_f": str(tmp_path / "model.pt")})
+    torch.testing.assert_close(f.head.weight, source.f.head.weight)
+
+
+def test_g_begins_by_enlarging_what_f_takes_away():
+    torch.manual_seed(0)
+    f, g = ResidualUNet().eval(), ResidualUNet().eval()
+    nn.init.normal_(f.tail.weight, std=0.05)
+    load_initial_weights({"initial_f": f, "initial_g": g}, {"initial_f": "", "initial_g": "inverse"})
+    y = torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(g(y) - y, 3 * (y - f(y)), rtol=0, atol=1e-5)
+        assert (f(y) - y).abs().max() > 1e-3
+
+
+def test_the_papers_generator_has_no_inverse():
+    with pytest.raises(ValueError, match="--initial_g: 'inverse' needs the residual generator"):
+        load_initial_weights({"initial_f": nn.Identity(), "initial_g": nn.Identity()}, {"initial_g": "inverse"})
 
 
 def test_running_statistics_are_left_out_where_the_network_keeps_none(tmp_path):

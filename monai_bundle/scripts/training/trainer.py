@@ -60,6 +60,9 @@ class ISCLTrainer(Trainer):
         'discriminators_first' (the authors' code) or 'generators_first' (the paper); H is always last.
     pseudo_noise, bypass, boosting, noise_consistency : bool
         Whether the losses hold the term of this name.
+    discriminators_alone : int
+        Iterations at the start in which only the discriminators learn: where F is taught already, a discriminator that
+        knows nothing yet would teach it noise.
     amp : str
         'no', 'bf16' or 'fp16' (CUDA only): automatic mixed precision. The images that F, G and H return are then
         as coarse as the type, 2 ** -9 or 2 ** -12 of the window at its ends.
@@ -105,6 +108,7 @@ class ISCLTrainer(Trainer):
         bypass: bool = True,
         boosting: bool = True,
         noise_consistency: bool = True,
+        discriminators_alone: int = 0,
         amp: str = "no",
         grad_scaler: GradScaler | None = None,
         compile_networks: bool = False,
@@ -112,10 +116,7 @@ class ISCLTrainer(Trainer):
     ) -> None:
         super().__init__(**engine)
         check_acceleration(self.state.device, amp, compile_networks)
-        if update_order not in UPDATE_ORDERS:
-            raise ValueError(f"update_order is {update_order!r}; there are {', '.join(UPDATE_ORDERS)}")
-        if (bypass or boosting) and not (pseudo_noise or noise_consistency):
-            raise ValueError("bypass and boosting need H: switch on pseudo_noise, or both of them off")
+        check_choices(update_order, bypass or boosting, pseudo_noise or noise_consistency)
         self.denoiser = denoiser
         self.f_network, self.h_network = denoiser.f, denoiser.h
         self.g_network, self.dx_network, self.dy_network = g_network, dx_network, dy_network
@@ -124,6 +125,7 @@ class ISCLTrainer(Trainer):
         self.generators_first = update_order == "generators_first"
         self.pseudo_noise, self.noise_consistency = pseudo_noise, noise_consistency
         self.bypass, self.boosting = bypass, boosting
+        self.discriminators_alone = discriminators_alone
         self.amp_type = AMP_TYPES[amp]
         self.grad_scaler = grad_scaler or GradScaler(self.state.device.type, enabled=False)
         for network in self.networks if compile_networks else ():
@@ -182,6 +184,10 @@ class ISCLTrainer(Trainer):
         f_of_x, g_of_y = self._call(self.f_network, x), self._call(self.g_network, y)
         noise = self._call(self.h_network, x) if self.trains_extractor else torch.zeros_like(x)
         terms: Terms = {}
+        if 0 < self.state.iteration <= self.discriminators_alone:
+            terms = self._update_discriminators(x, y, f_of_x.detach(), g_of_y.detach(), noise.detach())
+            self.grad_scaler.update()
+            return {name: term.detach() for name, term in terms.items()}
         if not self.generators_first:
             terms |= self._update_discriminators(x, y, f_of_x.detach(), g_of_y.detach(), noise.detach())
         terms |= self._update_generators(x, y, f_of_x, g_of_y, noise.detach())
@@ -244,6 +250,20 @@ class ISCLTrainer(Trainer):
         self.grad_scaler.step(optimizer)
         for network in networks:
             clip_gates(network)
+
+
+def check_choices(update_order: str, needs_extractor: bool, trains_extractor: bool) -> None:
+    """Refuse an unknown order of the updates, and terms that need H where nothing trains it.
+
+    Raises
+    ------
+    ValueError
+        With what there is.
+    """
+    if update_order not in UPDATE_ORDERS:
+        raise ValueError(f"update_order is {update_order!r}; there are {', '.join(UPDATE_ORDERS)}")
+    if needs_extractor and not trains_extractor:
+        raise ValueError("bypass and boosting need H: switch on pseudo_noise, or both of them off")
 
 
 def check_acceleration(device: torch.device, amp: str, compile_networks: bool) -> None:

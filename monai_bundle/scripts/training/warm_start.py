@@ -17,12 +17,17 @@ from torch import Tensor, nn
 
 from ..arguments import mistakes_in_one_line
 from ..model.batch_instance_norm import clip_gates, freeze_statistics
+from ..model.residual_unet import ResidualUNet
 from ..model.window import HUWindow
 
 PARTS = ("f", "g", "h")
 
 NOISE_OF_A_CLEAN_IMAGE = 0.25
 """What the images that G is taught with hold of the noise that it has to add: images called clean are not without."""
+
+INVERSE = "inverse"
+ADDED_PER_REMOVED = 3.0
+"""Clean images hold about 10 HU, of which F finds some 7: about 30 HU of G(y)."""
 
 
 class PartBatch:
@@ -64,13 +69,23 @@ class GateClipping:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: clip_gates(self.network))
 
 
+def begin_as_inverse(g: ResidualUNet, f: ResidualUNet, factor: float = ADDED_PER_REMOVED) -> None:
+    """G(y) = y + ``factor`` (y - F(y)): an image that holds little noise holds more of the same, which F takes away."""
+    g.load_state_dict(f.state_dict())
+    with torch.no_grad():
+        for parameter in g.tail.parameters():
+            parameter.mul_(-factor)
+
+
 @mistakes_in_one_line
 def load_initial_weights(
     networks: Mapping[str, nn.Module], files: Mapping[str, str], freeze: Sequence[nn.Module] = ()
 ) -> None:
     """Load plain state dicts into networks of the same name; an empty file name leaves the random weights.
 
-    Running statistics are left out where the network keeps none (G never does: it is only used in training).
+    A file of the whole denoiser gives the part that the name ends with (``initial_f`` the weights of F). 'inverse' in
+    place of the file of ``initial_g`` is :func:`begin_as_inverse`, for the residual generator. Running statistics are
+    left out where the network keeps none (G never does: it is only used in training).
 
     The statistics of the networks in ``freeze`` are frozen afterwards.
 
@@ -80,16 +95,30 @@ def load_initial_weights(
         If a file is missing or its weights do not fit.
     """
     for name, file in files.items():
-        if not file:
-            continue
-        if not Path(file).is_file():
-            raise ValueError(f"--{name}: {file} does not exist")
-        known = networks[name].state_dict()
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-        fitting = {key: value for key, value in weights.items() if key in known or "running_" not in key}
-        try:
-            networks[name].load_state_dict(fitting)
-        except RuntimeError as error:
-            raise ValueError(f"--{name}: {file} does not fit: {error}") from error
+        if file == INVERSE:
+            _invert(name, networks[name], networks["initial_f"])
+        elif file:
+            _load(name, networks[name], Path(file))
     for network in freeze:
         freeze_statistics(network)
+
+
+def _invert(name: str, g: nn.Module, f: nn.Module) -> None:
+    if not isinstance(g, ResidualUNet) or not isinstance(f, ResidualUNet):
+        raise ValueError(f"--{name}: 'inverse' needs the residual generator; teach the paper's with --part g")
+    begin_as_inverse(g, f)
+
+
+def _load(name: str, network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"--{name}: {path} does not exist")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    part = name[-1] + "."
+    if any(key.startswith(part) for key in weights):
+        weights = {key.removeprefix(part): value for key, value in weights.items() if key.startswith(part)}
+    known = network.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in known or "running_" not in key}
+    try:
+        network.load_state_dict(fitting)
+    except RuntimeError as error:
+        raise ValueError(f"--{name}: {path} does not fit: {error}") from error
