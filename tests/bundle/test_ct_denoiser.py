@@ -132,6 +132,13 @@ def test_weights_without_an_extractor_are_enough_for_f_alone() -> None:
         blended.load_state_dict(alone.state_dict())
 
 
+def test_residual_generator_sees_soft_tissue_of_the_whole_range_as_in_the_abdomens_window() -> None:
+    full, abdomen = (ISCLDenoiser(profile, generator="residual") for profile in ("full", "abdomen"))
+    image = torch.tensor([-150.0, 40.0, 230.0])
+    seen = [each.window.to_unit(image) * each.f.scale + each.f.shift for each in (full, abdomen)]
+    torch.testing.assert_close(*seen, rtol=0, atol=1e-5)
+
+
 def test_profile_full_leaves_no_pixel_out() -> None:
     torch.manual_seed(0)
     denoiser = finds_noise(ISCLDenoiser("full", noise_prior=False))

@@ -90,11 +90,12 @@ def test_a_part_is_taken_out_of_the_weights_of_the_whole_denoiser(tmp_path):
 def test_g_begins_by_enlarging_what_f_takes_away():
     torch.manual_seed(0)
     f, g = ResidualUNet().eval(), ResidualUNet().eval()
-    nn.init.normal_(f.tail.weight, std=0.05)
+    for last in (f.tail, f.leave):
+        nn.init.normal_(last.weight, std=0.05)
     load_initial_weights({"initial_f": f, "initial_g": g}, {"initial_f": "", "initial_g": "inverse"})
     y = torch.rand(1, 1, 16, 16)
     with torch.no_grad():
-        torch.testing.assert_close(g(y) - y, 3 * (y - f(y)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(g(y) - y, 3 * (y - f(y)), rtol=1e-3, atol=1e-4)
         assert (f(y) - y).abs().max() > 1e-3
 
 

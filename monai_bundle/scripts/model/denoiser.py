@@ -71,7 +71,7 @@ class ISCLDenoiser(nn.Module):
         if noise_prior is None:
             noise_prior = profile != "em"
         self.noise_prior = NoisePrior() if noise_prior else None
-        self.f = new_generator(self.generator)
+        self.f = new_generator(self.generator, window=self.window)
         self.h: NoiseExtractor | None = NoiseExtractor()
         if running_statistics:
             keep_running_statistics(self)

@@ -50,6 +50,10 @@ class HUWindow(nn.Module):
         """Map [-1, 1] back to HU; any shape."""
         return (unit + 1.0) * ((self.high - self.low) / 2.0) + self.low
 
+    def contrast(self) -> tuple[float, float]:
+        """Scale and shift that a residual generator begins with, see :class:`.residual_unet.ResidualUNet`."""
+        return 1.0, 0.0
+
     def measured(self) -> tuple[float, float]:
         """Ends of the interval that images are measured and shown in, HU."""
         return self.low, self.high
@@ -99,6 +103,10 @@ class CompandedWindow(HUWindow):
         above = torch.exp((companded - self.inner_high).clamp_min(0.0) / self.bend) - 1.0
         below = torch.exp((self.inner_low - companded).clamp_min(0.0) / self.bend) - 1.0
         return companded.clip(self.inner_low, self.inner_high) + self.bend * (above - below)
+
+    def contrast(self) -> tuple[float, float]:
+        """Those that give soft tissue the contrast of the abdomen's window."""
+        return (self.top - self.bottom) / 400.0, ((self.top + self.bottom) / 2.0 - 40.0) / 200.0
 
     def measured(self) -> tuple[float, float]:
         """Soft tissue: errors in the whole range would be those of air and bone."""

@@ -73,7 +73,7 @@ def begin_as_inverse(g: ResidualUNet, f: ResidualUNet, factor: float = ADDED_PER
     """G(y) = y + ``factor`` (y - F(y)): an image that holds little noise holds more of the same, which F takes away."""
     g.load_state_dict(f.state_dict())
     with torch.no_grad():
-        for parameter in g.tail.parameters():
+        for parameter in (*g.tail.parameters(), *g.leave.parameters()):
             parameter.mul_(-factor)
 
 
