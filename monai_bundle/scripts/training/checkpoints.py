@@ -1,5 +1,6 @@
 """What a training leaves behind: a checkpoint to resume from and the weights to use."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class TrainingCheckpoints:
         Everything else with a ``state_dict``; restored in this order.
     every : int
         Iterations between two checkpoints.
+    every_seconds : float
+        Seconds between two checkpoints, besides; 0 for none.
     resume : bool
         Go on from ``checkpoint.pt`` where there is one.
     """
@@ -41,12 +44,14 @@ class TrainingCheckpoints:
         parts: Mapping[str, Any],
         every: int,
         resume: bool = True,
+        every_seconds: float = 0.0,
     ) -> None:
         self.folder = Path(folder)
         self.averaged = averaged
         self.parts = {"denoiser": denoiser, "averaged": averaged, **parts}
         self.every = every
         self.resume = resume
+        self.every_seconds, self.saved_s = every_seconds, time.monotonic()
 
     def attach(self, trainer: Trainer) -> None:
         """Load what is there, and save during the run of ``trainer``; to be attached after what it saves."""
@@ -70,8 +75,11 @@ class TrainingCheckpoints:
     def save_if_due(self, trainer: Trainer) -> None:
         """Save after every ``every`` iterations and after the last, also where the training stops early."""
         iteration = trainer.state.iteration
-        if iteration % self.every == 0 or iteration == trainer.state.epoch_length or trainer.should_terminate:
+        is_late = 0 < self.every_seconds <= time.monotonic() - self.saved_s
+        is_last = iteration == trainer.state.epoch_length or trainer.should_terminate
+        if iteration % self.every == 0 or is_late or is_last:
             self.save(trainer)
+            self.saved_s = time.monotonic()
 
     def save(self, trainer: Trainer) -> None:
         """Write both files; of several processes, which all have the same, rank 0 does it."""

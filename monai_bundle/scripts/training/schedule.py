@@ -1,5 +1,7 @@
-"""The learning rate: linear per iteration, for all optimizers alike."""
+"""How long a training lasts, and its learning rate."""
 
+import math
+import time
 from collections.abc import Sequence
 
 from ignite.engine import Engine, Events
@@ -52,3 +54,84 @@ class LinearSchedule:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a checkpoint; to be called after the optimizers have been restored, as it sets their rate."""
         self._go_to(state["iteration"])
+
+
+class Budget:
+    """How much of the training is done: of its iterations, or of its time, whose end ends it.
+
+    Parameters
+    ----------
+    iterations : int
+        Of the training.
+    minutes : float
+        Time in place of iterations; 0 counts iterations.
+    clock : str
+        'processor' counts the time of this process, so that a busy machine makes a run longer and not shorter; 'wall',
+        for GPUs, what a clock shows.
+    """
+
+    def __init__(self, iterations: int, minutes: float = 0.0, clock: str = "processor") -> None:
+        self.iterations, self.minutes = iterations, minutes
+        self.now = {"processor": time.process_time, "wall": time.monotonic}[clock]
+        self.done, self.spent_s, self.counted_s = 0, 0.0, self.now()
+
+    def attach(self, engine: Engine) -> None:
+        """Count during the run of ``engine``; to be attached before what looks at it."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
+
+    def start(self) -> None:
+        """Leave out what came before the first iteration."""
+        self.counted_s = self.now()
+
+    def count(self, engine: Engine) -> None:
+        """One more iteration."""
+        now_s = self.now()
+        self.done, self.spent_s, self.counted_s = self.done + 1, self.spent_s + now_s - self.counted_s, now_s
+        if self.minutes and self.share >= 1:
+            engine.terminate()
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return min(self.spent_s / (60 * self.minutes) if self.minutes else self.done / self.iterations, 1.0)
+
+    def state_dict(self) -> dict[str, float]:
+        """What is spent, for a checkpoint."""
+        return {"done": self.done, "spent_s": self.spent_s}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint."""
+        self.done, self.spent_s = int(state["done"]), state["spent_s"]
+
+
+class CosineSchedule:
+    """From the optimizer's learning rate down to ``final_ratio`` of it along half a cosine, after a rise at the start.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        All of its groups follow, each from its own learning rate.
+    budget : Budget
+        How far the training is.
+    final_ratio : float
+        Last learning rate over the first.
+    rise : int
+        Iterations over which the rate rises from 0.
+    """
+
+    def __init__(self, optimizer: Optimizer, budget: Budget, final_ratio: float, rise: int) -> None:
+        self.optimizer, self.budget, self.final_ratio, self.rise = optimizer, budget, final_ratio, rise
+        self.first_rates = [group["lr"] for group in optimizer.param_groups]
+
+    def attach(self, engine: Engine) -> None:
+        """Set the rate before every iteration of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.step)
+
+    def step(self) -> None:
+        """The rate of the next iteration."""
+        cosine = 0.5 * (1 + math.cos(math.pi * self.budget.share))
+        factor = self.final_ratio + (1 - self.final_ratio) * cosine
+        factor *= min(1.0, (self.budget.done + 1) / self.rise) if self.rise else 1.0
+        for group, first_rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
+            group["lr"] = first_rate * factor

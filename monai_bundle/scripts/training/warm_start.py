@@ -1,4 +1,4 @@
-"""A warm start: F, G and H are taught with invented noise before Algorithm 1 begins.
+"""A warm start: F, G and H are taught with simulated noise before Algorithm 1 begins.
 
 Not in the paper, and off by default. Algorithm 1 from random weights spends its first thousands of iterations
 on teaching F and G to reproduce an image at all; this needs neither discriminators nor cycles. G is taught to be what
@@ -8,19 +8,18 @@ G(y) - y is noise, would be the noise of y with the wrong sign.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from monai.utils import CommonKeys
 from torch import Tensor, nn
 
 from ..arguments import mistakes_in_one_line
-from ..model.batch_instance_norm import clip_gates, freeze_statistics
+from ..data.simulated_pairs import SimulatedPairs
+from ..model.batch_instance_norm import MOMENTUM, BatchInstanceNorm2d, freeze_statistics
 from ..model.residual_unet import ResidualUNet
 from ..model.window import HUWindow
 
 PARTS = ("f", "g", "h")
+CALIBRATION_IMAGES = 64
 
 NOISE_OF_A_CLEAN_IMAGE = 0.25
 """What the images that G is taught with hold of the noise that it has to add: images called clean are not without."""
@@ -28,45 +27,6 @@ NOISE_OF_A_CLEAN_IMAGE = 0.25
 INVERSE = "inverse"
 ADDED_PER_REMOVED = 3.0
 """Clean images hold about 10 HU, of which F finds some 7: about 30 HU of G(y)."""
-
-
-class PartBatch:
-    """``prepare_batch`` of a MONAI trainer: input and target of F (clean), G (noisy) or H (the noise).
-
-    Parameters
-    ----------
-    part : str
-        'f', 'g' or 'h'.
-    window : HUWindow
-        The networks see the window as [-1, 1].
-    """
-
-    def __init__(self, part: str, window: HUWindow) -> None:
-        if part not in PARTS:
-            raise ValueError(f"part is {part!r}; there are {', '.join(PARTS)}")
-        self.part, self.window = part, window
-
-    def __call__(
-        self, batchdata: Mapping[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Input and target, each (N, 1, H, W) in [-1, 1]."""
-        x, y = (
-            self.window.to_unit(batchdata[key].to(device, non_blocking=non_blocking))
-            for key in (CommonKeys.IMAGE, CommonKeys.LABEL)
-        )
-        given, target = {"f": (x, y), "g": (y + NOISE_OF_A_CLEAN_IMAGE * (x - y), x), "h": (x, x - y)}[self.part]
-        return given.contiguous(memory_format=torch.channels_last), target
-
-
-class GateClipping:
-    """Clip the gates of ``network`` after every iteration; to be attached before what reads the weights."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def attach(self, engine: Engine) -> None:
-        """Clip during the run of ``engine``."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: clip_gates(self.network))
 
 
 def begin_as_inverse(g: ResidualUNet, f: ResidualUNet, factor: float = ADDED_PER_REMOVED) -> None:
@@ -98,7 +58,7 @@ def load_initial_weights(
         if file == INVERSE:
             _invert(name, networks[name], networks["initial_f"])
         elif file:
-            _load(name, networks[name], Path(file))
+            _load(name, networks[name], Path(file), name[-1])
     for network in freeze:
         freeze_statistics(network)
 
@@ -109,16 +69,61 @@ def _invert(name: str, g: nn.Module, f: nn.Module) -> None:
     begin_as_inverse(g, f)
 
 
-def _load(name: str, network: nn.Module, path: Path) -> None:
+def _load(name: str, network: nn.Module, path: Path, part: str) -> None:
     if not path.is_file():
         raise ValueError(f"--{name}: {path} does not exist")
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    part = name[-1] + "."
-    if any(key.startswith(part) for key in weights):
-        weights = {key.removeprefix(part): value for key, value in weights.items() if key.startswith(part)}
+    if any(key.startswith(f"{part}.") for key in weights):
+        weights = {key[2:]: value for key, value in weights.items() if key.startswith(f"{part}.")}
     known = network.state_dict()
     fitting = {key: value for key, value in weights.items() if key in known or "running_" not in key}
     try:
         network.load_state_dict(fitting)
     except RuntimeError as error:
         raise ValueError(f"--{name}: {path} does not fit: {error}") from error
+
+
+@mistakes_in_one_line
+def begin_part(
+    network: nn.Module, part: str, file: str, dataset: SimulatedPairs, window: HUWindow, freeze: bool
+) -> None:
+    """Load the weights that a warm start begins with, or calibrate random ones, and freeze the statistics.
+
+    Parameters
+    ----------
+    network : nn.Module
+        What will learn.
+    part : str
+        'f', 'g' or 'h'.
+    file : str
+        Weights of this part or of the whole denoiser; empty for random ones.
+    dataset : SimulatedPairs
+        What it will learn from.
+    window : HUWindow
+        What the network sees of it.
+    freeze : bool
+        Whether training normalizes with the running statistics, as inference does.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, its weights do not fit, or there are no statistics to freeze.
+    """
+    if file:
+        _load("initial_weights", network, Path(file), part)
+    elif any(name.endswith("running_mean") for name, _ in network.named_buffers()):
+        images = torch.from_numpy(dataset.noisy(CALIBRATION_IMAGES)).to(next(network.parameters()).device)
+        calibrate(network, window.to_unit(images))
+    if freeze:
+        freeze_statistics(network)
+
+
+def calibrate(network: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of a network without training to those of one batch, (N, 1, H, W) in [-1, 1]."""
+    norms = [each for each in network.modules() if isinstance(each, BatchInstanceNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # each layer sees the batch as normalized by those before it
+    with torch.no_grad():
+        network.train()(images)
+    for norm in norms:
+        norm.momentum = MOMENTUM
