@@ -37,7 +37,7 @@ def test_folded_it_computes_the_same(denoiser: ISCLDenoiser) -> None:
     count = norms(denoiser)
     assert fold_normalization(folded) == count > 20
     assert norms(folded) == 0
-    torch.testing.assert_close(folded(image), denoiser(image), rtol=0, atol=1e-3)
+    torch.testing.assert_close(folded(image), denoiser(image), rtol=0, atol=5e-3)
 
 
 @torch.inference_mode()
