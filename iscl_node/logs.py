@@ -28,6 +28,8 @@ SHORT_DIGEST_LENGTH = 12
 _UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.[0-9]+){2,}")
 """A UID that is none of the standard's own, which are the same for everybody."""
 _LONGEST_IP_ADDRESS = 15
+_ERRORS_AT_A_TIME = 10
+_ERRORS_SECONDS = 60
 _UNHEARD = ("dbos",)
 """Loggers that would otherwise print by themselves."""
 _READER_SECONDS = 1.0
@@ -249,19 +251,49 @@ def _number_of(error: BaseException) -> str:
 
 
 class _LibraryHandler(logging.Handler):
-    """Tells that a library logged something, without what it said; of warnings from one place, the first."""
+    """Tells that a library logged something, without what it said.
+
+    Of warnings from one place, the first; of errors from one place, a few in a minute, and how many were left out.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._warned: set[tuple[str, int]] = set()
+        self._errors: dict[tuple[str, int], _ErrorsOfAPlace] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         place = record.pathname, record.lineno
-        if record.levelno < logging.ERROR and place in self._warned:
+        facts: dict[str, Any] = {}
+        if record.levelno >= logging.ERROR:
+            left_out = self._errors.setdefault(place, _ErrorsOfAPlace()).left_out(record.created)
+            if left_out is None:
+                return
+            facts = {"left_out": left_out} if left_out else {}
+        elif place in self._warned:
             return
         self._warned.add(place)
         tell = _log.error if record.levelno >= logging.ERROR else _log.warning
-        tell("library", library=record.name, place=f"{record.pathname}:{record.lineno}", exc_info=record.exc_info)
+        where = f"{record.pathname}:{record.lineno}"
+        tell("library", library=record.name, place=where, exc_info=record.exc_info, **facts)
+
+
+class _ErrorsOfAPlace:
+    """Counts errors, so that a fault that comes a thousand times a second does not fill the log's disk."""
+
+    def __init__(self) -> None:
+        self._since = -float("inf")
+        self._told = self._left_out = 0
+
+    def left_out(self, now: float) -> int | None:
+        """How many were left out before this one; None if it is left out, too."""
+        if abs(now - self._since) >= _ERRORS_SECONDS:
+            self._since, self._told = now, 0
+        if self._told >= _ERRORS_AT_A_TIME:
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        self._told += 1
+        return left_out
 
 
 def _tell_warning(

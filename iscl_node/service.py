@@ -12,7 +12,6 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 import structlog
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__, logs
@@ -39,6 +38,7 @@ from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.inquiry import Inquiry
 from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.peer_listings import PeerListings
+from iscl_node.pipeline.plan import derived_per_received
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.reports import commitment_reports
 from iscl_node.pipeline.settlement import Settlement
@@ -55,6 +55,7 @@ from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.running_time import RunningTime
 from iscl_node.store.spool import Spool
 from iscl_node.web.app import web_app
+from iscl_node.web.limits import raise_descriptor_limit, web_server
 
 _log = structlog.get_logger(__name__)
 
@@ -133,8 +134,7 @@ class Node:
         self._show_certificates()
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness, self._notes)
-        web = uvicorn.Config(app, host=http.host, port=http.port, log_level="warning", log_config=None)
-        self._web = uvicorn.Server(web)
+        self._web = web_server(app, http.host, http.port)
 
     def _made_scp(self, audit: Audit) -> StorageScp:
         settings = self._settings
@@ -200,6 +200,7 @@ class Node:
         """
         logs.tell_faults_of_threads()
         logs.guard_prints(self._log_output)
+        raise_descriptor_limit()
         web_socket = _listening(self._settings.http.host, self._settings.http.port)
         web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
         signals: SimpleQueue[int] = SimpleQueue()
@@ -333,7 +334,8 @@ def _opened_spool(settings: Settings) -> tuple[Spool, BinaryIO]:
     """The spool, and the lock on it: only who holds it may clear what a killed node left."""
     try:
         lock = hold(settings.spool_dir.resolve(), settings.worker_name, is_shared=settings.has_postgresql)
-        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes, settings.worker_name), lock
+        share = max((derived_per_received(rule) for rule in settings.known_rules()), default=0)
+        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes, settings.worker_name, share), lock
     except OSError as error:
         raise ConfigurationError(f"spool_dir {settings.spool_dir} cannot be used: {error.strerror}") from error
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import structlog
+import time_machine
 
 from iscl_node import logs
 
@@ -105,10 +106,20 @@ def test_what_a_library_logs_is_told_without_what_it_says(lines: Lines, name: st
     assert "test_logs.py:" in line["place"]
 
 
-def test_errors_of_a_library_are_told_each_time(lines: Lines) -> None:
-    for _ in range(2):
-        logging.getLogger("dbos").error("Doe^Jane")
-    assert [line["level"] for line in lines()] == ["error", "error"]
+@pytest.mark.fault(
+    "machine",
+    "a library logs the same error a thousand times a second",
+    "ten of a place are told in a minute, and then how many were left out",
+)
+def test_errors_of_a_library_are_told_a_few_times_a_minute(lines: Lines) -> None:
+    with time_machine.travel(1_000, tick=False) as clock:
+        for _ in range(2):
+            for _ in range(1_000):
+                logging.getLogger("dbos").error("Doe^Jane")
+            clock.shift(61)
+    told = lines()
+    assert [line["level"] for line in told] == ["error"] * 20
+    assert [line.get("left_out") for line in told] == [None] * 10 + [990] + [None] * 9
 
 
 def test_a_warning_is_told_without_what_it_says(lines: Lines) -> None:

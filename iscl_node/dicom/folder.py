@@ -22,6 +22,9 @@ DICOMDIR: Final = "DICOMDIR"
 DEFERRED_SIZE: Final = "16 KB"
 """Longer values, the pixels above all, stay on disk until they are asked for."""
 
+_READ_AT_ONCE: Final = 16 << 20
+"""Bytes of a file: a CT Image has 0.5 to 8 MiB, instances of many frames more, of which one is looked at at a time."""
+
 
 @dataclass(frozen=True)
 class SkippedFile:
@@ -51,6 +54,19 @@ def read_instance(path: Path) -> FileDataset:
     """
     instance = dcmread(path, defer_size=DEFERRED_SIZE, force=True)
     correct(instance)
+    check_legible(instance)
+    return instance
+
+
+def read_with_pixels(path: Path) -> FileDataset:
+    """Do the same in one reading of the file, for who uses the pixels next; those of a large file are deferred, too.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        As ``legible.check_legible``.
+    """
+    instance = dcmread(path, defer_size=DEFERRED_SIZE if path.stat().st_size > _READ_AT_ONCE else None)
     check_legible(instance)
     return instance
 

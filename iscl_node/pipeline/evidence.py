@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from iscl_node.dicom.evidence import frame_number
-from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.folder import Instance, read_instance, read_with_pixels
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.measurements import SliceMeasurements, measured_series, measured_slice
 from iscl_node.dicom.noise_map import map_groups, noise_map
@@ -91,4 +91,4 @@ def _views(instances: Sequence[Instance]) -> list[Instance]:
 
 def _hu(view: Instance) -> Slice:
     """Read the pixels without keeping them in the view, as a data set would; a frame of many reads anew by itself."""
-    return to_hu(view if frame_number(view) else read_instance(Path(str(view.filename))))
+    return to_hu(view if frame_number(view) else read_with_pixels(Path(str(view.filename))))

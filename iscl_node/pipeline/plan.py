@@ -1,9 +1,15 @@
 """What is decided of a batch before anything is made of it; `iscl_node.store.plan` keeps it in the spool."""
 
-from typing import TypedDict
+from collections.abc import Iterable
+from typing import Final, TypedDict
 
+from iscl_node.dicom.folder import Instance
 from iscl_node.domain import OutputSyntax, Rule
 from iscl_node.domain.strength import AutoStrength, ChosenStrength
+
+_BYTES_A_PIXEL: Final = 2
+_HEADER_BYTES: Final = 16 << 10
+"""Of an object, generously; a disk gives it whole blocks."""
 
 
 class BegunRule(TypedDict):
@@ -28,12 +34,28 @@ class Plan(TypedDict):
     """What is decided of a batch: the rule, the derived series' UIDs, and the files in the order of their positions.
 
     ``instances`` are all that were in the batch then; one that repeats another may be none of the files.
+    ``expected_bytes`` is what the derived objects will take on disk, about.
     """
 
     rule: BegunRule
     series_uids: list[str]
     files: list[str]
     instances: list[str]
+    expected_bytes: int
+
+
+def expected_bytes(instances: Iterable[Instance], rule: Rule) -> int:
+    """About how much is made of a series, uncompressed: derived objects, and noise maps of 2 bytes a pixel."""
+    pixels = [
+        int(each.get("Rows") or 0) * int(each.get("Columns") or 0) * max(1, int(each.get("NumberOfFrames") or 1))
+        for each in instances
+    ]
+    return derived_per_received(rule) * sum(_BYTES_A_PIXEL * each + _HEADER_BYTES for each in pixels)
+
+
+def derived_per_received(rule: Rule) -> int:
+    """How many bytes are made for each that is received, at most, if what is received is not compressed."""
+    return 0 if rule.ignore else len(rule.strengths) * (2 if rule.evidence.noise_map else 1)
 
 
 def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.derived import derive
-from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.folder import Instance, read_with_pixels
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.quality import check_numbers, judge
 from iscl_node.dicom.series_quality import (
@@ -139,12 +139,12 @@ class Products:
 
     def _pairs(self, sources: Sequence[Path], made: Path, number: int) -> Iterator[tuple[Instance, Instance]]:
         for path in sources:
-            source = read_instance(path)
+            source = read_with_pixels(path)
             series_uid = self.series_uids(str(source.SeriesInstanceUID))[number]
             derived = made / series_uid / f"{self.instance_uids(source)[number]}.dcm"
             if not derived.exists():
                 raise QuarantineSeriesError("a source instance has no derived instance")
-            yield from zip(frames(source), frames(read_instance(derived)), strict=True)
+            yield from zip(frames(source), frames(read_with_pixels(derived)), strict=True)
 
     def made_of(self, source: Instance, started: datetime) -> Iterator[Instance]:
         """Make the derived instances of one source instance, in the order of the derivations.

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.folder import Instance, read_instance, read_with_pixels
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
@@ -31,7 +31,7 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths
+from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
@@ -156,6 +156,7 @@ class SeriesSteps:
             series_uids=series_uids,
             files=[Path(str(each.filename)).name for each in decision.instances],
             instances=[path.name for path in files],
+            expected_bytes=expected_bytes(decision.instances, decision.rule),
         )
 
     def _processed_before(self, batch: Batch) -> list[Instance]:
@@ -193,9 +194,11 @@ class SeriesSteps:
         if products.series_uids(batch.series_instance_uid) != list(series_uids):
             raise QuarantineSeriesError("the model or the rule was changed in the middle of this series; requeue it")
         (path,) = self._files(batch, [file_name])
-        source = read_instance(path)
+        source = read_with_pixels(path)
         if all(map(partial(self._spool.has_derived, batch), series_uids, products.instance_uids(source))):
             return
+        with disk_refusals_retried():
+            self._spool.room.admit(batch)
         with self._pictured(batch):
             for derived in products.made_of(source, datetime.fromisoformat(begun["started"])):
                 uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)

@@ -28,6 +28,7 @@ from iscl_node.store.durable import (
     write_synced,
 )
 from iscl_node.store.layout import CONFLICT_PREFIX, REASON_FILE, Layout, file_name, is_uid
+from iscl_node.store.room import Room
 
 OUT_OF_RESOURCES = 0xA700
 """C-STORE status (PS3.4 Table B.2-1): the sender may try again."""
@@ -52,9 +53,12 @@ class Reception:
         Free space to leave.
     worker : str
         Names the folder in which part files are written.
+    room : Room
+        Says how much space what is here still needs.
     """
 
-    def __init__(self, layout: Layout, min_free_bytes: int, worker: str) -> None:
+    def __init__(self, layout: Layout, min_free_bytes: int, worker: str, room: Room) -> None:
+        self._room = room
         self._layout = layout
         self._receiving = layout.receiving_of(worker)
         self._min_free_bytes = min_free_bytes
@@ -99,7 +103,8 @@ class Reception:
                 part.unlink(missing_ok=True)
 
     def _check_space(self, size: int) -> None:
-        if shutil.disk_usage(self._layout.root).free - size < self._min_free_bytes:
+        reserved = self._min_free_bytes + self._room.promised_bytes
+        if shutil.disk_usage(self._layout.root).free - size < reserved:
             raise RejectInstanceError(OUT_OF_RESOURCES, "the spool's free space is below its reserve")
 
     def _settle(self, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
@@ -110,6 +115,7 @@ class Reception:
                 there = self._name(part, header)
                 if there is None:
                     self._sync_wherever(header)
+                    self._room.note_received(len(part10))
                     return Arrival.NEW
                 return self._answer_duplicate(there, part, header, part10)
         raise OSError(0, "the series' folder keeps moving")

@@ -30,6 +30,7 @@ from iscl_node.store.layout import (
 )
 from iscl_node.store.reception import Reception
 from iscl_node.store.recovery import recover, remove_outbox
+from iscl_node.store.room import Room
 from iscl_node.store.set_aside import set_aside
 
 
@@ -46,15 +47,18 @@ class Spool:
         Free space to leave: below it an instance is rejected, so that what is already here can still be worked on.
     worker : str
         The name of who works here; two at the same time need two.
+    derived_per_received : float
+        Bytes of derived objects for each byte that is received, at most; so much is reserved for them.
     """
 
-    def __init__(self, root: Path, min_free_bytes: int, worker: str = "node") -> None:
+    def __init__(self, root: Path, min_free_bytes: int, worker: str = "node", derived_per_received: float = 0) -> None:
         self._layout = Layout(root)
         self._worker = worker
-        self._reception = Reception(self._layout, min_free_bytes, worker)
+        self.room = Room(self._layout, min_free_bytes, derived_per_received)
+        self._reception = Reception(self._layout, min_free_bytes, worker, self.room)
 
     @classmethod
-    def open(cls, root: Path, min_free_bytes: int, worker: str = "node") -> "Spool":
+    def open(cls, root: Path, min_free_bytes: int, worker: str = "node", derived_per_received: float = 0) -> "Spool":
         """Make the folders that are missing and return the spool; a new one is readable for its owner only.
 
         Raises
@@ -62,7 +66,7 @@ class Spool:
         OSError
             The folders cannot be made, or one of them is a link.
         """
-        spool = cls(root, min_free_bytes, worker)
+        spool = cls(root, min_free_bytes, worker, derived_per_received)
         make_folder(spool.root, mode=0o700)
         for folder in [*spool._layout.folders(), spool._layout.receiving_of(worker)]:
             make_folder(folder)

@@ -136,7 +136,7 @@ class Node:
         confirm: str = "none",
     ) -> None:
         ports = {"scp": free_port(), "http": free_port(), **(ports or {})}
-        self.port, self._http_port = ports["scp"], ports["http"]
+        self.port, self.http_port = ports["scp"], ports["http"]
         self.bundle = bundle
         self.spool = folder / "spool"
         self.wrapper: Sequence[str] = ()
@@ -150,7 +150,7 @@ class Node:
     def _settings(self, archive_port: int, quiet_seconds: float, rule: str, confirm: str) -> str:
         return _SETTINGS.format(
             node=self,
-            http_port=self._http_port,
+            http_port=self.http_port,
             our_ae_title=AE_TITLE,
             sender=SENDER,
             archive_port=archive_port,
@@ -230,7 +230,7 @@ class Node:
 
     def _says_ready(self) -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{self._http_port}/readyz", timeout=5) as response:
+            with urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5) as response:
                 return bool(response.status == 200)
         except (URLError, TimeoutError, ConnectionError):
             return False
@@ -251,7 +251,7 @@ class Node:
 
     def page(self, name: str) -> bytes:
         """What it answers over HTTP: 'metrics', 'healthz' or 'readyz'."""
-        with urlopen(f"http://127.0.0.1:{self._http_port}/{name}", timeout=10) as response:
+        with urlopen(f"http://127.0.0.1:{self.http_port}/{name}", timeout=10) as response:
             return bytes(response.read())
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,9 +25,8 @@ class SmallDisk:
     """
 
     def __init__(self, mount_point: Path, mebibytes: int) -> None:
-        script = (
-            f"mount -t tmpfs -o size={mebibytes}m tmpfs '{mount_point}' && touch '{mount_point}/ready' && sleep 3600"
-        )
+        mount = f"mount -t tmpfs -o size={mebibytes}m tmpfs '{mount_point}'"
+        script = f"{mount} && mkdir '{mount_point}/lost+found' && sleep 3600"
         command = [required_tool("unshare"), "--user", "--map-root-user", "--mount", "sh", "-c", script]
         self._holder = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         enter = (required_tool("nsenter"), "--target", str(self._holder.pid))
@@ -39,12 +39,12 @@ class SmallDisk:
             pytest.skip(f"no file system can be mounted here: {reason.strip()}")
 
     def _is_mounted(self) -> bool:
-        return (self.root / "ready").exists()
+        return (self.root / "lost+found").exists()
 
-    def fill(self) -> None:
-        """Leave no byte."""
+    def fill(self, leaving: int = 0) -> None:
+        """Leave no byte, or so many."""
         with (self.root / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
+            while shutil.disk_usage(self.root).free > leaving or not leaving:
                 filler.write(_CHUNK)
 
     def empty(self) -> None:

@@ -1,0 +1,110 @@
+"""Space for what will be made: reserved when it is received for, and given to one series after the other when short."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from spool_contents import NOW, header, part10
+
+from iscl_node.domain import Arrival, Batch
+from iscl_node.errors import RejectInstanceError, RetryLaterError
+from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.plan import keep_plan
+from iscl_node.store.spool import Spool
+
+Usage = namedtuple("Usage", "total used free")
+SIZE = 10_000
+FILE = len(part10(bytes(SIZE)))
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    disk = {"free": 1 << 40}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, disk["free"]))
+    return disk
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """One whose derived objects take twice the bytes of what is received."""
+    return Spool.open(tmp_path / "spool", min_free_bytes=1_000, derived_per_received=2)
+
+
+def receive(spool: Spool, series: str, number: int = 1) -> Arrival:
+    return spool.store(header(f"{series}.{number}", series), part10(bytes(SIZE)))
+
+
+def closed(spool: Spool, series: str, expected_bytes: int = 0) -> Batch:
+    receive(spool, series)
+    batch = spool.close(series, NOW)
+    if expected_bytes:
+        keep_plan(spool.root, batch, {"expected_bytes": expected_bytes})
+    return batch
+
+
+@pytest.mark.fault(
+    "spool",
+    "what was accepted will need more space than the disk has",
+    "0xA700 for what arrives, as long as the derived objects of what was accepted before would not fit",
+)
+def test_nothing_is_accepted_without_room_for_what_is_made_of_the_earlier(spool: Spool, free: dict[str, int]) -> None:
+    receive(spool, "1.2.3")
+    free["free"] = 1_000 + 3 * FILE - 1
+    with pytest.raises(RejectInstanceError) as rejected:
+        receive(spool, "1.2.3", 2)
+    assert rejected.value.status == 0xA700
+    free["free"] += 1
+    assert receive(spool, "1.2.3", 2) is Arrival.NEW
+
+
+def test_the_promise_is_measured_and_ends_when_all_is_made(spool: Spool) -> None:
+    assert spool.room.measure() == 0
+    receive(spool, "1.2.3")
+    assert spool.room.promised_bytes == spool.room.measure() == 2 * FILE
+    batch = closed(spool, "1.2.4", expected_bytes=50_000)
+    assert spool.room.measure() == 2 * FILE + 50_000
+    spool.write_derived(batch, "2.25.1", "2.25.2", bytes(20_000))
+    assert spool.room.measure() == 2 * FILE + 30_000
+    Deliveries(spool.root).begin(batch, ["pacs"])
+    assert spool.room.measure() == 2 * FILE
+    assert Spool(spool.root, 0).room.measure() == 0
+
+
+def test_a_batch_without_a_plan_is_estimated(spool: Spool) -> None:
+    batch = closed(spool, "1.2.3")
+    assert spool.room.measure() == 2 * FILE
+    keep_plan(spool.root, batch, {"files": []})
+    assert spool.room.measure() >= 2 * FILE
+
+
+@pytest.mark.fault(
+    "spool",
+    "the disk has no room for the derived objects of all series that are to be made",
+    "one series after the other is made; the others wait",
+)
+def test_when_space_is_short_one_series_after_the_other_is_made(spool: Spool, free: dict[str, int]) -> None:
+    first, second, third = (closed(spool, f"1.2.{number}", 50_000) for number in (3, 4, 5))
+    free["free"] = 110_000
+    spool.room.admit(first)
+    spool.room.admit(second)
+    with pytest.raises(RetryLaterError, match="finished first"):
+        spool.room.admit(third)
+    spool.room.admit(first)
+    assert not spool.outbox(third).exists()
+    restarted = Spool.open(spool.root, 1_000)
+    restarted.room.admit(second)
+    with pytest.raises(RetryLaterError):
+        restarted.room.admit(third)
+    Deliveries(spool.root).begin(first, ["pacs"])
+    spool.room.admit(third)
+
+
+def test_a_series_that_is_alone_is_made_however_little_space_there_is(spool: Spool, free: dict[str, int]) -> None:
+    first, second = closed(spool, "1.2.3", 50_000), closed(spool, "1.2.4", 50_000)
+    free["free"] = 10
+    spool.room.admit(first)
+    with pytest.raises(RetryLaterError):
+        spool.room.admit(second)
+    Deliveries(spool.root).begin(first, ["pacs"])
+    spool.room.admit(second)
