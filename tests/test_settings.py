@@ -1,6 +1,7 @@
 """The settings: one file and the environment, all faults at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -40,13 +41,43 @@ def load(tmp_path: Path) -> Load:
 
 def test_an_empty_file_gives_the_documented_defaults(load: Load) -> None:
     settings = load("")
+    here = Path(settings.spool_dir).parent
     assert (settings.scp.ae_title, settings.scp.port) == ("ISCL_NODE", 11112)
     assert (settings.http.host, settings.http.port) == ("127.0.0.1", 9464)
-    assert settings.spool_dir == Path("spool")
-    assert settings.database_url == "sqlite:///spool/workflows.sqlite"
+    assert settings.spool_dir == here / "spool"
+    assert settings.database_url == f"sqlite:///{here}/spool/workflows.sqlite"
     assert settings.bundle.path == INSTALLED_BUNDLE
     assert not settings.scp.accept_unknown_peers
     assert settings.peers == settings.rules == ()
+
+
+def test_relative_paths_count_from_the_settings_file(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    tls = "[scp.tls]\ncertificate = 'tls/node.pem'\nkey = '/etc/node.key'\nca = 'tls/ca.pem'\n"
+    user = "user = { name = 'iscl', password_file = 'pacs.password' }\n"
+    settings = load("spool_dir = 'data/spool'\n[audit]\nfile = 'audit.log'\n" + tls + PEER + user)
+    assert settings.spool_dir == tmp_path / "data" / "spool"
+    assert settings.database_url == f"sqlite:///{tmp_path}/data/spool/workflows.sqlite"
+    assert settings.audit.file == tmp_path / "audit.log"
+    assert settings.scp.known_tls() == Tls(tmp_path / "tls/node.pem", Path("/etc/node.key"), tmp_path / "tls/ca.pem")
+    assert settings.peers[0].user is not None
+    assert settings.peers[0].user.password_file == tmp_path / "pacs.password"
+    assert load("database_url = 'sqlite:///node.sqlite'").database_url == f"sqlite:///{tmp_path}/node.sqlite"
+
+
+def test_a_spool_where_the_path_led_before_is_not_left_behind(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / "spool" / "closed").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match=r"there is a spool in .*elsewhere/spool: move it"):
+        load("")
+    (tmp_path / "spool").mkdir()
+    assert load("").spool_dir == tmp_path / "spool"
 
 
 def test_the_database_follows_the_spool(load: Load) -> None:
@@ -54,27 +85,29 @@ def test_the_database_follows_the_spool(load: Load) -> None:
     assert load('database_url = "postgresql://user@host/node"').database_url == "postgresql://user@host/node"
 
 
-def test_a_peers_tls_is_that_of_the_node_where_it_is_not_set(load: Load) -> None:
+def test_a_peers_tls_is_that_of_the_node_where_it_is_not_set(load: Load, tmp_path: Path) -> None:
     node = "[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\n"
     settings = load(node + PEER + "tls = { ca = 'other.pem', server_name = 'pacs.example' }")
-    ours = Tls(Path("node.pem"), Path("node.key"), Path("ca.pem"))
-    theirs = Tls(Path("node.pem"), Path("node.key"), Path("other.pem"), "pacs.example")
+    ours = Tls(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "ca.pem")
+    theirs = replace(ours, ca=tmp_path / "other.pem", server_name="pacs.example")
     assert settings.known_peers()[0].tls == theirs
     assert settings.tls_uses() == {"scp": ours, "peer pacs": theirs}
     assert load(PEER).tls_uses() == {}
 
 
-def test_there_is_no_audit_trail_unless_it_has_a_file_or_a_server(load: Load) -> None:
+def test_there_is_no_audit_trail_unless_it_has_a_file_or_a_server(load: Load, tmp_path: Path) -> None:
     assert load("").audit_plan() is None
     assert load("[audit]\nsite = 'Hospital'").audit_plan() is None
-    assert load("[audit]\nfile = 'audit.log'").audit_plan() == AuditPlan("node-1", "", Path("audit.log"), 1 << 30, None)
+    assert load("[audit]\nfile = 'audit.log'").audit_plan() == AuditPlan(
+        "node-1", "", tmp_path / "audit.log", 1 << 30, None
+    )
 
 
-def test_the_syslog_server_is_called_with_the_tls_of_the_node_where_it_is_not_set(load: Load) -> None:
+def test_the_syslog_server_is_called_with_the_tls_of_the_node_where_it_is_not_set(load: Load, tmp_path: Path) -> None:
     node = "worker_name = 'w'\n[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\n"
     server = "[audit.syslog]\nhost = 'arr'\n"
     settings = load(node + server + "ca = 'other.pem'\n[audit]\nsource_id = 'ct-node'\nsite = 'Hospital'")
-    theirs = Tls(Path("node.pem"), Path("node.key"), Path("other.pem"))
+    theirs = Tls(tmp_path / "node.pem", tmp_path / "node.key", tmp_path / "other.pem")
     assert settings.audit_plan() == AuditPlan("ct-node", "Hospital", None, 1 << 30, SyslogServer("arr", 6514, theirs))
     assert settings.tls_uses()["audit.syslog"] == theirs
     plain = load(server + "port = 601\ntls = false").audit_plan()
@@ -86,8 +119,8 @@ def test_the_syslog_server_is_called_with_the_tls_of_the_node_where_it_is_not_se
     ("text", "message"),
     [
         ("[audit.syslog]\nhost = 'arr'", r"\[audit.syslog\]: tls needs certificate, key and ca"),
-        ("[audit.syslog]\ntls = false", r"audit.syslog.host: Field required"),
-        ("[audit]\nmax_bytes = 1000", r"audit.max_bytes: .* greater than or equal to 4194304"),
+        ("[audit.syslog]\ntls = false", r"audit.syslog.host: is missing"),
+        ("[audit]\nmax_bytes = 1000", r"line 2, audit.max_bytes: must be at least 4194304, not 1000"),
     ],
 )
 def test_faults_of_the_audit_trail_are_named(load: Load, text: str, message: str) -> None:
@@ -320,12 +353,71 @@ def test_another_database_is_refused_without_its_password(load: Load) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_passphrase_goes_with_the_key(load: Load) -> None:
+def test_the_passphrase_goes_with_the_key(load: Load, tmp_path: Path) -> None:
     node = "[scp.tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\nkey_password_file = 'node.txt'\n"
     scp = load(node).scp.known_tls()
     assert scp is not None
-    assert scp.key_password_file == Path("node.txt")
-    for own, expected in (("{}", Path("node.txt")), ("{ key = 'own.key' }", None)):
+    assert scp.key_password_file == tmp_path / "node.txt"
+    for own, expected in (("{}", tmp_path / "node.txt"), ("{ key = 'own.key' }", None)):
         tls = load(node + PEER + f"tls = {own}").known_peers()[0].tls
         assert tls is not None
         assert tls.key_password_file == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spol_dir = 'x'", 'line 1, spol_dir: there is no such key; did you mean "spool_dir"?'),
+        ("\n[scp]\naetitle = 'X'", 'line 3, scp.aetitle: there is no such key; did you mean "ae_title"?'),
+        ("[scp]\nretention_hours = 3", "line 2, scp.retention_hours: there is no such key; it belongs into [spool]"),
+        ("[scp]\nport = true", "line 2, scp.port: must be a value, not true"),
+        ("[scp]\nport = 'high'", "line 2, scp.port: must be a whole number, not 'high'"),
+        ("[scp]\nport = 70000", "line 2, scp.port: must be at most 65535, not 70000"),
+        ("[scp]\nquiet_seconds = inf", "line 2, scp.quiet_seconds: must be a finite number, not inf"),
+        ("[delivery]\nlast_retry_seconds = 1e300", "line 2, delivery.last_retry_seconds: must be at most 31536000,"),
+        ("[http]\nhost = 1", 'line 2, http.host: must be text in quotes, as in "text", not 1'),
+        ("scp = 3", "line 1, scp: must be a table, as in { key = value }, not 3"),
+        (PEER.replace("receive", "recieve"), "or 'echo', not 'recieve'; did you mean \"receive\"?"),
+        (PEER + PEER.replace("ORTHANC", "A" * 17), "line 9, peers.1.ae_title: must have at most 16 characters"),
+        (
+            PEER + "tls = { sever_name = 'x' }",
+            'line 7, peers.0.tls.sever_name: there is no such key; did you mean "server',
+        ),
+        ("[[peers]]\nname = 'x'\nhost = 'x'\nmay = []", "line 1, peers.0.ae_title: is missing"),
+        ("spool_dir = ", "Invalid value (at"),
+    ],
+)
+def test_a_fault_is_told_in_plain_words(load: Load, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    assert message in str(caught.value)
+    assert "Input should" not in str(caught.value)
+
+
+def test_a_variable_is_blamed_by_its_own_name(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SCP__PORT", "high"), ("SCP__PROT", "1"), ("SPOL_DIR", "x"), ("PEERS", '[{"name": "x"}]')):
+        monkeypatch.setenv(f"ISCL_NODE__{name}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        load("[scp]\nport = 104")
+    lines = str(caught.value).splitlines()
+    assert "  ISCL_NODE__SCP__PORT: must be a whole number, not 'high'" in lines
+    assert '  ISCL_NODE__SCP__PROT: there is no such key; did you mean "port"?' in lines
+    assert """  ISCL_NODE__SPOL_DIR: there is no setting 'spol_dir'; did you mean "spool_dir"?""" in lines
+    assert "  ISCL_NODE__PEERS: is missing" in lines
+
+
+def test_a_variable_that_is_no_json_is_a_fault(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCL_NODE__PEERS", "[broken")
+    with pytest.raises(ConfigurationError, match="the environment: "):
+        load("")
+
+
+def test_a_file_that_cannot_be_read_is_told(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "iscl-node.toml"
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        load_settings(tmp_path)
+    file.write_bytes("worker_name = 'Zürich'".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="is not UTF-8 text"):
+        load_settings(file)
+    file.write_bytes("\ufeffworker_name = 'Zürich'".encode())
+    assert load_settings(file).worker_name == "Zürich"

@@ -2,17 +2,26 @@
 
 import os
 import re
+import tomllib
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from iscl_node import domain
 from iscl_node.errors import ConfigurationError
+from iscl_node.settings.anchors import anchored
 from iscl_node.settings.audit import AuditSettings
 from iscl_node.settings.derived import DerivedSettings
+from iscl_node.settings.faults import PREFIX, told, unknown_variables
 from iscl_node.settings.node import (
     INSTALLED_BUNDLE,
     BundleSettings,
@@ -48,7 +57,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
-        env_prefix="ISCL_NODE__",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
     )
 
@@ -205,13 +214,18 @@ def _known_user(user: UserSettings) -> domain.UserIdentity:
 
 
 def load_settings(path: Path) -> Settings:
-    """Read the TOML file; environment variables win over it.
+    """Read the TOML file; environment variables win over it. Relative paths in both count from the file's folder.
 
     Raises
     ------
     ConfigurationError
         If the file cannot be read or a value is wrong; the message lists every fault.
     """
+    text = _text_of(path)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
     class FromFile(Settings):
         @classmethod
@@ -223,14 +237,26 @@ def load_settings(path: Path) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, TomlConfigSettingsSource(settings_cls, path)
+            return env_settings, InitSettingsSource(settings_cls, content)
 
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: no such settings file")
+    lines = unknown_variables(Settings)
     try:
-        return FromFile()
+        settings = FromFile()
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigurationError("\n".join([f"{path}: {len(faults)} fault(s)", *faults])) from error
-    except ValueError as error:  # what tomllib raises
-        raise ConfigurationError(f"{path}: {error}") from error
+        lines += told(error, Settings, text)
+    except SettingsError as error:
+        lines.append(f"the environment: {error}")
+    if lines:
+        raise ConfigurationError("\n".join([f"{path}: {len(lines)} fault(s)", *(f"  {line}" for line in lines)]))
+    return anchored(settings, path.absolute().parent)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: no such settings file") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text: save it as that") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from iscl_node.settings.peers import PeerTlsSettings
-from iscl_node.settings.section import Host, Port, Section
+from iscl_node.settings.section import A_PEBIBYTE, Host, Port, Section
 
 
 class SyslogSettings(PeerTlsSettings):
@@ -22,7 +22,7 @@ class AuditSettings(Section):
 
     file: Path | None = None
     """Messages are appended to it, one a line; on a local disk. Others may move it away."""
-    max_bytes: int = Field(default=1 << 30, ge=4 << 20)
+    max_bytes: int = Field(default=1 << 30, ge=4 << 20, le=A_PEBIBYTE)
     """Of the file; and of the messages that wait for the syslog server. What would exceed it is not recorded."""
     source_id: str = ""
     """Audit Source ID, what this node is called in the trail; by default worker_name."""

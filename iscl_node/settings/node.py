@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from iscl_node import domain
-from iscl_node.settings.section import Host, Port, Section
+from iscl_node.settings.section import A_PEBIBYTE, A_YEAR_SECONDS, TEN_YEARS_HOURS, Host, Port, Section
 
 INSTALLED_BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 """The bundle that is installed beside this package."""
@@ -33,24 +33,24 @@ class BundleSettings(Section):
 class SpoolSettings(Section):
     """How much the spool may hold, and for how long."""
 
-    min_free_bytes: int = Field(default=1 << 30, ge=0)
+    min_free_bytes: int = Field(default=1 << 30, ge=0, le=A_PEBIBYTE)
     """Below this much free space instances are refused with 0xA700 (out of resources)."""
-    retention_hours: float = Field(default=168, ge=0)
+    retention_hours: float = Field(default=168, ge=0, le=TEN_YEARS_HOURS)
     """Delivered series are kept this long, if max_bytes and twice min_free_bytes let them."""
-    max_bytes: int = Field(default=0, ge=0)
+    max_bytes: int = Field(default=0, ge=0, le=A_PEBIBYTE)
     """When the spool holds more, the oldest delivered series go, nothing else; 0 for no limit."""
 
 
 class DeliverySettings(Section):
     """How a destination that does not answer is tried again, and what it must confirm."""
 
-    first_retry_seconds: float = Field(default=5, gt=0)
-    last_retry_seconds: float = Field(default=900, gt=0)
+    first_retry_seconds: float = Field(default=5, gt=0, le=A_YEAR_SECONDS)
+    last_retry_seconds: float = Field(default=900, gt=0, le=A_YEAR_SECONDS)
     """The wait doubles from the first to this; without give_up_hours the node never gives up."""
-    give_up_hours: float = Field(default=0, ge=0)
+    give_up_hours: float = Field(default=0, ge=0, le=TEN_YEARS_HOURS)
     """A destination that does not take or confirm a batch for so long of the node's running time has it put into
     quarantine; 0 for never."""
-    report_hours: float = Field(default=24, gt=0)
+    report_hours: float = Field(default=24, gt=0, le=TEN_YEARS_HOURS)
     """A storage commitment without a report for so long is asked for anew or, where confirm is auto, by C-FIND."""
 
 

@@ -9,7 +9,7 @@ from iscl_node import domain
 from iscl_node.domain.strength import PRESETS, TARGET_NOISE_HU, AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings.derived import checked_suffix
-from iscl_node.settings.section import Section
+from iscl_node.settings.section import A_YEAR_SECONDS, Section
 
 _DEFAULT = domain.CompletenessPolicy()
 
@@ -50,7 +50,7 @@ class CompletenessSettings(Section):
     """A peer that may 'query': it is asked by C-FIND which instances it has of the series. Empty: nobody is asked."""
     fetch: bool = False
     """What it has and the node has not is fetched from it by C-MOVE; it must know the node, and may 'store'."""
-    timeout_seconds: float = Field(default=_DEFAULT.timeout_seconds, ge=0)
+    timeout_seconds: float = Field(default=_DEFAULT.timeout_seconds, ge=0, le=A_YEAR_SECONDS)
     """A series of which something is missing waits this long after its last arrival."""
     at_timeout: domain.AtTimeout = _DEFAULT.at_timeout
     """process it as it is; wait until it is complete or a person closes it; or quarantine."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from iscl_node import domain
-from iscl_node.settings.section import AETitle, Host, Port, Section
+from iscl_node.settings.section import A_PEBIBYTE, A_YEAR_SECONDS, MANY, AETitle, Host, Port, Section
 
 _LIMITS = domain.ReceptionLimits()
 
@@ -29,25 +29,25 @@ class ScpSettings(Section):
     ae_title: AETitle = "ISCL_NODE"
     host: Host = "0.0.0.0"
     port: Port = 11112
-    quiet_seconds: float = Field(default=10, gt=0)
+    quiet_seconds: float = Field(default=10, gt=0, le=A_YEAR_SECONDS)
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
     tls: TlsSettings | None = None
     """With it the port takes TLS only."""
-    max_associations: int = Field(default=_LIMITS.associations, ge=1)
+    max_associations: int = Field(default=_LIMITS.associations, ge=1, le=MANY)
     """More are rejected, as transient: the sender tries again."""
-    max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1)
-    max_half_open: int = Field(default=_LIMITS.half_open, ge=2)
+    max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1, le=MANY)
+    max_half_open: int = Field(default=_LIMITS.half_open, ge=2, le=MANY)
     """Connections that are no association yet; the next one takes the place of an old one."""
-    request_seconds: float = Field(default=_LIMITS.request_seconds, gt=0)
+    request_seconds: float = Field(default=_LIMITS.request_seconds, gt=0, le=A_YEAR_SECONDS)
     """From the connection to its association request, TLS handshake included."""
-    pdu_seconds: float = Field(default=_LIMITS.pdu_seconds, gt=0)
+    pdu_seconds: float = Field(default=_LIMITS.pdu_seconds, gt=0, le=A_YEAR_SECONDS)
     """How long a peer may take for one PDU (128 KiB)."""
-    idle_seconds: float = Field(default=_LIMITS.idle_seconds, gt=0)
+    idle_seconds: float = Field(default=_LIMITS.idle_seconds, gt=0, le=A_YEAR_SECONDS)
     """How long an association may stay idle."""
-    max_instance_bytes: int = Field(default=_LIMITS.instance_bytes, ge=1 << 20)
+    max_instance_bytes: int = Field(default=_LIMITS.instance_bytes, ge=1 << 20, le=A_PEBIBYTE)
     """A larger data set is refused with 0xA700."""
-    max_receiving_bytes: int = Field(default=_LIMITS.receiving_bytes, ge=1 << 20)
+    max_receiving_bytes: int = Field(default=_LIMITS.receiving_bytes, ge=1 << 20, le=A_PEBIBYTE)
     """Of all data sets that are being received at a time; beyond it 0xA700. The memory is up to four times as much."""
 
     @model_validator(mode="after")
