@@ -146,3 +146,16 @@ def test_ellipses_are_faint_and_contrast_changes_the_noise_with_the_image() -> N
         changed, noise_hu = recontrasted(image, 10.0, random)
         assert changed[0, 1] - changed[0, 0] == pytest.approx(10 * noise_hu)
         assert 7 <= noise_hu <= 14
+
+
+def test_noise_of_a_patch_is_drawn_from_the_whole_range_log_uniformly(folder: Path) -> None:
+    dataset, random = pairs(folder), np.random.default_rng(0)
+    dataset.of_patient = [
+        [Source(each.patient, each.image, 0.0, np.random.default_rng(1).standard_normal((2, 96, 96)))]
+        for each, *_ in dataset.of_patient
+    ]
+    dataset.sources = [each for of_patient in dataset.of_patient for each in of_patient]
+    added = np.array([dataset.patch(random).noise.std() for _ in range(400)])
+    assert 3.9 < added.min() < 5
+    assert 70 < added.max() < 88
+    assert np.median(added) == pytest.approx((4 * 85) ** 0.5, rel=0.2)
