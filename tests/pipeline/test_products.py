@@ -1,6 +1,7 @@
 """What is made of an instance, down to the stored values: where nothing is to change, nothing changes."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from phantom import BODY_SPACING, SIDE, anatomy, noise
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from iscl_node.denoise.denoiser import CT_RANGE_HU, Slice
 from iscl_node.dicom import derived, writing
@@ -61,6 +63,17 @@ class Perfect:
         return hu - self.noise
 
 
+class Blurring(Perfect):
+    """A denoiser that takes edges for noise."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((1, 1), np.float32))
+
+    def denoise(self, hu: Slice) -> Slice:
+        blurred: Slice = ndimage.gaussian_filter(hu, 0.7)
+        return blurred
+
+
 def made(noise: Slice, *strengths: float) -> Products:
     return Products(
         Arbitrary(noise),
@@ -106,6 +119,18 @@ def test_a_series_below_the_target_is_nearly_untouched_and_passes(noise_hu: floa
     (derived_one,) = products.made_of(source, STARTED)
     change = to_hu(derived_one) - to_hu(source)
     assert float(np.abs(change).max()) <= 1 + LEAST_STRENGTH * float(np.abs(grain).max())
+
+
+@pytest.mark.parametrize("noise_hu", [4, 9])
+def test_a_clean_series_passes_even_with_a_denoiser_that_blurs(noise_hu: float) -> None:
+    """Because little is taken from it: with the whole of what the same denoiser finds, the judge turns it down."""
+    source = ct_dataset(np.rint(anatomy() + noise(noise_hu, seed=0)).astype(np.int16), RescaleIntercept=0)
+    limits = QualitySettings().limits()
+    for choice, passes in ((AutoStrength(10), True), (1.0, False)):
+        (strength,) = checked_strengths([choice], [source], limits)
+        products = Products(Blurring(), derivations(MODEL, "abdomen", [strength], " ISCL", "0", Site()), limits)
+        with nullcontext() if passes else pytest.raises(QuarantineSeriesError, match="edges' contrast was removed"):
+            assert len(list(products.made_of(source, STARTED))) == 1
 
 
 def test_half_the_strength_removes_half() -> None:
