@@ -30,8 +30,8 @@ def identity_bundle(folder: Path) -> Path:
 
 
 def implausible_bundle(folder: Path) -> Path:
-    """Write a bundle whose result has no negative HU."""
-    return _bundle(folder, {"_target_": "torch.nn.ReLU"})
+    """Write a bundle whose result is 500 HU everywhere."""
+    return _bundle(folder, {"_target_": "torch.nn.Threshold", "threshold": 1e6, "value": 500.0})
 
 
 def slow_bundle(folder: Path, seconds: float) -> Path:
