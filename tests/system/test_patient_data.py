@@ -165,18 +165,20 @@ def ignored_or_quarantined(node: Node, marked_series: MakeSeries) -> None:
     gone = f"{ROOT}.{UID_MARK}.98"
     (node.spool / "open" / gone).mkdir()
     (node.spool / "open" / gone / "MARK.dcm").symlink_to("nowhere")  # whoever opens it quotes the name
-    ignored = marked_series("ignored", BodyPartExamined="HEAD")
+    ignored = [
+        marked_series("ignored", BodyPartExamined="HEAD"),
+        marked_series("localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    ]
     quarantined = [
         marked_series("implausible"),
         marked_series("no rule", BodyPartExamined="MARK"),
-        marked_series("localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
         marked_series("units", RescaleType="MARK"),
         marked_series("slope", RescaleSlope=NO_NUMBER),
         marked_series("numbers", InstanceNumber=NO_NUMBER, SliceThickness=NO_NUMBER),
     ]
-    send(node, [file for series in (ignored, *quarantined) for file in files_of(series)])
+    send(node, [file for series in (*ignored, *quarantined) for file in files_of(series)])
     ends = {series_uid_of(series): {"quarantine"} for series in (pixels, *quarantined)}
-    ends |= {damaged: {"quarantine"}, gone: {"quarantine"}, series_uid_of(ignored): {"ignored"}}
+    ends |= {damaged: {"quarantine"}, gone: {"quarantine"}} | {series_uid_of(each): {"ignored"} for each in ignored}
     node.wait_for(lambda: {uid: node.states(uid) for uid in ends} == ends, "the end of all these series")
 
 
