@@ -41,7 +41,7 @@ class NodeMethod:
     def prepare(self, hu: FloatImage) -> Callable[[float], FloatImage]:
         """Find the noise once."""
         noise = removable_noise(self.denoiser, hu)
-        return lambda strength: blend(hu, noise, strength, self.denoiser.window_hu)
+        return lambda strength: blend(hu, noise, strength)
 
 
 def method_of(text: str) -> NodeMethod:

@@ -1,7 +1,8 @@
 """What is decided of a batch before anything is made of it; `iscl_node.store.plan` keeps it in the spool."""
 
-from collections.abc import Iterable
-from typing import Final, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypedDict, cast
 
 from iscl_node.dicom.folder import Instance
 from iscl_node.domain import OutputSyntax, Rule
@@ -68,3 +69,25 @@ def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
         else ChosenStrength(choice, None, *measured)
         for choice, value in zip(rule.strengths, recorded, strict=False)
     ]
+
+
+def joined(begun: BegunRule, series_uids: Sequence[str], earlier: Iterable[Mapping[str, Any]]) -> BegunRule:
+    """Give a batch the strengths of the latest earlier one of the same derived series: no series has two.
+
+    Parameters
+    ----------
+    begun : BegunRule
+        With the strengths of the batch's own noise.
+    series_uids : sequence of str
+        What would be made of the batch.
+    earlier : iterable of mapping
+        The plans of earlier batches, the latest first; one that is damaged does not count.
+    """
+    for plan in earlier:
+        with suppress(KeyError, TypeError, ValueError):
+            rule = plan["rule"]
+            strengths = [float(each) for each in rule["strengths"]]
+            if plan["series_uids"] == list(series_uids) and len(strengths) == len(begun["strengths"]):
+                measured = {"source_noise_hu": rule["source_noise_hu"], "body_mm": rule["body_mm"]}
+                return cast(BegunRule, {**begun, "strengths": strengths, **measured})
+    return begun

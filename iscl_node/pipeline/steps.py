@@ -31,11 +31,11 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes
+from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
-from iscl_node.store.earlier_batches import earlier_instances
+from iscl_node.store.earlier_batches import earlier_instances, earlier_plans
 from iscl_node.store.plan import keep_plan, kept_plan
 from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
@@ -151,6 +151,8 @@ class SeriesSteps:
             strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
         begun = self._begun(batch, decision.rule, strengths)
         series_uids = self._products(begun).series_uids(batch.series_instance_uid)
+        begun = joined(begun, series_uids, earlier_plans(self._spool.root, batch))
+        self._tell_strengths(begun)
         return Plan(
             rule=begun,
             series_uids=series_uids,
@@ -167,9 +169,6 @@ class SeriesSteps:
             raise RetryLaterError("an earlier batch of the series moves in the spool") from error
 
     def _begun(self, batch: Batch, rule: Rule, strengths: Sequence[ChosenStrength]) -> BegunRule:
-        for each in strengths:
-            _log.info("strength.chosen", rule=rule.name, **asdict(each))
-        self._metrics.observe_strengths(rule.name, strengths)
         return BegunRule(
             name=rule.name,
             suffix=rule.suffix,
@@ -180,6 +179,12 @@ class SeriesSteps:
             started=self._spool.first_closed(batch).astimezone().isoformat(),
             send_to=list(rule.send_to),
         )
+
+    def _tell_strengths(self, begun: BegunRule) -> None:
+        strengths = chosen_strengths(self._rule(begun), begun)
+        for each in strengths:
+            _log.info("strength.chosen", rule=begun["name"], **asdict(each))
+        self._metrics.observe_strengths(begun["name"], strengths)
 
     def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:
         """Make the derived instances of one source instance and put them into the outbox.

@@ -1,11 +1,14 @@
 """The batches of a series that were closed before another one, and are or were on their way to the destinations."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.store import tree
 from iscl_node.store.batches import batch_folders
 from iscl_node.store.layout import Layout, time_of
+from iscl_node.store.plan import plan_in
 
 _PROCESSED = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
 
@@ -20,8 +23,19 @@ def earlier_instances(root: Path, batch: Batch) -> list[Path]:
     batch : Batch
         Only batches of its series that were closed before it count.
     """
+    return sorted(path for folder in _earlier(root, batch) for path in tree.files(folder, ".dcm"))
+
+
+def earlier_plans(root: Path, batch: Batch) -> Iterator[dict[str, Any]]:
+    """The plans of all earlier batches that have one, the latest first."""
+    for folder in sorted(_earlier(root, batch), key=lambda folder: folder.name, reverse=True):
+        plan = plan_in(folder)
+        if plan is not None:
+            yield plan
+
+
+def _earlier(root: Path, batch: Batch) -> list[Path]:
     layout = Layout(root)
     series = (layout.series(state, batch.series_instance_uid) for state in _PROCESSED)
     folders = (folder for each in series for folder in batch_folders(each))
-    earlier = [folder for folder in folders if time_of(folder.name) is not None and folder.name < batch.key]
-    return sorted(path for folder in earlier for path in tree.files(folder, ".dcm"))
+    return [folder for folder in folders if time_of(folder.name) is not None and folder.name < batch.key]

@@ -36,10 +36,14 @@ def keep_plan(root: Path, batch: Batch, plan: dict[str, Any]) -> None:
 
 def kept_plan(root: Path, batch: Batch) -> dict[str, Any] | None:
     """What was decided for a batch; None if nothing was, or it cannot be read any more."""
-    for folder in _folders(root, batch):
-        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-            plan = json.loads(read_bytes(folder / _file_name(batch)))
-            return plan if isinstance(plan, dict) else None
+    return next(filter(None, map(plan_in, _folders(root, batch))), None)
+
+
+def plan_in(folder: Path) -> dict[str, Any] | None:
+    """The plan in the folder of a batch, whatever its state; None if there is none, or it cannot be read any more."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        plan = json.loads(read_bytes(folder / f"{folder.name}.plan.json"))
+        return plan if isinstance(plan, dict) else None
     return None
 
 

@@ -364,6 +364,32 @@ def test_the_noise_decides_once_for_a_series(spool: Spool, steps_for: Callable[.
     assert all("strength 0.321 (auto: 2" in each and "target 10 HU)" in each for each in descriptions)
 
 
+@pytest.mark.fault(
+    "processing",
+    "slices arrive after their series was closed, too few to tell its noise by",
+    "they get the strength that the earlier slices have, and join their derived series",
+)
+@pytest.mark.parametrize("end", [Spool.mark_sent, Spool.release, None], ids=["sent", "done", "not yet"])
+def test_a_late_slice_gets_the_strength_of_its_series(
+    spool: Spool, steps_for: Callable[..., SeriesSteps], end: Callable[[Spool, Batch], None] | None
+) -> None:
+    first = noisy_batch(spool, 25)
+    earlier, earlier_uids, _ = steps_for((AutoStrength(10), 0.3)).check(first)
+    if end is not None:
+        end(spool, first)
+    late = ct_series(4, pixels=np.rint(anatomy() + noise(60, 9) + 1024).astype(np.int16))[3]
+    spool.store(read_header(part10(late)), part10(late))
+    begun, series_uids, files = steps_for((AutoStrength(10), 0.3)).check(
+        spool.close(first.series_instance_uid, datetime.now(UTC))
+    )
+    assert (len(files), series_uids) == (1, earlier_uids)
+    assert [begun[key] for key in ("strengths", "source_noise_hu", "body_mm")] == [
+        earlier[key] for key in ("strengths", "source_noise_hu", "body_mm")
+    ]
+    other, _, _ = steps_for((AutoStrength(14),)).check(spool.closed_batches()[-1])
+    assert other["source_noise_hu"] != earlier["source_noise_hu"]  # another derived series: its own noise decides
+
+
 def test_strengths_and_noise_are_counted_by_rule(
     spool: Spool, steps_for: Callable[..., SeriesSteps], metrics: Metrics
 ) -> None:
