@@ -18,7 +18,7 @@ from iscl_node.dicom import provenance
 from iscl_node.dicom.enhanced import StoredFrames, stored_frames, tell_by_frame
 from iscl_node.dicom.frames import is_multiframe
 from iscl_node.dicom.inherited import inherited
-from iscl_node.dicom.uids import INSTANCE, SERIES, derivation_number, derived_uid, device_uid
+from iscl_node.dicom.uids import SERIES, derivation_number, derived_uid, device_uid, instance_uid
 from iscl_node.dicom.volume import Slice, Stored, padding_mask, stored_values, to_stored
 from iscl_node.dicom.writing import (
     append_item,
@@ -129,7 +129,7 @@ def encode(dataset: Dataset) -> bytes:
 
 
 def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation) -> None:
-    derived.SOPInstanceUID = derived_uid(source.SOPInstanceUID, derivation, INSTANCE)
+    derived.SOPInstanceUID = instance_uid(source.SeriesInstanceUID, source.SOPInstanceUID, derivation)
     derived.SeriesInstanceUID = derived_uid(source.SeriesInstanceUID, derivation, SERIES)
     derived.InstanceCreatorUID = device_uid(derivation)
     derived.SeriesNumber = _series_number(source, derivation)

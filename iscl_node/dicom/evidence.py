@@ -13,7 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 
-from iscl_node.dicom import provenance
+from iscl_node.dicom import provenance, uids
 from iscl_node.dicom.inherited import inherited
 from iscl_node.dicom.uids import derivation_number, derived_uid, device_uid
 from iscl_node.dicom.writing import as_file, as_written, series_number, set_series_description, set_time_zone, set_times
@@ -83,7 +83,8 @@ def series_uid(source: Dataset, kind: Kind, derivation: Derivation) -> str:
 
 def instance_uid(views: Items[Dataset], kind: Kind, derivation: Derivation) -> str:
     """Return the SOP Instance UID of the evidence on these source images or frames, in this order."""
-    return str(derived_uid("\n".join(reference_name(view) for view in views), derivation, kind.role))
+    names = "\n".join(reference_name(view) for view in views)
+    return str(uids.instance_uid(str(views[0].SeriesInstanceUID), names, derivation, kind.role))
 
 
 def reference_name(view: Dataset) -> str:

@@ -10,11 +10,11 @@ from typing import Final
 
 from pydicom.uid import UID
 
-from iscl_node.domain import Derivation
+from iscl_node.domain import FIRST_UID_SCHEME, Derivation
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
 
-SCHEME: Final = "iscl-node/2"
-"""Raise the number when the same source and settings begin to give other pixels, for example by other rounding."""
+_NAME: Final = "iscl-node/2"
+"""Goes into the hashes of numbers and devices, which are the same for all schemes of UIDs."""
 
 SERIES: Final = "series"
 INSTANCE: Final = "instance"
@@ -49,12 +49,34 @@ def derived_uid(source_uid: str, derivation: Derivation, role: str) -> UID:
     UID
         ``2.25.`` and the decimal form of a UUID (PS3.5 B.2), at most 44 characters.
     """
-    return hashed_uid(SCHEME, role, source_uid, *_pixel_settings(derivation))
+    return hashed_uid(derivation.uid_scheme, role, source_uid, *_pixel_settings(derivation))
+
+
+def instance_uid(series_uid: str, source: str, derivation: Derivation, role: str = INSTANCE) -> UID:
+    """Return the SOP Instance UID of what becomes of an instance of a series.
+
+    The source's Series Instance UID takes part, because a series may be copied under a new one with its SOP Instance
+    UIDs, and an archive keeps one object of each UID. In the first scheme it did not.
+
+    Parameters
+    ----------
+    series_uid : str
+        The source's Series Instance UID.
+    source : str
+        The source's SOP Instance UID, or what names several sources.
+    derivation : Derivation
+        How the source is processed.
+    role : str
+        What the UID is for.
+    """
+    if derivation.uid_scheme == FIRST_UID_SCHEME:
+        return derived_uid(source, derivation, role)
+    return hashed_uid(derivation.uid_scheme, role, series_uid, source, *_pixel_settings(derivation))
 
 
 def device_uid(derivation: Derivation) -> UID:
     """Return the Device UID (0018,1002) under which the node contributes: one per node version and model."""
-    return hashed_uid(SCHEME, "device", derivation.node_version, derivation.model.digest)
+    return hashed_uid(_NAME, "device", derivation.node_version, derivation.model.digest)
 
 
 def derivation_number(source_series_uid: str, derivation: Derivation, count: int) -> int:
@@ -62,7 +84,7 @@ def derivation_number(source_series_uid: str, derivation: Derivation, count: int
 
     Strengths of one model and profile have the same number only if :func:`strength_number` gives them the same.
     """
-    model = _uuid_of(SCHEME, "number", source_series_uid, derivation.model.digest, derivation.profile).int
+    model = _uuid_of(_NAME, "number", source_series_uid, derivation.model.digest, derivation.profile).int
     return (model + strength_number(_choice(derivation), count)) % count
 
 
@@ -78,7 +100,7 @@ def strength_number(choice: StrengthChoice, count: int) -> int:
 
 def hashed_number(source_series_uid: str, count: int) -> int:
     """Return a number in ``range(count)`` that stands for a series without a usable Series Number."""
-    return _uuid_of(SCHEME, "series number", source_series_uid).int % count
+    return _uuid_of(_NAME, "series number", source_series_uid).int % count
 
 
 def _pixel_settings(derivation: Derivation) -> tuple[str, ...]:

@@ -283,11 +283,18 @@ class Site:
     time_zone: str = ""
 
 
+FIRST_UID_SCHEME: Final = "iscl-node/2"
+UID_SCHEME: Final = "iscl-node/3"
+"""How the UIDs of derived objects are computed. Raise the number when the same source and settings begin to give other
+pixels, for example by other rounding; a series that was begun under an earlier one keeps it."""
+
+
 @dataclass(frozen=True)
 class Derivation:
     """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site.
 
-    ``target_noise_hu``, ``source_noise_hu`` and ``body_mm`` as in :class:`ChosenStrength`.
+    ``target_noise_hu``, ``source_noise_hu`` and ``body_mm`` as in :class:`ChosenStrength`; ``uid_scheme`` decides how
+    UIDs are computed.
     """
 
     model: ModelIdentity
@@ -299,6 +306,7 @@ class Derivation:
     target_noise_hu: float | None = None
     source_noise_hu: float | None = None
     body_mm: float | None = None
+    uid_scheme: str = UID_SCHEME
 
     @property
     def chosen_strength(self) -> ChosenStrength:

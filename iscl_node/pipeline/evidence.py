@@ -17,7 +17,7 @@ from iscl_node.dicom.frames import frames
 from iscl_node.dicom.measurements import SliceMeasurements, measured_series, measured_slice
 from iscl_node.dicom.noise_map import map_groups, noise_map
 from iscl_node.dicom.report import report
-from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
+from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
 from iscl_node.dicom.volume import Slice, to_hu
 from iscl_node.domain import NO_EVIDENCE, Derivation, EvidenceChoice
 from iscl_node.errors import QuarantineSeriesError
@@ -79,7 +79,8 @@ def _measured(pairs: Sequence[tuple[Instance, Instance]]) -> Iterator[SliceMeasu
 
 def _derived_of(source: Instance, folder: Path, derivation: Derivation) -> Instance:
     series_uid = derived_uid(str(source.SeriesInstanceUID), derivation, SERIES)
-    path = folder / series_uid / f"{derived_uid(str(source.SOPInstanceUID), derivation, INSTANCE)}.dcm"
+    sop_uid = instance_uid(str(source.SeriesInstanceUID), str(source.SOPInstanceUID), derivation)
+    path = folder / series_uid / f"{sop_uid}.dcm"
     if not path.is_file():
         raise QuarantineSeriesError("a derived instance is missing, so nothing can be told of the series")
     return read_instance(path)

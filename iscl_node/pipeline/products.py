@@ -21,7 +21,7 @@ from iscl_node.dicom.series_quality import (
     series_noise_level_hu,
 )
 from iscl_node.dicom.transcoding import as_asked
-from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
+from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
 from iscl_node.domain.strength import ChosenStrength, StrengthChoice, chosen_strength
@@ -106,7 +106,8 @@ class Products:
 
     def instance_uids(self, source: Instance) -> list[str]:
         """The SOP Instance UID of what each derivation makes of an instance."""
-        return [str(derived_uid(str(source.SOPInstanceUID), each, INSTANCE)) for each in self.derivations]
+        uids = str(source.SeriesInstanceUID), str(source.SOPInstanceUID)
+        return [str(instance_uid(*uids, each)) for each in self.derivations]
 
     def check_series(self, sources: Sequence[Path], made: Path) -> None:
         """Check that each derived slice is that of its source, in the files that are to be sent.

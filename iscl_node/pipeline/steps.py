@@ -31,7 +31,15 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
+from iscl_node.pipeline.plan import (
+    BegunRule,
+    Plan,
+    begun_uid_scheme,
+    chosen_strengths,
+    expected_bytes,
+    joined,
+    uid_scheme_of,
+)
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
@@ -178,6 +186,7 @@ class SeriesSteps:
             body_mm=strengths[0].body_mm,
             started=self._spool.first_closed(batch).astimezone().isoformat(),
             send_to=list(rule.send_to),
+            uid_scheme=begun_uid_scheme(self._spool, batch),
         )
 
     def _tell_strengths(self, begun: BegunRule) -> None:
@@ -378,7 +387,10 @@ class SeriesSteps:
         denoiser = self._denoisers[rule.profile]
         strengths = chosen_strengths(rule, begun)
         made = derivations(denoiser.model, rule.profile, strengths, rule.suffix, self._node_version, self._site)
-        return Products(denoiser, made, self._limits, rule.transfer_syntax)
+        scheme = uid_scheme_of({"rule": begun})
+        return Products(
+            denoiser, tuple(replace(each, uid_scheme=scheme) for each in made), self._limits, rule.transfer_syntax
+        )
 
     @contextmanager
     def _pictured(self, batch: Batch) -> Iterator[None]:

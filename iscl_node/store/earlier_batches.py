@@ -10,7 +10,8 @@ from iscl_node.store.batches import batch_folders
 from iscl_node.store.layout import Layout, time_of
 from iscl_node.store.plan import plan_in
 
-_PROCESSED = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
+_SENT = (SeriesState.SENT, SeriesState.DONE)
+_PROCESSED = (SeriesState.CLOSED, *_SENT)
 
 
 def earlier_instances(root: Path, batch: Batch) -> list[Path]:
@@ -32,6 +33,12 @@ def earlier_plans(root: Path, batch: Batch) -> Iterator[dict[str, Any]]:
         plan = plan_in(folder)
         if plan is not None:
             yield plan
+
+
+def oldest_sent(root: Path, batch: Batch) -> Path | None:
+    """The folder of the oldest earlier batch that every destination stored."""
+    folders = [folder for folder in _earlier(root, batch) if folder.parent.parent.name in _SENT]
+    return min(folders, key=lambda folder: folder.name, default=None)
 
 
 def _earlier(root: Path, batch: Batch) -> list[Path]:

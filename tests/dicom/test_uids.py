@@ -14,8 +14,15 @@ from iscl_node.dicom.uids import (
     derivation_number,
     derived_uid,
     device_uid,
+    instance_uid,
 )
-from iscl_node.domain import IMPLEMENTATION_CLASS_UID, Derivation, ModelIdentity, implementation_version_name
+from iscl_node.domain import (
+    FIRST_UID_SCHEME,
+    IMPLEMENTATION_CLASS_UID,
+    Derivation,
+    ModelIdentity,
+    implementation_version_name,
+)
 
 SOURCE = "1.2.840.113619.2.55.3"
 DERIVATION = Derivation(ModelIdentity("m", "1", "ab" * 32), "abdomen", 1.0, " ISCL", "0.1.0")
@@ -23,7 +30,14 @@ DERIVATION = Derivation(ModelIdentity("m", "1", "ab" * 32), "abdomen", 1.0, " IS
 
 def test_is_the_same_for_ever() -> None:
     """A change of this constant would make every archive store its derived series a second time."""
-    assert derived_uid(SOURCE, DERIVATION, INSTANCE) == "2.25.214832980388756905760211382593397962886"
+    first = replace(DERIVATION, uid_scheme=FIRST_UID_SCHEME)
+    assert derived_uid(SOURCE, first, INSTANCE) == "2.25.214832980388756905760211382593397962886"
+    assert instance_uid("1.2", SOURCE, first) == derived_uid(SOURCE, first, INSTANCE)
+    assert instance_uid("1.2", SOURCE, DERIVATION) == "2.25.22718020509942549922914982017035793272"
+
+
+def test_instances_of_two_series_with_the_same_uids_differ() -> None:
+    assert instance_uid("1.2", SOURCE, DERIVATION) != instance_uid("1.3", SOURCE, DERIVATION)
 
 
 @pytest.mark.parametrize(

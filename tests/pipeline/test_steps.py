@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from phantom import BODY_SPACING, anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.dicom.header import read_header
+from iscl_node.dicom.uids import INSTANCE, derived_uid
 from iscl_node.domain import (
+    FIRST_UID_SCHEME,
     NO_EVIDENCE,
+    UID_SCHEME,
     Batch,
     EvidenceChoice,
     InstanceReference,
@@ -621,3 +625,30 @@ def test_an_earlier_batch_that_moves_is_looked_for_again(
     monkeypatch.setattr("iscl_node.pipeline.steps.earlier_instances", lambda *_: [Path("gone.dcm")])
     with pytest.raises(RetryLaterError, match="moves"):
         steps_for().check(batch)
+
+
+@pytest.mark.fault(
+    "processing",
+    "a late slice comes after an upgrade that computes UIDs otherwise",
+    "it joins the derived series that was sent; a series that is begun anew has the new UIDs",
+)
+def test_a_series_keeps_the_uids_that_it_was_begun_with(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    steps = steps_for()
+    begun, (series_uid,), _ = steps.check(batch)
+    assert begun["uid_scheme"] == UID_SCHEME
+    late = pydicom.dcmread(spool.instances(batch)[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    (spool.root / "closed" / batch.series_instance_uid / batch.key / f"{batch.key}.plan.json").unlink()
+    spool.mark_sent(batch)  # by a release that wrote no plan down
+    spool.release(batch)
+    spool.store(read_header(part10(late)), part10(late))
+    late_batch = spool.close(batch.series_instance_uid, datetime.now(UTC))
+    begun, (late_series_uid,), (file,) = steps.check(late_batch)
+    assert begun["uid_scheme"] == FIRST_UID_SCHEME
+    assert late_series_uid != series_uid
+    steps.derive(late_batch, begun, [late_series_uid], file)
+    (derived,) = spool.derived(late_batch, late_series_uid)
+    first = replace(steps._products(begun).derivations[0], uid_scheme=FIRST_UID_SCHEME)
+    assert derived.stem == derived_uid("1.2.3.4", first, INSTANCE)

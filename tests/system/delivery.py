@@ -8,7 +8,7 @@ from node import Node
 from pydicom.dataset import FileDataset
 
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
+from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
 from iscl_node.domain import Derivation, ModelIdentity
 
 Series = Sequence[FileDataset]
@@ -43,7 +43,7 @@ def assert_delivered(node: Node, archive: RecordingArchive, series: Series) -> l
     )
     derived = archive.derived_of(series)
     assert {source: [str(each.SOPInstanceUID) for each in found] for source, found in derived.items()} == {
-        source: [str(derived_uid(source, derivation, INSTANCE))] for source in derived
+        source: [str(instance_uid(series_uid_of(series), source, derivation))] for source in derived
     }
     instances = [found[0] for found in derived.values()]
     assert {str(each.SeriesInstanceUID) for each in instances} == {

@@ -17,7 +17,7 @@ from node import Node
 from pydicom import dcmread
 
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.dicom.uids import INSTANCE, SERIES, derived_uid
+from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
 from iscl_node.domain import ModelIdentity, Site
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.pipeline.products import derivations
@@ -58,7 +58,7 @@ def _derived(source: Source, model: ModelIdentity) -> Iterator[Derived]:
         (derivation,) = derivations(model, "abdomen", [strength], " ISCL", "", Site())
         series_uid = str(derived_uid(source.series_uid, derivation, SERIES))
         for instance, sop_uid in enumerate(source.sop_uids(), start=1):
-            derived = str(derived_uid(sop_uid, derivation, INSTANCE))
+            derived = str(instance_uid(source.series_uid, sop_uid, derivation))
             yield Derived(source.study_uid, series_uid, derived, sop_uid, _source_pixels(instance))
 
 
