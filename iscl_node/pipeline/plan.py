@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict, cast
 
-from iscl_node.dicom.folder import Instance
+from iscl_node.dicom.folder import Instance, read_instance
 from iscl_node.domain import FIRST_UID_SCHEME, UID_SCHEME, Batch, OutputSyntax, Rule
 from iscl_node.domain.strength import AutoStrength, ChosenStrength
-from iscl_node.store.earlier_batches import oldest_sent
+from iscl_node.errors import RetryLaterError
+from iscl_node.store.earlier_batches import earlier_instances, oldest_sent
 from iscl_node.store.plan import kept_plan, plan_in
 from iscl_node.store.spool import Spool
 
@@ -113,3 +115,17 @@ def begun_uid_scheme(spool: Spool, batch: Batch) -> str:
         return uid_scheme_of(plan_in(earlier))
     is_begun = bool(spool.derived_instances(batch))
     return uid_scheme_of(kept_plan(spool.root, batch)) if is_begun else UID_SCHEME
+
+
+def processed_before(root: Path, batch: Batch) -> list[Instance]:
+    """The instances of the series' earlier batches: what comes late is judged with what came before.
+
+    Raises
+    ------
+    RetryLaterError
+        If one of the batches moves on meanwhile.
+    """
+    try:
+        return [read_instance(path) for path in earlier_instances(root, batch)]
+    except FileNotFoundError as error:
+        raise RetryLaterError("an earlier batch of the series moves in the spool") from error

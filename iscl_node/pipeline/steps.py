@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.content import check_content
 from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import Instance, read_instance, read_with_pixels
+from iscl_node.dicom.folder import read_instance, read_with_pixels
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
@@ -38,12 +38,13 @@ from iscl_node.pipeline.plan import (
     chosen_strengths,
     expected_bytes,
     joined,
+    processed_before,
     uid_scheme_of,
 )
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
-from iscl_node.store.earlier_batches import earlier_instances, earlier_plans
+from iscl_node.store.earlier_batches import earlier_plans
 from iscl_node.store.plan import keep_plan, kept_plan
 from iscl_node.store.recovery import remove_other_series
 from iscl_node.store.spool import Spool
@@ -148,7 +149,7 @@ class SeriesSteps:
             raise QuarantineSeriesError("a link, or what is no file, lies among the instances; it is not followed")
         instances = [read_instance(path) for path in files]
         count = self._spool.instance_count(batch.series_instance_uid)
-        earlier = self._processed_before(batch)
+        earlier = processed_before(self._spool.root, batch)
         decision = decide(self._rules.values(), instances, count, earlier)
         for note in decision.notes:
             _log.info("batch.left_out", batch=batch.key, note=note)
@@ -168,13 +169,6 @@ class SeriesSteps:
             instances=[path.name for path in files],
             expected_bytes=expected_bytes(decision.instances, decision.rule),
         )
-
-    def _processed_before(self, batch: Batch) -> list[Instance]:
-        """The instances of the series' earlier batches: what comes late is judged with what came before."""
-        try:
-            return [read_instance(path) for path in earlier_instances(self._spool.root, batch)]
-        except FileNotFoundError as error:
-            raise RetryLaterError("an earlier batch of the series moves in the spool") from error
 
     def _begun(self, batch: Batch, rule: Rule, strengths: Sequence[ChosenStrength]) -> BegunRule:
         return BegunRule(
