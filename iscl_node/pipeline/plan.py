@@ -2,16 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict, cast
 
-from iscl_node.dicom.folder import Instance, read_instance
-from iscl_node.domain import FIRST_UID_SCHEME, UID_SCHEME, Batch, OutputSyntax, Rule
+from iscl_node.dicom.folder import Instance
+from iscl_node.domain import OutputSyntax, Rule
 from iscl_node.domain.strength import AutoStrength, ChosenStrength
-from iscl_node.errors import RetryLaterError
-from iscl_node.store.earlier_batches import earlier_instances, oldest_sent
-from iscl_node.store.plan import kept_plan, plan_in
-from iscl_node.store.spool import Spool
 
 _BYTES_A_PIXEL: Final = 2
 _HEADER_BYTES: Final = 16 << 10
@@ -23,7 +18,7 @@ class BegunRule(TypedDict):
 
     ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
     decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC), and
-    ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see :func:`uid_scheme_of`.
+    ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`.
     """
 
     name: str
@@ -97,35 +92,3 @@ def joined(begun: BegunRule, series_uids: Sequence[str], earlier: Iterable[Mappi
                 measured = {"source_noise_hu": rule["source_noise_hu"], "body_mm": rule["body_mm"]}
                 return cast(BegunRule, {**begun, "strengths": strengths, **measured})
     return begun
-
-
-def uid_scheme_of(plan: Mapping[str, Any] | None) -> str:
-    """The scheme of UIDs of a batch whose derived instances were made; releases that had one only wrote none down."""
-    rule = (plan or {}).get("rule") or {}
-    return str(rule.get("uid_scheme") or FIRST_UID_SCHEME)
-
-
-def begun_uid_scheme(spool: Spool, batch: Batch) -> str:
-    """The scheme with which a batch is to be begun: that of the series' earlier batches, or of a release before.
-
-    A late slice joins the derived series that was sent, whatever scheme that has.
-    """
-    earlier = oldest_sent(spool.root, batch)
-    if earlier is not None:
-        return uid_scheme_of(plan_in(earlier))
-    is_begun = bool(spool.derived_instances(batch))
-    return uid_scheme_of(kept_plan(spool.root, batch)) if is_begun else UID_SCHEME
-
-
-def processed_before(root: Path, batch: Batch) -> list[Instance]:
-    """The instances of the series' earlier batches: what comes late is judged with what came before.
-
-    Raises
-    ------
-    RetryLaterError
-        If one of the batches moves on meanwhile.
-    """
-    try:
-        return [read_instance(path) for path in earlier_instances(root, batch)]
-    except FileNotFoundError as error:
-        raise RetryLaterError("an earlier batch of the series moves in the spool") from error

@@ -29,18 +29,10 @@ from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+from iscl_node.pipeline.earlier_batches import begun_uid_scheme, processed_before, uid_scheme_of
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.patience import Patience
-from iscl_node.pipeline.plan import (
-    BegunRule,
-    Plan,
-    begun_uid_scheme,
-    chosen_strengths,
-    expected_bytes,
-    joined,
-    processed_before,
-    uid_scheme_of,
-)
+from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
 from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries

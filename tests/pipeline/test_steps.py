@@ -622,7 +622,7 @@ def test_a_late_slice_of_another_patient_does_not_join(
 def test_an_earlier_batch_that_moves_is_looked_for_again(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iscl_node.pipeline.plan.earlier_instances", lambda *_: [Path("gone.dcm")])
+    monkeypatch.setattr("iscl_node.pipeline.earlier_batches.earlier_instances", lambda *_: [Path("gone.dcm")])
     with pytest.raises(RetryLaterError, match="moves"):
         steps_for().check(batch)
 
