@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -220,10 +221,16 @@ def _by_sender_and_patient(files: Iterable[Path | BinaryIO]) -> Iterator[tuple[s
 
 def _identity(file: Path | BinaryIO) -> InstanceIdentity:
     try:
-        return read_identity(file)
+        return _known_identity(file) if isinstance(file, Path) else read_identity(file)
     except Exception as error:  # noqa: BLE001 - foreign bytes make the parser raise almost anything
         _log.warning("audit.instance_not_readable", fault=type(error).__name__)
         return _UNREADABLE
+
+
+@lru_cache(maxsize=4096)
+def _known_identity(file: Path) -> InstanceIdentity:
+    """Of a file of the spool, which never changes: what begins to be sent is told again when it was sent."""
+    return read_identity(file)
 
 
 def _now() -> datetime:

@@ -4,7 +4,6 @@ blended, judged and derived."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
@@ -109,8 +108,10 @@ class Products:
         uids = str(source.SeriesInstanceUID), str(source.SOPInstanceUID)
         return [str(instance_uid(*uids, each)) for each in self.derivations]
 
-    def check_series(self, sources: Sequence[Path], made: Path) -> None:
+    def check_series(self, sources: Sequence[Path], made: Path) -> list[float | None]:
         """Check that each derived slice is that of its source, in the files that are to be sent.
+
+        On the way the noise of each derived series is measured in a sample of its slices.
 
         Parameters
         ----------
@@ -119,33 +120,39 @@ class Products:
         made : Path
             The folder that has a folder for each derived series.
 
+        Returns
+        -------
+        list of float or None
+            The noise of each derived series, HU; None where nothing can be measured.
+
         Raises
         ------
         QuarantineSeriesError
             If one is not, or is missing.
         """
-        for number in range(len(self.derivations)):
-            judge_series(partial(self._pairs, sources, made, number))
+        return [self._checked_noise_hu(sources, made, number) for number in range(len(self.derivations))]
 
-    def noise_left_hu(self, sources: Sequence[Path], made: Path) -> list[float | None]:
-        """Measure the noise of each derived series in a sample of its slices, HU; None where nothing can be measured.
+    def _checked_noise_hu(self, sources: Sequence[Path], made: Path, number: int) -> float | None:
+        chosen = set(sample(sources))
+        sampled: list[Slice] = []
 
-        The arguments are those of :meth:`check_series`, which has passed.
-        """
-        chosen = sample(sources)
-        return [
-            series_noise_level_hu(map(to_hu, sample([derived for _, derived in self._pairs(chosen, made, number)])))
-            for number in range(len(self.derivations))
-        ]
+        def pairs() -> Iterator[tuple[Instance, Instance]]:
+            for path in sources:
+                found = self._pairs(path, made, number)
+                if path in chosen:
+                    sampled.extend(to_hu(derived) for _, derived in sample(found)[:: len(chosen)])
+                yield from found
 
-    def _pairs(self, sources: Sequence[Path], made: Path, number: int) -> Iterator[tuple[Instance, Instance]]:
-        for path in sources:
-            source = read_with_pixels(path)
-            series_uid = self.series_uids(str(source.SeriesInstanceUID))[number]
-            derived = made / series_uid / f"{self.instance_uids(source)[number]}.dcm"
-            if not derived.exists():
-                raise QuarantineSeriesError("a source instance has no derived instance")
-            yield from zip(frames(source), frames(read_with_pixels(derived)), strict=True)
+        judge_series(pairs)
+        return series_noise_level_hu(sampled)
+
+    def _pairs(self, path: Path, made: Path, number: int) -> list[tuple[Instance, Instance]]:
+        source = read_with_pixels(path)
+        series_uid = self.series_uids(str(source.SeriesInstanceUID))[number]
+        derived = made / series_uid / f"{self.instance_uids(source)[number]}.dcm"
+        if not derived.exists():
+            raise QuarantineSeriesError("a source instance has no derived instance")
+        return list(zip(frames(source), frames(read_with_pixels(derived)), strict=True))
 
     def made_of(self, source: Instance, started: datetime) -> Iterator[Instance]:
         """Make the derived instances of one source instance, in the order of the derivations.

@@ -215,8 +215,8 @@ class SeriesSteps:
         sources, outbox = self._files(batch, file_names), self._spool.outbox(batch)
         products = self._products(begun)
         with self._pictured(batch):
-            products.check_series(sources, outbox)
-        self._metrics.observe_derived_noise(begun["name"], products.noise_left_hu(sources, outbox))
+            noise_hu = products.check_series(sources, outbox)
+        self._metrics.observe_derived_noise(begun["name"], noise_hu)
 
     def evidence(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> list[tuple[str, int]]:
         """Make what the rule wants beside each derived series, and put it into the outbox.
