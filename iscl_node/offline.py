@@ -65,7 +65,14 @@ class Note:
     text: str
 
 
-Outcome = WrittenInstance | FinishedSeries | RefusedSeries | IgnoredSeries | Note | SkippedFile
+@dataclass(frozen=True)
+class ExpectedInstances:
+    """So many more instances are to be written than was said before, or fewer."""
+
+    change: int
+
+
+Outcome = ExpectedInstances | WrittenInstance | FinishedSeries | RefusedSeries | IgnoredSeries | Note | SkippedFile
 
 Make = Callable[[Sequence[Instance], Path], Iterator[Instance]]
 """From the instances of a series to the new ones; in the folder are those that were made so far."""
@@ -110,7 +117,7 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
         for derivation in products.derivations:
             yield from evidence(sources, folder, derivation, started, denoising.evidence)
 
-    yield from _each_series(source, target, derived)
+    yield from _each_series(source, target, derived, len(denoising.strengths))
 
 
 def _products(denoiser: BundleDenoiser, denoising: Denoising, instances: Sequence[Instance]) -> Products:
@@ -153,11 +160,12 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
     yield from _each_series(source, target, copies)
 
 
-def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
+def _each_series(source: Path, target: Path, make: Make, copies: int = 1) -> Iterator[Outcome]:
     content = read_folder(source)
     if not content.series and not content.skipped:
         raise ConfigurationError(f"{source} holds no DICOM instances")
     yield from content.skipped
+    yield ExpectedInstances(copies * sum(map(len, content.series.values())))
     for series_uid, datasets in content.series.items():
         part = target / f"{series_uid}.part"
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
@@ -171,9 +179,11 @@ def _each_series(source: Path, target: Path, make: Make) -> Iterator[Outcome]:
                 yield WrittenInstance(str(instance.SOPInstanceUID))
         except QuarantineSeriesError as error:
             shutil.rmtree(part, ignore_errors=True)
+            yield ExpectedInstances(written - copies * len(datasets))
             yield RefusedSeries(series_uid, str(error))
         except IgnoreSeriesError as error:
             shutil.rmtree(part, ignore_errors=True)
+            yield ExpectedInstances(written - copies * len(datasets))
             yield IgnoredSeries(series_uid, str(error))
         else:
             _finish(part, target)

@@ -20,6 +20,7 @@ from iscl_node.domain import EvidenceChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import (
     Denoising,
+    ExpectedInstances,
     FinishedSeries,
     IgnoredSeries,
     RefusedSeries,
@@ -48,7 +49,8 @@ def test_an_identity_gives_the_same_pixels_under_a_new_identity(
 
     outcomes = list(denoise_folder(source, target, denoising))
 
-    assert [type(outcome) for outcome in outcomes] == [WrittenInstance] * 3 + [FinishedSeries]
+    assert [type(outcome) for outcome in outcomes] == [ExpectedInstances] + [WrittenInstance] * 3 + [FinishedSeries]
+    assert outcomes[0] == ExpectedInstances(3)
     assert outcomes[-1] == FinishedSeries(3)
     for before, after in zip(by_position(source), by_position(target), strict=True):
         np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
@@ -141,8 +143,10 @@ def test_of_a_series_whose_second_slice_is_not_plausible_nothing_stays(
 
     outcomes = list(denoise_folder(source, target, replace(denoising, bundle=clipping_bundle(tmp_path / "clipping"))))
 
-    assert [type(outcome) for outcome in outcomes] == [WrittenInstance, RefusedSeries]
-    assert "a region was shifted" in outcomes[1].reason
+    kinds = [ExpectedInstances, WrittenInstance, ExpectedInstances, RefusedSeries]
+    assert [type(outcome) for outcome in outcomes] == kinds
+    assert outcomes[0].change + outcomes[2].change == 1
+    assert "a region was shifted" in outcomes[3].reason
     assert not list(target.iterdir())
 
 
@@ -174,7 +178,7 @@ def test_a_simulated_copy_has_more_noise_and_says_so(write_series: WriteSeries, 
 def test_a_coronal_series_is_not_simulated(write_series: WriteSeries, tmp_path: Path) -> None:
     source, target = write_series(2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), tmp_path / "out"
 
-    (refused,) = simulation(source, target)
+    *_, refused = simulation(source, target)
 
     assert isinstance(refused, RefusedSeries)
     assert "coronal" in refused.reason
@@ -216,7 +220,7 @@ def test_enhanced_ct_is_not_simulated(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "enhanced.dcm").write_bytes(part10(enhanced_ct()))
 
-    (refused,) = simulation(folder, tmp_path / "out")
+    *_, refused = simulation(folder, tmp_path / "out")
 
     assert isinstance(refused, RefusedSeries)
     assert "CT Image Storage only" in refused.reason

@@ -3,12 +3,11 @@
 Exit code 0 on success, 1 if the work failed, 2 on wrong usage or settings.
 """
 
-import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,19 +16,20 @@ from rich.markup import escape
 from rich.status import Status
 
 from iscl_node import __version__, logs
-from iscl_node.cli.audit import checked as checked_audit
+from iscl_node.cli.checking import check
+from iscl_node.cli.progress import Progress
 from iscl_node.cli.spool import close, export, lookup, release, requeue, status
-from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, err, out, reported
 from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
 from iscl_node.domain.strength import TARGET_NOISE_HU
-from iscl_node.errors import ConfigurationError, IsclNodeError
-from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Settings, load_settings, spool_memory
+from iscl_node.errors import ConfigurationError
+from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, load_settings, spool_memory
 from iscl_node.settings.derived import DerivedSettings, checked_suffix
 from iscl_node.settings.rules import strength_choices
 
 if TYPE_CHECKING:
-    from iscl_node.domain import Peer, QualityLimits, Site
+    from iscl_node.domain import QualityLimits, Site
     from iscl_node.offline import Outcome
 
 app = typer.Typer(
@@ -39,11 +39,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, lookup, close, requeue, release, export):
+for command in (status, lookup, close, requeue, release, export, check):
     app.command()(command)
-
-_FEW_DAYS = 30
-"""A certificate that ends sooner is warned of."""
 
 
 @app.callback(invoke_without_command=True)
@@ -154,31 +151,42 @@ def simulate(
 
 def _write_all(outcomes: "Iterator[Outcome]") -> None:
     """Follow the work, print what was refused, and fail if a series was refused, or nothing was there to be made."""
-    from iscl_node.offline import FinishedSeries, IgnoredSeries, Note, RefusedSeries, WrittenInstance
+    from iscl_node.offline import ExpectedInstances, FinishedSeries, IgnoredSeries, RefusedSeries, WrittenInstance
 
-    progress, written, refused, ignored = 0, 0, 0, 0
-    with err.status("0 instances") as status:
+    written, counts = 0, Counter[type]()
+    with Progress(err) as progress:
         for outcome in outcomes:
             match outcome:
+                case ExpectedInstances(change):
+                    progress.expect(change)
                 case WrittenInstance():
-                    progress += 1
-                    status.update(f"{progress} instances")
+                    progress.advance()
                 case FinishedSeries(instances):
                     written += instances
-                case RefusedSeries(series_uid, reason):
-                    refused += 1
-                    err.print(f"[red]refused[/red] series {series_uid}: {escape(reason)}", soft_wrap=True)
-                case IgnoredSeries(series_uid, reason):
-                    ignored += 1
-                    err.print(f"[yellow]ignored[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
-                case Note(series_uid, text):
-                    err.print(f"series {series_uid}: {escape(text)}", soft_wrap=True)
-                case skipped:
-                    name = escape(str(skipped.path))
-                    err.print(f"[yellow]skipped[/yellow] {name}: {escape(skipped.reason)}", soft_wrap=True)
+                case other:
+                    counts[type(other)] += 1
+                    _tell(other)
+    refused, ignored = counts[RefusedSeries], counts[IgnoredSeries]
     out.print(f"{written} instances written, {refused} series refused, {ignored} ignored", highlight=False)
     if refused or not (written or ignored):
         raise typer.Exit(FAILED)
+
+
+def _tell(outcome: "Outcome") -> None:
+    """Print what was not made, and why."""
+    from iscl_node.dicom.folder import SkippedFile
+    from iscl_node.offline import IgnoredSeries, Note, RefusedSeries
+
+    match outcome:
+        case RefusedSeries(series_uid, reason):
+            err.print(f"[red]refused[/red] series {series_uid}: {escape(reason)}", soft_wrap=True)
+        case IgnoredSeries(series_uid, reason):
+            err.print(f"[yellow]ignored[/yellow] series {series_uid}: {escape(reason)}", soft_wrap=True)
+        case Note(series_uid, text):
+            err.print(f"series {series_uid}: {escape(text)}", soft_wrap=True)
+        case SkippedFile():
+            name = escape(str(outcome.path))
+            err.print(f"[yellow]skipped[/yellow] {name}: {escape(outcome.reason)}", soft_wrap=True)
 
 
 @app.command()
@@ -247,51 +255,6 @@ def echo(
 
 
 @app.command()
-def check(
-    config: Config = DEFAULT_CONFIG,
-    as_json: Json = False,
-    explain: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="Tell instead what the node would do with these files, and why."),
-    ] = None,
-) -> None:
-    """Check the settings, the bundle, the peers, certificates, the audit trail, and the time_zone of derived dates."""
-    with reported():
-        settings = load_settings(config)
-        if explain is not None:
-            _explain(settings, explain, as_json)
-            return
-        report = _checked(settings)
-    if as_json:
-        print(json.dumps(report, indent=2))  # noqa: T201 - for machines
-    else:
-        for name, result in report.items():
-            out.print(f"{name}: {result}", highlight=False, markup=False, soft_wrap=True)
-    if any(result.startswith("FAILED") for result in report.values()):
-        raise typer.Exit(FAILED)
-
-
-def _explain(settings: Settings, path: Path, as_json: bool) -> None:
-    from iscl_node.denoise.bundle_digest import bundle_identity
-    from iscl_node.dicom.rules import check_rules
-    from iscl_node.pipeline.explanation import explain, told
-
-    rules = settings.known_rules()
-    check_rules(rules)
-    model = bundle_identity(settings.bundle.path, settings.bundle.digest)
-    explained, skipped = explain(path, rules, model, __version__, settings.quality.limits())
-    if as_json:
-        refused = [{"path": str(each.path), "reason": each.reason} for each in skipped]
-        print(json.dumps({"series": list(map(asdict, explained)), "refused_files": refused}, indent=2))  # noqa: T201
-        return
-    for each in explained:
-        for line in told(each):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
-    for file in skipped:
-        out.print(f"{file.path}: refused: {file.reason}", highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command()
 def conformance(
     output: Annotated[Path | None, typer.Option(help="File to write; without it the statement is printed.")] = None,
 ) -> None:
@@ -307,73 +270,3 @@ def conformance(
             output.write_text(text)
         except OSError as error:
             raise ConfigurationError(f"--output {output} cannot be written: {error.strerror}") from error
-
-
-def _checked(settings: Settings) -> dict[str, str]:
-    from iscl_node.dicom.rules import check_rules
-    from iscl_node.network.verification import echo as verify
-    from iscl_node.service import load_denoisers
-
-    report = {"settings": f"good, digest {settings.digest()}"}
-    check_rules(settings.known_rules())
-    for profile, denoiser in load_denoisers(settings).items():
-        model = denoiser.model
-        report[f"bundle, profile {profile}"] = f"{model.name} {model.version}, digest {model.digest}"
-    report["time zone"] = _checked_time_zone(settings.derived.time_zone)
-    report |= _checked_tls(settings) | checked_audit(settings)
-    for peer in settings.known_peers():
-        if peer.user is not None and peer.tls is None and settings.scp.tls is None:
-            report[f"user of peer {peer.name}"] = "WARNING: without TLS the password can be read on the network"
-        if peer.may_receive or peer.may_query:
-            try:
-                report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
-                report |= _checked_confirmation(peer, settings.scp.ae_title)
-            except IsclNodeError as error:
-                report[f"peer {peer.name}"] = f"FAILED: {error}"
-    return report
-
-
-def _checked_time_zone(name: str) -> str:
-    """In which zone derived dates and times are written."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    now = datetime.now(ZoneInfo(name)) if name else datetime.now().astimezone()
-    told = f"{name or 'that of the machine'}, where it is {now:%Y-%m-%d %H:%M %z}"
-    is_doubtful = not name and not now.utcoffset()
-    return f"WARNING: {told}; is that the hospital's? [derived] time_zone names it" if is_doubtful else told
-
-
-def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:
-    """How a destination will confirm that it keeps what is sent to it."""
-    from iscl_node.network.verification import confirmation_services
-
-    if not peer.may_receive or peer.confirm == "none":
-        return {}
-    offered = confirmation_services(peer, our_ae_title)
-    way = next((each for each in ("commitment", "query") if peer.confirm in (each, "auto") and each in offered), None)
-    offer = " and ".join(sorted(offered)) or "no service for it"
-    told = {
-        "commitment": "Storage Commitment; it must know where to report to: our AE title, host and port",
-        "query": "C-FIND",
-        None: f"FAILED: confirm is {peer.confirm!r} and it offers {offer}: what is sent to it would be kept for ever; "
-        'confirm = "none" lets its answers to C-STORE be enough',
-    }
-    return {f"peer {peer.name} confirms by": told[way]}
-
-
-def _checked_tls(settings: Settings) -> dict[str, str]:
-    from datetime import UTC, datetime
-
-    from iscl_node.network.tls import days_left
-
-    report = {}
-    for use, tls in settings.tls_uses().items():
-        try:
-            days = days_left(tls, datetime.now(UTC))
-        except ConfigurationError as error:
-            report[f"TLS, {use}"] = f"FAILED: {error}"
-            continue
-        level = "FAILED: " if days < 0 else "WARNING: " if days < _FEW_DAYS else ""
-        report[f"TLS, {use}"] = f"{level}{tls.certificate} and {tls.ca}: {days} days left"
-    return report

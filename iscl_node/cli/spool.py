@@ -21,6 +21,7 @@ from rich.table import Table
 
 from iscl_node.cli.audit import record
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.cli.users import check_user
 from iscl_node.domain import Batch, IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.logs import hashed
@@ -29,16 +30,20 @@ from iscl_node.settings import load_settings
 if TYPE_CHECKING:
     from iscl_node.store.spool import Spool
 
+_READING = ("status", "lookup")
+"""Commands that change nothing in the spool."""
+
 SeriesUid = Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Instance UID.")]
 
 
 @contextmanager
-def _spool(config: Path) -> "Iterator[Spool]":
+def _spool(config: Path, command: str) -> "Iterator[Spool]":
     """The spool of the settings, for the length of one command; every error is told."""
     from iscl_node.store.spool import Spool
 
     with reported():
         settings = load_settings(config)
+        check_user(settings.spool_dir, command, changes=command not in _READING)
         if not (settings.spool_dir / SeriesState.OPEN.value).is_dir():
             raise ConfigurationError(f"there is no spool in {settings.spool_dir}; has the node run here?")
         try:
@@ -51,7 +56,7 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what is in the spool: open, incomplete, waiting, delivered, ignored, in quarantine, why, and since when."""
     from iscl_node.store.open_series import OpenSeries
 
-    with _spool(config) as spool:
+    with _spool(config, "status") as spool:
         counts = {state.value: count for state, count in spool.counts().items()}
         quarantined = [_told(each, spool.root) for each in spool.quarantined()]
         ignored = Counter(each.reason for each in spool.ignored())
@@ -148,7 +153,7 @@ def lookup(
     """Tell which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
     from iscl_node.store.log_key import known_log_key, places_of_uids
 
-    with _spool(config) as spool:
+    with _spool(config, "lookup") as spool:
         key = known_log_key(spool.root)
         if key is None:
             raise ConfigurationError(f"the key of the log in {spool.root} is not there or may not be read")
@@ -166,7 +171,7 @@ def close(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
 
     What arrives later joins its derived series.
     """
-    with _spool(config) as spool:
+    with _spool(config, "close") as spool:
         if series_uid not in spool.quiet_series(time.time(), 0):
             raise ConfigurationError(f"series {series_uid} is not open")
         batch = spool.close(series_uid, datetime.now(UTC))
@@ -185,7 +190,7 @@ def requeue(
     Another image under a SOP Instance UID that was processed stays in quarantine: its result would have the UID of the
     other one's. Look at it with export, then release it.
     """
-    with _spool(config) as spool:
+    with _spool(config, "requeue") as spool:
         batches = spool.requeue(series_uid, datetime.now(UTC))
         if not batches:
             raise ConfigurationError(
@@ -204,7 +209,7 @@ def release(
     from iscl_node.pipeline.auditing import deletion_messages
     from iscl_node.store.retention import discard
 
-    with _spool(config) as spool:
+    with _spool(config, "release") as spool:
         chosen = [
             each
             for each in spool.quarantined()
@@ -243,7 +248,7 @@ def export(
     from iscl_node.store import tree
     from iscl_node.store.export import export as export_series
 
-    with _spool(config) as spool:
+    with _spool(config, "export") as spool:
         try:
             copied = export_series(spool.root, series_uid, folder)
         except ValueError as error:

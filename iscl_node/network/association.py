@@ -156,7 +156,7 @@ def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLa
     """Why there is no association, in words."""
     answer = association.acceptor.primitive
     if association.is_rejected and isinstance(answer, A_ASSOCIATE):
-        hint = f"; does it know us as {our_ae_title}?" if _is_stranger(answer) else ""
+        hint = f"; {_stranger_hint(our_ae_title)}" if _is_stranger(answer) else ""
         return RetryLaterError(f"{_name(peer)} rejected the association: {answer.reason_str}{hint}")
     if association.rejected_contexts and not association.accepted_contexts:
         wanted = sorted(
@@ -170,7 +170,14 @@ def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLa
         return RetryLaterError(
             f"{_name(peer)}: no connection or no answer; is it running, and are host and port right{hint}?"
         )
-    return RetryLaterError(f"{_name(peer)} ended the association before it was established")
+    return RetryLaterError(
+        f"{_name(peer)} ended the association before it was established; {_stranger_hint(our_ae_title)}"
+    )
+
+
+def _stranger_hint(our_ae_title: str) -> str:
+    """The commonest first mistake."""
+    return f"does it know us as {our_ae_title}? It must list this AE title with our address and port"
 
 
 def _tls_reason(fault: OSError) -> str:

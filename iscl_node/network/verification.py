@@ -2,7 +2,7 @@
 
 import time
 
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind,
@@ -13,6 +13,7 @@ from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.association import NothingAcceptedError, established
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
+from iscl_node.network.query import find_instances
 
 _SUCCESS = 0x0000
 
@@ -57,3 +58,14 @@ def confirmation_services(peer: Peer, our_ae_title: str) -> frozenset[str]:
     except NothingAcceptedError:
         return frozenset()
     return frozenset(name for syntax, name in services.items() if syntax in accepted)
+
+
+def answers_queries(peer: Peer, our_ae_title: str) -> None:
+    """Ask a peer by C-FIND for a series that does not exist: it has none of it.
+
+    Raises
+    ------
+    RetryLaterError
+        As `find_instances`.
+    """
+    find_instances(peer, our_ae_title, generate_uid(prefix=None), generate_uid(prefix=None))
