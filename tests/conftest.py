@@ -22,11 +22,11 @@ def fresh_logging() -> Iterator[None]:
 
 @pytest.fixture
 def identity_bundle(tmp_path: Path) -> Path:
-    """A bundle whose network gives back what it gets, for the profiles abdomen and chest."""
+    """A bundle whose network gives back what it gets, for every profile of CT."""
     import torch
 
-    bundle = write_bundle(tmp_path / "identity_bundle", {"_target_": "torch.nn.Identity"}, profile="abdomen")
-    for weights in ("model.pt", "chest.pt"):
+    bundle = write_bundle(tmp_path / "identity_bundle", {"_target_": "torch.nn.Identity"}, profile="full")
+    for weights in ("model.pt", "abdomen.pt", "chest.pt"):
         torch.save({}, bundle / "models" / weights)
     return bundle
 

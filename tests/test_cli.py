@@ -344,7 +344,7 @@ def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: 
     assert result.exit_code == 1, result.output
     report = json.loads(result.stdout)
     assert report["settings"].startswith("good, digest ")
-    assert bundle_digest(identity_bundle) in report["bundle, profile abdomen"]
+    assert bundle_digest(identity_bundle) in report["bundle, profile full"]
     assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
 
 

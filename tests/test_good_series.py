@@ -25,7 +25,7 @@ FOLDERS = (
 def test_good_series_pass(folder: str, tmp_path: Path) -> None:
     if not (SHARED_DATA / folder).is_dir():
         pytest.skip(f"no real CT images in {SHARED_DATA / folder}")
-    denoising = Denoising(INSTALLED_BUNDLE, "abdomen", (AutoStrength(),), " ISCL", "auto")
+    denoising = Denoising(INSTALLED_BUNDLE, "full", (AutoStrength(),), " ISCL", "auto")
     outcomes = list(denoise_folder(SHARED_DATA / folder, tmp_path, denoising))
     assert [each for each in outcomes if isinstance(each, RefusedSeries)] == []
     assert any(isinstance(each, FinishedSeries) for each in outcomes)

@@ -179,7 +179,7 @@ def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
     settings = load(PEER + RULE + 'when = { Modality = "CT" }\nstrength = 0.5')
     (peer,), (rule,) = settings.known_peers(), settings.known_rules()
     assert (peer.name, peer.may_store, peer.may_receive) == ("pacs", False, True)
-    assert (rule.when, rule.strengths, rule.profile, rule.suffix) == ({"Modality": "CT"}, (0.5,), "abdomen", " ISCL")
+    assert (rule.when, rule.strengths, rule.profile, rule.suffix) == ({"Modality": "CT"}, (0.5,), "full", " ISCL")
     assert rule.send_to == ("pacs",)
     assert rule.transfer_syntax == "explicit"
 

@@ -57,7 +57,7 @@ def method_of(text: str) -> NodeMethod:
     if not place:
         raise ConfigurationError(f"{text!r} is no method; NAME=BUNDLE[:PROFILE] or NAME=MODULE:CALLABLE is")
     if Path(place).is_dir():
-        return NodeMethod(name, load_bundle(Path(place), part or "abdomen", "cpu"))
+        return NodeMethod(name, load_bundle(Path(place), part or "full", "cpu"))
     try:
         denoiser: Denoiser = getattr(importlib.import_module(place), part)()
     except (ImportError, AttributeError) as error:

@@ -80,7 +80,7 @@ def denoise(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of DICOM files.")],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the derived series.")],
     bundle: Annotated[Path, typer.Option(help="Folder of the MONAI bundle.")] = INSTALLED_BUNDLE,
-    profile: Annotated[str, typer.Option(help="HU window: abdomen or chest.")] = "abdomen",
+    profile: Annotated[str, typer.Option(help="full (all HU), or the HU window abdomen or chest.")] = "full",
     strength: Annotated[
         list[str],
         typer.Option(

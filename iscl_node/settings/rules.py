@@ -74,7 +74,8 @@ class RuleSettings(Section):
     """Conditions on attributes; docs/rules.md tells the form, and ``dicom.rules`` checks it."""
     ignore: str = ""
     """A reason: the series is left alone."""
-    profile: str = "abdomen"
+    profile: str = "full"
+    """What the model sees, and its weights: full, the whole HU range, or abdomen or chest, the paper's HU windows."""
     strength: Strengths = ("auto",)
     """auto: chosen for each series from its noise, so that target_noise_hu is left; mild, standard and strong: the same
     for 14, 10 and 7 HU; or the share of the noise that is removed, 0 to 1. Several give a derived series each."""

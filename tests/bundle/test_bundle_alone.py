@@ -15,10 +15,10 @@ import sys
 sys.modules["monai_bundle"] = sys.modules["iscl_node"] = None  # as if the repository were not installed
 from monai.bundle import ckpt_export, onnx_export, run, verify_net_in_out
 
-FILES = {"meta_file": "configs/metadata.json", "config_file": "configs/inference.json"}
+FILES = {"meta_file": "configs/metadata.json", "config_file": "configs/inference.json", "profile": "abdomen"}
 TRAINING = {"clean_dir": "data/clean", "noisy_dir": "data/noisy", "max_iterations": 2, "batch_size": 2}
 run("training", config_file="configs/train.json", **TRAINING)
-run(config_file="configs/inference.json", dataset_dir="data/volumes", checkpoint="runs/model.pt")
+run(config_file="configs/inference.json", profile="abdomen", dataset_dir="data/volumes", checkpoint="runs/model.pt")
 verify_net_in_out("network_def", **FILES)
 ckpt_export("network_def", ckpt_file="runs/model.pt", filepath="models/model.ts", **FILES)
 onnx_export(args_file="configs/onnx_export.json")

@@ -135,8 +135,9 @@ def test_training_that_explodes_ends_with_one_line(data: Path, tmp_path: Path) -
 
 def test_inference_denoises_every_slice(data: Path, trained: Path, tmp_path: Path) -> None:
     done = monai_bundle(
-        *("run", "--config_file", "configs/inference.json", "--dataset_dir", str(data / "volumes")),
-        *("--output_dir", str(tmp_path), "--checkpoint", str(trained / "model.pt")),
+        *("run", "--config_file", "configs/inference.json", "--profile", "abdomen"),
+        *("--dataset_dir", str(data / "volumes"), "--output_dir", str(tmp_path)),
+        *("--checkpoint", str(trained / "model.pt")),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     given, denoised = (nibabel.load(path) for path in (data / "volumes/case.nii.gz", tmp_path / "case_denoised.nii.gz"))

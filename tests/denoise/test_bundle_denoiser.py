@@ -176,7 +176,7 @@ def test_weights_that_do_not_fit_are_refused(identity_bundle: Path, weights: byt
 def test_weights_that_hold_code_are_refused(identity_bundle: Path) -> None:
     torch.save({"weight": Path("pickled")}, identity_bundle / "models" / "model.pt")
     with pytest.raises(ConfigurationError, match="no weights of this network"):
-        load_bundle(identity_bundle, "abdomen", "cpu")
+        load_bundle(identity_bundle, "full", "cpu")
 
 
 @pytest.mark.parametrize("target", ["torch.nn.Nothing", "nowhere.Network", "scripts.shift.Shift", "Identity", ""])

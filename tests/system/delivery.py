@@ -39,7 +39,7 @@ def assert_delivered(node: Node, archive: RecordingArchive, series: Series) -> l
     That an instance was stored more than once is allowed, when it was the same to the byte.
     """
     derivation = Derivation(
-        ModelIdentity("test", "0", bundle_digest(node.bundle)), "abdomen", 0, " ISCL", "", target_noise_hu=10
+        ModelIdentity("test", "0", bundle_digest(node.bundle)), "full", 0, " ISCL", "", target_noise_hu=10
     )
     derived = archive.derived_of(series)
     assert {source: [str(each.SOPInstanceUID) for each in found] for source, found in derived.items()} == {

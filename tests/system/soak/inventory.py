@@ -55,7 +55,7 @@ def expected(node: Node, sources: Iterable[Source]) -> set[Derived]:
 def _derived(source: Source, model: ModelIdentity) -> Iterator[Derived]:
     two, one = (ChosenStrength(0.5), ChosenStrength(1.0)), (ChosenStrength(0, target_noise_hu=10),)
     for strength in two if source.has_two_strengths else one:
-        (derivation,) = derivations(model, "abdomen", [strength], " ISCL", "", Site())
+        (derivation,) = derivations(model, "full", [strength], " ISCL", "", Site())
         series_uid = str(derived_uid(source.series_uid, derivation, SERIES))
         for instance, sop_uid in enumerate(source.sop_uids(), start=1):
             derived = str(instance_uid(source.series_uid, sop_uid, derivation))
