@@ -1,6 +1,7 @@
 """Reads instances from files: the only place of this room that touches a disk, for the command line."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -10,7 +11,8 @@ from pydicom.dataset import Dataset, FileDataset
 from iscl_node.dicom.corrections import correct
 from iscl_node.dicom.header import may_be_dicom, read_file_header
 from iscl_node.dicom.legible import check_legible
-from iscl_node.errors import QuarantineSeriesError, RejectInstanceError
+from iscl_node.dicom.repetition import differences, listed
+from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RejectInstanceError
 
 Instance: TypeAlias = Dataset
 """A DICOM instance, for rooms that hand instances on without looking into them."""
@@ -68,6 +70,20 @@ def read_with_pixels(path: Path) -> FileDataset:
     """
     instance = dcmread(path, defer_size=DEFERRED_SIZE if path.stat().st_size > _READ_AT_ONCE else None)
     check_legible(instance)
+    return instance
+
+
+def differing(one: bytes, other: bytes) -> str:
+    """Tell in what two instances that were received under one SOP Instance UID differ; empty if they are one image."""
+    try:
+        return listed(differences(_parsed(one), _parsed(other)))
+    except (IsclNodeError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError):
+        return "what cannot be compared"
+
+
+def _parsed(content: bytes) -> FileDataset:
+    instance = dcmread(BytesIO(content), force=True)
+    correct(instance)
     return instance
 
 

@@ -61,7 +61,9 @@ def differences(one: Dataset, other: Dataset) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of the names, in words."""
+    """The first of the names, in words; empty for none."""
+    if not names:
+        return ""
     more = len(names) - _MOST_NAMED
     told = [*names[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
     return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)

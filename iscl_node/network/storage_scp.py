@@ -53,6 +53,10 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.4.51",  # JPEG Extended (Process 2 and 4), 12 bits
+    "1.2.840.10008.1.2.4.201",  # High-Throughput JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.202",  # High-Throughput JPEG 2000 with RPCL Options, Lossless
+    "1.2.840.10008.1.2.4.203",  # High-Throughput JPEG 2000
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline, 8 bits: taken, and told that they hold no HU scale
 )
 """Transfer syntaxes accepted for CT, those whose pixels can be decoded here; written as received."""
 

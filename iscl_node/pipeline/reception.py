@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
+from iscl_node.dicom.folder import differing
 from iscl_node.dicom.header import read_header
 from iscl_node.domain import Arrival, ReceivedInstance
 from iscl_node.metrics import Metrics
@@ -27,7 +28,7 @@ def reception(spool: Spool, metrics: Metrics, audit: Audit = NO_AUDIT) -> Callab
 
     def receive(instance: ReceivedInstance) -> None:
         header = read_header(instance.part10)
-        arrival = spool.store(header, instance.part10)
+        arrival = spool.store(header, instance.part10, differing)
         metrics.arrivals.labels(arrival=arrival.value).inc()
         audit.came_from(header.series_instance_uid, instance.calling_ae_title, instance.calling_address)
         if arrival is Arrival.CONFLICT:

@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,7 +40,10 @@ _ATTEMPTS = 1000
 """How often a name is looked for while other threads move its folder. A folder moves once or twice in its life, so this
 only bounds a fault; ten were too few against a thread that closes the series without a pause."""
 
-_CONFLICT_REASON = b"Another data set arrived under a SOP Instance UID that was already here.\n"
+Differing = Callable[[bytes, bytes], str]
+"""In what two instances of one SOP Instance UID differ, in words; empty if they are the same image."""
+
+_CONFLICT_REASON = "Another data set arrived under a SOP Instance UID that was already here; they differ in {}.\n"
 
 
 class Reception:
@@ -64,7 +68,7 @@ class Reception:
         self._min_free_bytes = min_free_bytes
         self._naming = threading.Lock()
 
-    def store(self, header: InstanceHeader, part10: bytes) -> Arrival:
+    def store(self, header: InstanceHeader, part10: bytes, differing: Differing = lambda *_: "their bytes") -> Arrival:
         """Put an instance into its open series; on return it is durable.
 
         The same SOP Instance UID again is a success: with the same data set nothing happens; with another data set
@@ -77,6 +81,8 @@ class Reception:
             Whose UIDs name the file.
         part10 : bytes
             The instance in the DICOM File Format (PS3.10 7).
+        differing : callable
+            Asked of data sets whose bytes differ, because the same image comes in several encodings.
 
         Returns
         -------
@@ -93,7 +99,7 @@ class Reception:
         try:
             self._check_space(len(part10))
             write_synced(part, part10)
-            return self._settle(part, header, part10)
+            return self._settle(part, header, part10, differing)
         except OSError as error:
             reason = f"the spool cannot store the instance: {error.strerror}"
             raise RejectInstanceError(OUT_OF_RESOURCES, reason) from error
@@ -107,7 +113,7 @@ class Reception:
         if shutil.disk_usage(self._layout.root).free - size < reserved:
             raise RejectInstanceError(OUT_OF_RESOURCES, "the spool's free space is below its reserve")
 
-    def _settle(self, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
+    def _settle(self, part: Path, header: InstanceHeader, part10: bytes, differing: Differing) -> Arrival:
         """Give the part file its name, or find that the name is taken; either way durably."""
         for _ in range(_ATTEMPTS):
             # Another thread may close the series at any point here; then the name is looked for again.
@@ -117,7 +123,7 @@ class Reception:
                     self._sync_wherever(header)
                     self._room.note_received(len(part10))
                     return Arrival.NEW
-                return self._answer_duplicate(there, part, header, part10)
+                return self._answer_duplicate(there, part, header, part10, differing)
         raise OSError(0, "the series' folder keeps moving")
 
     def _name(self, part: Path, header: InstanceHeader) -> Path | None:
@@ -145,10 +151,14 @@ class Reception:
                     return
         raise OSError(0, "the series' folder keeps moving")
 
-    def _answer_duplicate(self, there: Path, part: Path, header: InstanceHeader, part10: bytes) -> Arrival:
+    def _answer_duplicate(
+        self, there: Path, part: Path, header: InstanceHeader, part10: bytes, differing: Differing
+    ) -> Arrival:
         """Keep the data set that has the name; another one goes to quarantine."""
-        if data_set(tree.read_bytes(there)) != data_set(part10):
-            self._keep_conflict(part, header, part10)
+        known = tree.read_bytes(there)
+        difference = "" if data_set(known) == data_set(part10) else differing(known, part10)
+        if difference:
+            self._keep_conflict(part, header, part10, difference)
             return Arrival.CONFLICT
         # The first may have been named a moment ago by another thread and not be synced yet.
         sync_entry(there)
@@ -157,17 +167,27 @@ class Reception:
             os.utime(self._layout.open_series(header.series_instance_uid))
         return Arrival.REPEATED
 
-    def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes) -> None:
-        key = CONFLICT_PREFIX + sha256(data_set(part10)).hexdigest()[:16]
-        folder = self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
+    def _keep_conflict(self, part: Path, header: InstanceHeader, part10: bytes, difference: str) -> None:
+        folder = self._conflict_folder(header, part10, difference)
         try:
             make_folder(folder)
-            replace_synced(folder / REASON_FILE, _CONFLICT_REASON)
+            replace_synced(folder / REASON_FILE, _CONFLICT_REASON.format(difference).encode())
         except OSError:
             remove_if_empty(folder)  # a folder of nothing would be in quarantine until a person looks
             raise
         part.rename(folder / file_name(header.sop_instance_uid))
         sync_folder(folder)
+
+    def _conflict_folder(self, header: InstanceHeader, part10: bytes, difference: str) -> Path:
+        """One folder for all instances of a series that differ in the same; a further one for a third data set."""
+        shared = self._conflict_of(header, difference.encode())
+        kept = shared / file_name(header.sop_instance_uid)
+        is_taken = tree.is_file(kept) and data_set(tree.read_bytes(kept)) != data_set(part10)
+        return self._conflict_of(header, data_set(part10)) if is_taken else shared
+
+    def _conflict_of(self, header: InstanceHeader, what: bytes) -> Path:
+        key = CONFLICT_PREFIX + sha256(what).hexdigest()[:16]
+        return self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
 
     def _find(self, header: InstanceHeader) -> Path | None:
         """Where the instance lies, if in an open series, or a batch that is closed, sent or done.

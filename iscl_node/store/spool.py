@@ -28,7 +28,7 @@ from iscl_node.store.layout import (
     key_of,
     time_of,
 )
-from iscl_node.store.reception import Reception
+from iscl_node.store.reception import Differing, Reception
 from iscl_node.store.recovery import recover, remove_outbox
 from iscl_node.store.room import Room
 from iscl_node.store.set_aside import set_aside
@@ -87,9 +87,9 @@ class Spool:
 
     # Receiving
 
-    def store(self, header: InstanceHeader, part10: bytes) -> Arrival:
+    def store(self, header: InstanceHeader, part10: bytes, differing: Differing = lambda *_: "their bytes") -> Arrival:
         """Put an instance into its open series; on return it is durable. See `Reception.store`."""
-        return self._reception.store(header, part10)
+        return self._reception.store(header, part10, differing)
 
     # Closing
 

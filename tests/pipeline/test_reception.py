@@ -1,8 +1,11 @@
 """What is counted and logged of instances that are taken."""
 
+import numpy as np
 import pytest
 import structlog
-from factories import ct_dataset, part10
+from factories import ct_dataset, ct_series, file_meta_of, part10
+from pydicom.dataset import FileDataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from iscl_node.domain import ReceivedInstance, SeriesState
 from iscl_node.metrics import Metrics
@@ -34,3 +37,47 @@ def test_new_repeated_and_conflicting_instances_are_told_apart(spool: Spool, met
     assert (line["event"], line["log_level"], line["calling_ae_title"]) == ("instance.conflict", "warning", "SCANNER")
     assert "another'" not in str(line)
     assert spool.counts()[SeriesState.QUARANTINE] == 1
+
+
+@pytest.mark.fault(
+    "reception",
+    "the same image again in another transfer syntax",
+    "a repetition: equal attributes and equal decoded pixels are no conflict",
+)
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+def test_the_same_image_in_another_encoding_is_a_repetition(spool: Spool, metrics: Metrics, syntax: UID) -> None:
+    receive = reception(spool, metrics)
+    receive(received(part10(ct_dataset())))
+    receive(received(reencoded(ct_dataset(), syntax)))
+    assert [arrivals(metrics, each) for each in ("new", "repeated", "conflict")] == [1, 1, 0]
+    assert spool.quarantined() == []
+
+
+@pytest.mark.fault(
+    "reception",
+    "the instances of a series come again with another patient, for example after a merge",
+    "one quarantine entry for the series, naming the attributes that differ",
+)
+def test_conflicts_of_a_series_are_one_entry_that_names_the_attributes(spool: Spool, metrics: Metrics) -> None:
+    receive = reception(spool, metrics)
+    for each in ct_series(3):
+        receive(received(part10(each)))
+    for each in ct_series(3, PatientID="P2", PatientName="Right^One"):
+        receive(received(part10(each)))
+    (entry,) = spool.quarantined()
+    assert entry.reason.endswith("they differ in Patient's Name and Patient ID.")
+    assert len(list(entry.folder.glob("*.dcm"))) == 3
+
+
+def received(content: bytes) -> ReceivedInstance:
+    return ReceivedInstance(content, "SCANNER", "127.0.0.1")
+
+
+def reencoded(dataset: FileDataset, syntax: UID) -> bytes:
+    if syntax == RLELossless:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        return part10(dataset)
+    dataset.file_meta = file_meta_of(dataset, syntax)
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
+    return part10(dataset)
