@@ -6,9 +6,11 @@ from pathlib import Path
 
 from iscl_node.assessment.cases import find_cases, patients_for
 from iscl_node.assessment.gate import Plan, measure
-from iscl_node.assessment.methods import method_of
+from iscl_node.assessment.methods import Strength, method_of
+from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE
+from iscl_node.settings.rules import strength_choices
 
 
 def arguments() -> argparse.Namespace:
@@ -27,7 +29,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--slices", type=int, default=2, help="of each patient and kernel")
     parser.add_argument("--doses", type=float, nargs="+", default=[0.5, 0.25, 0.1])
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 0.8, 1.0])
+    parser.add_argument("--strengths", nargs="+", default=["auto", "mild", "strong", "0.5", "0.8"])
+    parser.add_argument("--target-noise-hu", type=float, default=TARGET_NOISE_HU, help="of strength auto")
     parser.add_argument("--draws", type=int, default=4, help="of the noise, at least 2")
     parser.add_argument("--no-classical", action="store_true", help="without non-local means and total variation")
     parser.add_argument(
@@ -40,13 +43,19 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def _plan(given: argparse.Namespace) -> Plan:
+    choices = strength_choices(given.strengths, given.target_noise_hu)
+    strengths = tuple(map(Strength, given.strengths, choices))
+    if given.fast:
+        return Plan((0.25,), strengths, 2, classical=False)
+    return Plan(tuple(given.doses), strengths, max(given.draws, 2), not given.no_classical)
+
+
 def main() -> int:
     """Measure; exit code 2 if it cannot be done."""
     given = arguments()
-    plan = Plan(tuple(given.doses), tuple(given.strengths), max(given.draws, 2), not given.no_classical)
-    if given.fast:
-        plan = Plan((0.25,), plan.strengths, 2, classical=False)
     try:
+        plan = _plan(given)
         methods = [method_of(each) for each in given.method or [f"node={INSTALLED_BUNDLE}"]]
         patients = frozenset(given.patients) or patients_for(INSTALLED_BUNDLE, given.use)
         cases = find_cases(given.data, patients, 1 if given.fast else given.slices)

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from iscl_node.assessment.anatomy import with_discs
 from iscl_node.assessment.cases import WINDOW, Case, LowDose, at_dose
 from iscl_node.assessment.detection import (
     DISCS,
@@ -20,13 +22,16 @@ from iscl_node.assessment.detection import (
     water_spectra,
 )
 from iscl_node.assessment.dose_figures import figures
-from iscl_node.assessment.methods import CLASSICAL, BestOf, FloatImage, NodeMethod
+from iscl_node.assessment.methods import CLASSICAL, BestOf, FloatImage, NodeMethod, Strength
 from iscl_node.assessment.tables import detection_table, summary, water_table
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.image_quality import psnr
 from monai_bundle.scripts.evaluation.task_transfer import frequency_at
 
 Say = Callable[[str], None]
+
+BEST: Final = "best for each"
+"""The share that suits the noise of reference and low dose best, see ``Ceiling``; nobody could know it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,10 @@ class Plan:
 
     Attributes
     ----------
-    doses, strengths : tuple of float
-        Fractions of the normal dose, and of the noise that is taken away.
+    doses : tuple of float
+        Fractions of the normal dose.
+    strengths : tuple of Strength
+        How much of the noise is taken away.
     draws : int
         Of the noise, at least 2.
     classical : bool
@@ -44,7 +51,7 @@ class Plan:
     """
 
     doses: tuple[float, ...]
-    strengths: tuple[float, ...]
+    strengths: tuple[Strength, ...]
     draws: int
     classical: bool
 
@@ -71,8 +78,9 @@ def dose_rows(cases: Iterator[Case], methods: Sequence[NodeMethod], plan: Plan, 
             low = at_dose(case, dose, plan.draws)
             known = _known(low)
             say(f"{case.patient} {case.name} {case.kernel}, dose {dose:g}: added {known['added_hu']:.1f} HU")
-            for form, strength, results in _results(low, methods, plan):
-                yield {**known, "form": form, "strength": strength, **figures(low, results)}
+            for form, strength, share, results, kept in _results(low, methods, plan):
+                row = {**known, "form": form, "strength": strength, "share removed": share}
+                yield {**row, **figures(low, results), **kept}
 
 
 def _known(low: LowDose) -> Row:
@@ -92,13 +100,20 @@ def _known(low: LowDose) -> Row:
 
 def _results(
     low: LowDose, methods: Sequence[NodeMethod], plan: Plan
-) -> Iterator[tuple[str, float, Sequence[FloatImage]]]:
+) -> Iterator[tuple[str, str, float, Sequence[FloatImage], dict[str, float]]]:
+    """Form, strength in words and as a share, the results of all draws, and what is kept of discs."""
+    discs, shown = with_discs(low)
+    shares = {strength.name: strength.of(low.images[:1]) for strength in plan.strengths}
+    if low.ceiling:
+        shares[BEST] = low.ceiling.strength
     for method in methods:
-        prepared = [method.prepare(image) for image in low.images]
-        for strength in plan.strengths:
-            yield method.name, strength, [result(strength) for result in prepared]
+        prepared, prepared_discs = [method.prepare(image) for image in low.images], method.prepare(shown)
+        for name, share in shares.items():
+            results = [result(share) for result in prepared]
+            yield method.name, name, share, results, discs.kept(prepared_discs(share) - results[0])
     for classical in CLASSICAL if plan.classical else ():
-        yield classical.name, 1.0, _best(low, classical)
+        unknown = {key: math.nan for key in discs.kept(shown)}
+        yield classical.name, "", 1.0, _best(low, classical), unknown
 
 
 def _best(low: LowDose, method: BestOf) -> Sequence[FloatImage]:
@@ -110,12 +125,13 @@ def _best(low: LowDose, method: BestOf) -> Sequence[FloatImage]:
     return [method.denoise(image, factor * noise) for image in low.images]
 
 
-def all_forms(methods: Sequence[NodeMethod], strengths: Sequence[float]) -> Denoise:
+def all_forms(methods: Sequence[NodeMethod], strengths: Sequence[Strength]) -> Denoise:
     """Every method at every strength, by the name that tables have."""
 
     def denoise(image: FloatImage) -> dict[str, FloatImage]:
         prepared = {method.name: method.prepare(image) for method in methods}
-        return {f"{name}, {each:g}": result(each) for name, result in prepared.items() for each in strengths}
+        shares = {each.name: each.of([image]) for each in strengths}
+        return {f"{form}, {name}": prepared[form](share) for form in prepared for name, share in shares.items()}
 
     return denoise
 

@@ -1,7 +1,7 @@
 """What is compared: slice and strength in, result out; a denoiser of the node and two classical methods."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -12,6 +12,8 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
+from iscl_node.dicom.series_quality import series_noise_level_hu
+from iscl_node.domain.strength import AutoStrength, StrengthChoice, chosen_strength
 from iscl_node.errors import ConfigurationError
 
 FloatImage = npt.NDArray[np.float32]
@@ -42,6 +44,27 @@ class NodeMethod:
         """Find the noise once."""
         noise = removable_noise(self.denoiser, hu)
         return lambda strength: blend(hu, noise, strength)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How much of the noise is taken away, as a rule says it.
+
+    Attributes
+    ----------
+    name : str
+        For tables: 'auto', a preset, or a number.
+    choice : float or AutoStrength
+        What is meant.
+    """
+
+    name: str
+    choice: StrengthChoice
+
+    def of(self, images: Iterable[FloatImage]) -> float:
+        """The share for images of one series, HU."""
+        level = series_noise_level_hu(images) if isinstance(self.choice, AutoStrength) else None
+        return chosen_strength(self.choice, level).value
 
 
 def method_of(text: str) -> NodeMethod:

@@ -14,11 +14,12 @@ from monai_bundle.scripts.evaluation.evaluation_tables import Row, grouped
 LEAST_CEILING_DB: Final = 2.0
 """A reference that allows less is too noisy to measure a gain against."""
 
+_DISCS: Final = " / ".join(str(diameter) for diameter, _ in DISCS)
 _SUMMARY: Final = (
     *("dose", "form", "s", "slices", "gain (worst), dB", "SSIM", "in tissue, dB", "share of ceiling, %"),
     *("noise removed, %", "in anatomy, %", "NPS mean, %", "TTF 50; 10 %", "bias in; beyond window, HU", "specks, ‰"),
+    f"discs of {_DISCS} mm in anatomy: contrast kept",
 )
-_DISCS: Final = " / ".join(str(diameter) for diameter, _ in DISCS)
 _DETECTION: Final = (
     *("background", "form, s", f"contrast kept, discs of {_DISCS} mm", "d' Hotelling, %", "d' NPW, %"),
     *("dose reduction, Hotelling, %", "NPW, %"),
@@ -38,20 +39,20 @@ def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """A line for each dose, form and strength."""
-    groups: dict[tuple[float, str, float], list[Row]] = {}
+    groups: dict[tuple[float, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((-float(row["dose"]), str(row["form"]), float(row["strength"])), []).append(row)
+        groups.setdefault((-float(row["dose"]), str(row["form"]), str(row["strength"])), []).append(row)
     return markdown(
         _SUMMARY, [_summary_line(-dose, form, s, groups[dose, form, s]) for dose, form, s in sorted(groups)]
     )
 
 
-def _summary_line(dose: float, form: str, strength: float, part: Sequence[Row]) -> list[str]:
+def _summary_line(dose: float, form: str, strength: str, part: Sequence[Row]) -> list[str]:
     counted = [row for row in part if not float(row["ceiling"]) < LEAST_CEILING_DB]
     gains = [float(row["gain"]) for row in counted] or [math.nan]
     inside, beyond = largest_bias(part)
     return [
-        *(f"{dose:g}", form, f"{strength:g}", f"{len(counted)} of {len(part)}"),
+        *(f"{dose:g}", form, f"{strength} ({mean(part, 'share removed'):.2f})", f"{len(counted)} of {len(part)}"),
         f"{np.mean(gains):+.2f} ({min(gains):+.2f})",
         f"{mean(counted, 'ssim'):+.3f}",
         f"{mean(counted, 'tissue gain'):+.2f}",
@@ -62,6 +63,7 @@ def _summary_line(dose: float, form: str, strength: float, part: Sequence[Row]) 
         f"{mean(part, 'TTF 50'):.3f}; {mean(part, 'TTF 10'):.3f}",
         f"{inside:.1f}; {beyond:.1f}",
         f"{mean(part, 'specks'):.2f}",
+        " ".join(f"{mean(part, f'contrast kept, {diameter} mm'):.2f}" for diameter, _ in DISCS),
     ]
 
 

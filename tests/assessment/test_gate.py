@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 from scipy import ndimage
 
 from iscl_node.assessment.__main__ import main
+from iscl_node.assessment.anatomy import DiscsInAnatomy
 from iscl_node.assessment.cases import Case, LowDose, at_dose, find_cases, patients_for
 from iscl_node.assessment.detection import INPUT, detection, dose_reduction, water, water_spectra
 from iscl_node.assessment.dose_figures import figures
 from iscl_node.assessment.gate import Plan, dose_rows
-from iscl_node.assessment.methods import FloatImage, NodeMethod, method_of
+from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength, method_of
 from iscl_node.assessment.tables import largest_bias, summary
 from iscl_node.domain import ModelIdentity
+from iscl_node.domain.strength import AutoStrength
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE
 
@@ -127,11 +130,12 @@ def test_the_node_s_own_window_and_strength_are_measured() -> None:
 
 
 def test_a_table_counts_only_cases_with_a_ceiling() -> None:
-    plan = Plan((0.25,), (1.0,), 2, classical=False)
+    plan = Plan((0.25,), (Strength("1", 1.0),), 2, classical=False)
     cases = iter([body(), body(1, noise_hu=60.0)])
     rows = list(dose_rows(cases, [NodeMethod("shift", Shift())], plan, lambda _: None))
-    assert [row["ceiling"] < 2 for row in rows] == [False, True]
-    assert "| 1 of 2 |" in summary(rows)
+    assert [row["ceiling"] < 2 for row in rows if row["strength"] == "1"] == [False, True]
+    assert "| 1 (1.00) | 1 of 2 |" in summary(rows)
+    assert [row["share removed"] == row["best strength"] for row in rows] == [False, True, False, True]
 
 
 def test_classical_methods_gain() -> None:
@@ -202,3 +206,21 @@ def test_what_is_no_method_is_said(
 
 def test_a_callable_gives_a_denoiser() -> None:
     assert method_of(f"shift={__name__}:Shift").denoiser.denoise(np.zeros(1)) == -10
+
+
+def test_strength_auto_is_chosen_from_the_noise_of_the_images(low: LowDose) -> None:
+    auto = Strength("auto", AutoStrength(4))
+    noisy = [low.case.hu + 3 * noise for noise in low.noises]
+    assert 0 < auto.of([low.case.hu]) < auto.of(low.images) < auto.of(noisy) < 1
+    assert Strength("0.3", 0.3).of(noisy) == 0.3
+
+
+def test_what_is_kept_of_discs_in_anatomy_is_what_the_change_holds() -> None:
+    discs = DiscsInAnatomy(body())
+    assert len(discs.places) >= 8
+    assert list(discs.kept(0.7 * discs.added).values()) == pytest.approx([0.7] * 4)
+    assert math.isnan(
+        DiscsInAnatomy(replace(body(), hu=np.full((64, 64), -1000, np.float32))).kept(np.zeros((64, 64)))[
+            "contrast kept, 3 mm"
+        ]
+    )
