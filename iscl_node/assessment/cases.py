@@ -34,6 +34,7 @@ BINS: Final = (-1050, -900, -700, -200, -160, -120, -80, -40, 0, 40, 80, 120, 16
 FEWEST_PIXELS: Final = 300
 STEEPEST: Final = 25.0
 """HU per pixel; a bin holds nothing steeper."""
+SQUARE_SIDES: Final = (24, 16)
 LEAST_HU: Final = -1024.0
 """Padding counts as air."""
 
@@ -48,6 +49,8 @@ class Case:
         Which it is, and how it was reconstructed.
     thickness_mm, spacing_mm : float
         Of the slice, and between pixels.
+    tube_current_ma : float
+        As the header has it.
     hu : float32 array, shape (H, W)
         HU.
     """
@@ -57,6 +60,7 @@ class Case:
     kernel: str
     thickness_mm: float
     spacing_mm: float
+    tube_current_ma: float
     hu: FloatImage
 
     @cached_property
@@ -72,9 +76,9 @@ class Case:
 
     @cached_property
     def squares(self) -> Sequence[tuple[slice, slice]]:
-        """Where noise power is measured; empty where too few are found."""
-        found = find_squares(self.hu)
-        return found if len(found) >= FEWEST_SQUARES else []
+        """Where noise power is measured; small ones where no large ones are found, empty where too few are."""
+        found = (find_squares(self.hu, side) for side in SQUARE_SIDES)
+        return next((squares for squares in found if len(squares) >= FEWEST_SQUARES), [])
 
     @cached_property
     def edges(self) -> Edges:
@@ -137,7 +141,7 @@ def patients_for(bundle: Path, use: Use) -> frozenset[str]:
 
 
 def find_cases(data: Path, patients: Collection[str], slices: int) -> Iterator[Case]:
-    """Slices of the patients that lie below a folder, spread over each patient and kernel.
+    """Slices of the patients that lie below a folder, spread over each patient, folder and kernel.
 
     Parameters
     ----------
@@ -146,33 +150,34 @@ def find_cases(data: Path, patients: Collection[str], slices: int) -> Iterator[C
     patients : collection of str
         Patient IDs, or names of the folders that hold them; empty for everybody.
     slices : int
-        At most so many of each patient and kernel.
+        At most so many of each patient, folder and kernel.
 
     Raises
     ------
     ConfigurationError
         If there is none.
     """
-    groups: dict[tuple[str, str], list[Path]] = {}
+    groups: dict[tuple[str, str, str], list[Path]] = {}
     for series in read_folder(data).series.values():
         for instance in series:
             path = Path(str(instance.filename))
             names = {str(instance.get("PatientID", "")), *path.relative_to(data).parts}
             patient = next(iter(names & set(patients)), "") if patients else str(instance.get("PatientID", ""))
             if patient:
-                groups.setdefault((patient, str(instance.get("ConvolutionKernel", ""))), []).append(path)
+                kernel = str(instance.get("ConvolutionKernel", ""))
+                groups.setdefault((patient, path.parent.name, kernel), []).append(path)
     cases = [case for group, paths in sorted(groups.items()) for case in _spread(*group, sorted(paths), slices)]
     if not cases:
         raise ConfigurationError(f"{data} holds no usable slice of {', '.join(sorted(patients)) or 'anybody'}")
     return iter(cases)
 
 
-def _spread(patient: str, kernel: str, paths: Sequence[Path], slices: int) -> Iterator[Case]:
+def _spread(patient: str, folder: str, kernel: str, paths: Sequence[Path], slices: int) -> Iterator[Case]:
     count = min(slices, len(paths))
     for number in range(count):
         path = paths[(2 * number + 1) * len(paths) // (2 * count)]
         try:
-            yield read_case(patient, kernel, read_instance(path), path.stem)
+            yield read_case(patient, kernel, read_instance(path), f"{folder}/{path.stem}")
         except IsclNodeError:
             continue
 
@@ -181,4 +186,5 @@ def read_case(patient: str, kernel: str, instance: Instance, name: str) -> Case:
     """One slice."""
     spacing = projectable_spacing_mm(instance)
     hu = np.maximum(to_hu(instance), np.float32(LEAST_HU))
-    return Case(patient, name, kernel, float(instance.get("SliceThickness") or np.nan), spacing, hu)
+    thickness, current = (float(instance.get(key) or np.nan) for key in ("SliceThickness", "XRayTubeCurrent"))
+    return Case(patient, name, kernel, thickness, spacing, current, hu)

@@ -1,14 +1,16 @@
 """The gate: every method on every case and in water."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from iscl_node.assessment.anatomy import with_discs
+from iscl_node.assessment.as_is import as_is
 from iscl_node.assessment.cases import WINDOW, Case, LowDose, at_dose
 from iscl_node.assessment.detection import (
     DISCS,
@@ -23,13 +25,15 @@ from iscl_node.assessment.detection import (
 )
 from iscl_node.assessment.dose_figures import figures
 from iscl_node.assessment.methods import CLASSICAL, BestOf, FloatImage, NodeMethod, Strength
-from iscl_node.assessment.tables import detection_table, summary, water_table
+from iscl_node.assessment.pictures import Shown, draw_page
+from iscl_node.assessment.tables import detection_table, slices_table, summary, water_table
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.image_quality import psnr
 from monai_bundle.scripts.evaluation.task_transfer import frequency_at
 
 Say = Callable[[str], None]
 
+SHOWN_FORMS: Final = 3
 BEST: Final = "best for each"
 """The share that suits the noise of reference and low dose best, see ``Ceiling``; nobody could know it."""
 
@@ -55,46 +59,79 @@ class Plan:
     draws: int
     classical: bool
 
+    @property
+    def middle_dose(self) -> float:
+        """The dose that pictures and single slices are shown at."""
+        return sorted(self.doses)[len(self.doses) // 2]
 
-def measure(cases: Iterator[Case], methods: Sequence[NodeMethod], plan: Plan, target: Path, say: Say) -> str:
+
+def measure(cases: Iterable[Case], methods: Sequence[NodeMethod], plan: Plan, target: Path, say: Say) -> str:
     """Measure everything, write the rows as CSV and the tables as Markdown; return the tables."""
     target.mkdir(parents=True, exist_ok=True)
     denoise = all_forms(methods, plan.strengths)
     say("water and discs")
     found = detection(water(plan.draws), denoise)
     spectra = water_rows(denoise, plan.draws)
-    rows = list(dose_rows(cases, methods, plan, say))
-    for name, part in (("slices", rows), ("detection", found), ("water", spectra)):
+    cases, album = list(cases), list[Shown]()
+    rows = list(dose_rows(cases, methods, plan, say, album))
+    real = [row for case in cases for row in real_rows(case, methods, plan)]
+    for name, part in (("slices", rows), ("as_is", real), ("detection", found), ("water", spectra)):
         write_csv(target / f"{name}.csv", part)
-    text = "\n\n".join([summary(rows), detection_table(found), water_table(spectra)]) + "\n"
+    draw_page(target / "pictures.png", album)
+    single = slices_table(rows, real, plan.middle_dose, methods[0].name, plan.strengths[0].name)
+    text = "\n\n".join([summary(rows), detection_table(found), water_table(spectra), single]) + "\n"
     (target / "quality.md").write_text(text)
     return text
 
 
-def dose_rows(cases: Iterator[Case], methods: Sequence[NodeMethod], plan: Plan, say: Say) -> Iterator[Row]:
-    """A row for each case, dose, form and strength."""
+def dose_rows(
+    cases: Iterable[Case], methods: Sequence[NodeMethod], plan: Plan, say: Say, album: list[Shown] | None = None
+) -> Iterator[Row]:
+    """A row for each case, dose, form and strength; pictures of the middle dose go into an album."""
     for case in cases:
         for dose in plan.doses:
             low = at_dose(case, dose, plan.draws)
             known = _known(low)
             say(f"{case.patient} {case.name} {case.kernel}, dose {dose:g}: added {known['added_hu']:.1f} HU")
+            pictures: dict[str, FloatImage] = {}
             for form, strength, share, results, kept in _results(low, methods, plan):
                 row = {**known, "form": form, "strength": strength, "share removed": share}
+                pictures[f"{form}, {strength} ({share:.2f})"] = results[0]
                 yield {**row, **figures(low, results), **kept}
+            if album is not None and dose == plan.middle_dose:
+                few = dict(islice(pictures.items(), SHOWN_FORMS))
+                album.append(Shown(f"{case.patient}, {case.kernel}, dose {dose:g}", low.images[0], case.hu, few))
+
+
+def real_rows(case: Case, methods: Sequence[NodeMethod], plan: Plan) -> Iterator[Row]:
+    """A row for each form and strength of what is made of a slice as it came."""
+    for method in methods:
+        prepared = method.prepare(case.hu)
+        for strength in plan.strengths:
+            share = strength.of([case.hu])
+            row = {**_named(case), "form": method.name, "strength": strength.name, "share removed": share}
+            yield {**row, **as_is(case, prepared(share))}
 
 
 def _known(low: LowDose) -> Row:
-    case, limit = low.case, low.ceiling
+    limit = low.ceiling
+    return {
+        **_named(low.case),
+        "reference_hu": limit.reference_hu if limit else math.nan,
+        "added_hu": limit.added_hu if limit else math.nan,
+        "best strength": limit.strength if limit else math.nan,
+        "dose": low.dose,
+    }
+
+
+def _named(case: Case) -> Row:
     return {
         "patient": case.patient,
         "slice": case.name,
         "kernel": case.kernel,
         "thickness_mm": case.thickness_mm,
         "spacing_mm": case.spacing_mm,
-        "reference_hu": limit.reference_hu if limit else math.nan,
-        "added_hu": limit.added_hu if limit else math.nan,
-        "best strength": limit.strength if limit else math.nan,
-        "dose": low.dose,
+        "tube_current_ma": case.tube_current_ma,
     }
 
 

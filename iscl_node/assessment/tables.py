@@ -24,6 +24,16 @@ _DETECTION: Final = (
     *("background", "form, s", f"contrast kept, discs of {_DISCS} mm", "d' Hotelling, %", "d' NPW, %"),
     *("dose reduction, Hotelling, %", "NPW, %"),
 )
+_SLICES: Final = (
+    *(
+        "slice",
+        "kernel, thickness and spacing in mm, mA",
+        "noise, HU",
+        "gain of ceiling at dose {dose:g}, dB",
+        "removed, %",
+    ),
+    *("as it came: noise (strength), HU", "NPS mean, %", "coarse noise, %", "kurtosis", "taken at edges, ratio"),
+)
 _WATER: Final = (
     *("form, s", "noise, %", "NPS mean, %"),
     *(f"TTF 50; 10 % at {hu:g} HU" for hu in INSERT_HU),
@@ -102,6 +112,32 @@ def _of_discs(part: Sequence[Row]) -> list[str]:
         " ".join(f"{float(row['contrast kept']):.2f}" for row in part),
         *(" ".join(f"{100 * float(row[key]):+.0f}" for row in part) for key in ("d' Hotelling", "d' NPW")),
         *(" ".join(percent(float(row[f"dose reduction, {key}"])) for row in part) for key in ("Hotelling", "NPW")),
+    ]
+
+
+def slices_table(rows: Sequence[Row], real: Sequence[Row], dose: float, form: str, strength: str) -> str:
+    """A line for each slice, at one dose, form and strength; with what is made of it as it came."""
+    wanted = [row for row in rows if (row["dose"], row["form"], row["strength"]) == (dose, form, strength)]
+    found = {(row["patient"], row["slice"]): row for row in wanted}
+    as_came = [row for row in real if (row["form"], row["strength"]) == (form, strength)]
+    titles = [title.format(dose=dose) for title in _SLICES]
+    return f"{form}, {strength}\n\n" + markdown(
+        titles, [_slice_line(found[row["patient"], row["slice"]], row) for row in as_came]
+    )
+
+
+def _slice_line(row: Row, real: Row) -> list[str]:
+    return [
+        f"{row['patient']} {row['slice']}",
+        f"{row['kernel']}, {row['thickness_mm']:g}, {float(row['spacing_mm']):.2f}, {row['tube_current_ma']:g}",
+        f"{float(row['reference_hu']):.0f} + {float(row['added_hu']):.0f}",
+        f"{float(row['gain']):+.2f} of {float(row['ceiling']):.1f}",
+        percent(float(row["removed"])),
+        f"{float(real['noise as is']):.1f} to {float(real['noise left']):.1f} ({float(real['share removed']):.2f})",
+        f"{100 * (float(real['NPS left']) / float(real['NPS as is']) - 1):+.0f}",
+        f"{percent(float(real['blotches as is']))} to {percent(float(real['blotches left']))}",
+        f"{float(real['kurtosis left']):+.2f}",
+        f"{float(real['structure taken']):.2f}",
     ]
 
 

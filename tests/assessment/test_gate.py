@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from iscl_node.assessment.__main__ import main
 from iscl_node.assessment.anatomy import DiscsInAnatomy
+from iscl_node.assessment.as_is import as_is
 from iscl_node.assessment.cases import Case, LowDose, at_dose, find_cases, patients_for
 from iscl_node.assessment.detection import INPUT, detection, dose_reduction, water, water_spectra
 from iscl_node.assessment.dose_figures import figures
@@ -37,7 +38,7 @@ def body(seed: int = 0, noise_hu: float = 8.0) -> Case:
     hu[120:132, 120:132] = 150
     hu = ndimage.gaussian_filter(hu, 1.0)
     hu += np.where(radius < 90, random.normal(0, noise_hu, hu.shape), 0)
-    return Case("somebody", "1", "STANDARD", 5.0, SPACING_MM, hu.astype(np.float32))
+    return Case("somebody", "1", "STANDARD", 5.0, SPACING_MM, 100.0, hu.astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,8 @@ def test_the_command_writes_tables(
     with (out / "slices.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["patient"] == "A"
-    assert (out / "quality.md").read_text().count("\n|") > 6
+    assert (out / "quality.md").read_text().count("\n|") > 8
+    assert (out / "pictures.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("method", ["nothing", "a=nowhere", "a=iscl_node.errors:nobody"])
@@ -224,3 +226,15 @@ def test_what_is_kept_of_discs_in_anatomy_is_what_the_change_holds() -> None:
             "contrast kept, 3 mm"
         ]
     )
+
+
+def test_as_it_came_tells_noise_blotches_and_structure() -> None:
+    case = at_dose(body(noise_hu=2.0), 0.25, 1).images[0]
+    case = replace(body(), hu=case)
+    untouched = as_is(case, case.hu)
+    assert untouched["noise as is"] == untouched["noise left"] > 2
+    assert untouched["NPS as is"] == untouched["NPS left"]
+    smooth = as_is(case, ndimage.gaussian_filter(case.hu, 1.5))
+    assert smooth["noise left"] < smooth["noise as is"]
+    assert smooth["blotches left"] > smooth["blotches as is"]
+    assert smooth["structure taken"] > 1.5  # smoothing takes edges along

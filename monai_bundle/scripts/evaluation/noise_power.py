@@ -60,19 +60,21 @@ class NoisePower:
         return float(np.average(self.frequencies, weights=self.power))
 
 
-def find_squares(normal: Image) -> list[tuple[slice, slice]]:
+def find_squares(normal: Image, side: int = SIDE) -> list[tuple[slice, slice]]:
     """Squares of 24 pixels, at least 80 % of which are uniform tissue of 0 to 150 HU; neighbors share a half.
 
     Parameters
     ----------
     normal : ndarray
         (H, W), HU, the normal dose; see :func:`scripts.image_quality.uniform_tissue`.
+    side : int
+        Pixels.
     """
-    half = SIDE // 2
-    part = ndimage.uniform_filter(uniform_tissue(normal, ORGANS_HU).astype(np.float64), SIDE, mode="constant")
+    half = side // 2
+    part = ndimage.uniform_filter(uniform_tissue(normal, ORGANS_HU).astype(np.float64), side, mode="constant")
     grid = part[half : normal.shape[0] - half + 1 : half, half : normal.shape[1] - half + 1 : half]
     corners = np.argwhere(grid >= UNIFORM_PART - 1e-9) * half
-    return [(slice(row, row + SIDE), slice(column, column + SIDE)) for row, column in corners]
+    return [(slice(row, row + side), slice(column, column + side)) for row, column in corners]
 
 
 def noise_power(squares: npt.NDArray[np.floating], spacing: float = 1.0) -> NoisePower:
