@@ -125,9 +125,10 @@ class Shift:
 
 
 def test_the_node_s_own_window_and_strength_are_measured() -> None:
-    hu = np.array([[0, 230, 260, 1000]], np.float32)
+    hu = np.zeros((48, 48), np.float32)
+    hu[:, 24:] = 1000
     result = NodeMethod("shift", Shift()).prepare(hu)(0.5)
-    np.testing.assert_allclose(result, [[-5, 225, 257.5, 1000]])
+    np.testing.assert_allclose(result[24, [8, 40]], [-5, 1000])
 
 
 def test_a_table_counts_only_cases_with_a_ceiling() -> None:
