@@ -54,10 +54,7 @@ def read_instance(path: Path) -> FileDataset:
     QuarantineSeriesError
         As ``legible.check_legible``.
     """
-    instance = dcmread(path, defer_size=DEFERRED_SIZE, force=True)
-    correct(instance)
-    check_legible(instance)
-    return instance
+    return _legible(path, DEFERRED_SIZE)
 
 
 def read_with_pixels(path: Path) -> FileDataset:
@@ -68,7 +65,12 @@ def read_with_pixels(path: Path) -> FileDataset:
     QuarantineSeriesError
         As ``legible.check_legible``.
     """
-    instance = dcmread(path, defer_size=DEFERRED_SIZE if path.stat().st_size > _READ_AT_ONCE else None)
+    return _legible(path, DEFERRED_SIZE if path.stat().st_size > _READ_AT_ONCE else None)
+
+
+def _legible(path: Path, defer_size: str | None) -> FileDataset:
+    instance = dcmread(path, defer_size=defer_size, force=True)
+    correct(instance)
     check_legible(instance)
     return instance
 

@@ -13,7 +13,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from iscl_node.dicom.folder import FolderContent, read_folder, read_instance
+from iscl_node.dicom.folder import FolderContent, read_folder, read_instance, read_with_pixels
 from iscl_node.dicom.header import read_header
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
@@ -144,7 +144,8 @@ def test_over_the_network_what_was_negotiated_binds() -> None:
 def read_back(tmp_path: Path, content: bytes) -> Dataset:
     path = tmp_path / "one.dcm"
     path.write_bytes(content)
-    return read_instance(path)
+    assert read_with_pixels(path)[0x00080018].value == read_instance(path)[0x00080018].value
+    return read_with_pixels(path)
 
 
 def replaced(keyword: str, value: bytes) -> bytes:
