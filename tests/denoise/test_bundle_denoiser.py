@@ -217,7 +217,9 @@ def test_the_installed_bundle_denoises(profile: str) -> None:
     assert not np.array_equal(denoised, HU)
 
 
-@pytest.mark.parametrize(("profile", "window_hu"), [("abdomen", (-160, 240)), ("chest", (-400, 1000))])
+@pytest.mark.parametrize(
+    ("profile", "window_hu"), [("full", (-1024, 3071)), ("abdomen", (-160, 240)), ("chest", (-400, 1000))]
+)
 def test_the_window_is_the_network_s(profile: str, window_hu: tuple[float, float]) -> None:
     assert load_bundle(INSTALLED_BUNDLE, profile, "cpu").window_hu == window_hu
 
@@ -276,6 +278,19 @@ def test_convolutions_are_coarse_if_asked_or_if_it_is_as_good_and_faster(
     exact = convolution(torch.from_numpy(HU)[None, None])[0, 0].detach().numpy()
     assert denoised.dtype == np.float32
     assert bool(np.abs(denoised - exact).max() > 0.01) is is_coarse
+
+
+def test_bfloat16_is_enough_for_the_installed_bundle() -> None:
+    """A stored value is rounded by 0.29 HU (RMS) as it is."""
+    image = (soft_tissue(side=64) - 1024).astype(np.float32)
+    exact, coarse = (
+        load_bundle(INSTALLED_BUNDLE, "full", "cpu", precision=precision).denoise(image)
+        for precision in ("float32", "bfloat16")
+    )
+    tissue = image > -500
+    assert 0 < np.sqrt(np.mean((coarse - exact)[tissue] ** 2)) < 0.2
+    assert np.abs(coarse - exact).max() < 3
+    assert coarse[tissue].std() < 0.7 * image[tissue].std()
 
 
 def test_a_network_without_a_window_looks_at_every_value(identity_bundle: Path) -> None:
