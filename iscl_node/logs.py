@@ -13,8 +13,10 @@ import re
 import select
 import sys
 import threading
+import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -32,6 +34,11 @@ _ERRORS_AT_A_TIME = 10
 _ERRORS_SECONDS = 60
 _UNHEARD = ("dbos",)
 """Loggers that would otherwise print by themselves."""
+_MINUTE_SECONDS = 60.0
+_LINES_A_MINUTE = 10
+"""That one caller may cause of one kind."""
+_CALLERS_A_MINUTE = 1000
+"""Callers and kinds together; of more, nothing is told but by the metrics."""
 _READER_SECONDS = 1.0
 """How long a line waits for a reader that lags; once a line was lost, the next ones do not wait."""
 
@@ -139,6 +146,7 @@ def configure(
         structlog.contextvars.merge_contextvars,
         _Facts(facts or {}),
         partial(_with_loss_told, output),
+        _Callers(),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_fault_told,
@@ -168,7 +176,7 @@ def tell_faults_of_threads() -> None:
     """Have exceptions that nobody catches logged like all others; Python would print them with their messages."""
 
     def tell(error: BaseException | None) -> None:
-        _log.error("unforeseen fault", exc_info=error)
+        _log.error("thread.unforeseen_fault", exc_info=error)
 
     sys.excepthook = lambda _kind, error, _trace: tell(error)
     threading.excepthook = lambda fault: tell(fault.exc_value)
@@ -193,6 +201,38 @@ def _with_loss_told(
     if output.lines_lost:
         line["lines_lost"] = output.lines_lost
     return line
+
+
+class _Callers:
+    """Leaves out lines of which a caller, whom the field ``host`` names, causes too many."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._minute = 0.0
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._left_out: Counter[tuple[str, ...]] = Counter()
+
+    def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if "host" not in line:
+            return line
+        key = tuple(str(line.get(name, "")) for name in ("event", "host", "reason"))
+        with self._lock:
+            self._begin_minute()
+            self._counts[key] += 1
+            if self._counts[key] > _LINES_A_MINUTE or len(self._counts) > _CALLERS_A_MINUTE:
+                self._left_out[key] += 1
+                raise structlog.DropEvent
+            left_out = self._left_out.pop(key, 0)
+        return {**line, "lines_left_out": left_out} if left_out else line
+
+    def _begin_minute(self) -> None:
+        now = self._clock()
+        if now - self._minute >= _MINUTE_SECONDS:
+            self._minute = now
+            self._counts.clear()
+            if len(self._left_out) > _CALLERS_A_MINUTE:
+                self._left_out.clear()
 
 
 class _UidsHashed:
@@ -274,7 +314,7 @@ class _LibraryHandler(logging.Handler):
         self._warned.add(place)
         tell = _log.error if record.levelno >= logging.ERROR else _log.warning
         where = f"{record.pathname}:{record.lineno}"
-        tell("library", library=record.name, place=where, exc_info=record.exc_info, **facts)
+        tell("library.logged", library=record.name, place=where, exc_info=record.exc_info, **facts)
 
 
 class _ErrorsOfAPlace:
@@ -305,4 +345,4 @@ def _tell_warning(
     line: str | None = None,
 ) -> None:
     """Take the place of ``warnings.showwarning``."""
-    _log.warning("library", fault=category.__name__, place=f"{filename}:{lineno}")
+    _log.warning("library.logged", fault=category.__name__, place=f"{filename}:{lineno}")

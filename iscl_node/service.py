@@ -219,6 +219,9 @@ class Node:
             self._scp.start()
             web_thread.start()
             _freeze_heap()
+            _log.info(
+                "node.started", version=__version__, time_zone=settings.derived.time_zone or "that of the machine"
+            )
             _wait_for_the_end(signals)
         finally:
             self._stop()

@@ -183,3 +183,20 @@ def test_only_the_command_line_prints(path: Path) -> None:
         return
     calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+
+
+def _log_calls() -> Iterator[tuple[Path, ast.Call]]:
+    logging = {f"_log.{level}" for level in ("debug", "info", "warning", "error", "exception")}
+    for path in sorted((REPOSITORY / "iscl_node").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in logging:
+                yield path, node
+
+
+def test_every_event_of_the_log_is_a_noun_and_a_verb() -> None:
+    calls = list(_log_calls())
+    assert len(calls) > 40
+    for path, call in calls:
+        event = call.args[0]
+        if not isinstance(event, ast.Name):  # one that was chosen from two lines before
+            assert re.fullmatch(r"'[a-z_]+\.[a-z_]+'", ast.unparse(event)), f"{path}:{call.lineno}"

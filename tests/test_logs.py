@@ -102,7 +102,12 @@ def test_what_a_library_logs_is_told_without_what_it_says(lines: Lines, name: st
             logging.getLogger(name).warning("Doe^Jane of %s", UID, exc_info=True)
     (line,) = lines()  # again from the same place it would tell nothing new
     assert "Doe" not in str(line)
-    assert (line["event"], line["library"], line["fault"], line["level"]) == ("library", name, "KeyError", "warning")
+    assert (line["event"], line["library"], line["fault"], line["level"]) == (
+        "library.logged",
+        name,
+        "KeyError",
+        "warning",
+    )
     assert "test_logs.py:" in line["place"]
 
 
@@ -235,3 +240,28 @@ def test_prints_of_libraries_fail_nobody(pipe: Pipe, monkeypatch: pytest.MonkeyP
     print("told", flush=True)  # noqa: T201
     print("told", file=sys.stderr, flush=True)  # noqa: T201
     assert pipe.lost
+
+
+@pytest.mark.fault(
+    "machine",
+    "a caller who is rejected again and again",
+    "ten lines a minute for each event, host and reason; the next one says how many were left out",
+)
+def test_lines_that_a_caller_causes_are_limited() -> None:
+    now = [1000.0]
+    limited = logs._Callers(lambda: now[0])
+
+    def told(**line: object) -> list[dict[str, object]]:
+        with contextlib.suppress(structlog.DropEvent):
+            return [dict(limited(None, "", {"event": "association.rejected", **line}))]
+        return []
+
+    assert sum(len(told(host="10.0.0.9", reason="host")) for _ in range(25)) == 10
+    assert told(host="10.0.0.8", reason="host") == [
+        {"event": "association.rejected", "host": "10.0.0.8", "reason": "host"}
+    ]
+    assert all(told(series_uid="2.25.1") for _ in range(25))
+    now[0] += 61
+    assert told(host="10.0.0.9", reason="host")[0]["lines_left_out"] == 15
+    assert "lines_left_out" not in told(host="10.0.0.9", reason="host")[0]
+    assert sum(len(told(host=f"10.0.{number}", reason="host")) for number in range(3000)) < 1001

@@ -109,7 +109,7 @@ class Admission:
     def on_aborted(event: Event) -> None:
         """Tell of an association that was aborted; for pynetdicom's EVT_ABORTED."""
         requestor = event.assoc.requestor
-        _log.info("association aborted", host=_host(event.assoc), calling_ae_title=str(requestor.ae_title).strip())
+        _log.info("association.aborted", host=_host(event.assoc), calling_ae_title=str(requestor.ae_title).strip())
 
     def admit(self, association: Association) -> str | None:
         """Admit an association, or say why there are too many (one of `Refusal`)."""
@@ -155,7 +155,7 @@ class Admission:
         self._admitted = [each for each in self._admitted if _lives(each)]
 
     def _drop(self, half_open: _HalfOpen, reason: str) -> None:
-        _log.warning("connection dropped", host=half_open.host, reason=reason)
+        _log.warning("connection.dropped", host=half_open.host, reason=reason)
         self._refused(reason, half_open.host)
         _shut(half_open)
 

@@ -203,7 +203,7 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
 
     def told() -> None:
         if not is_told.is_set():
-            _log.warning("a peer's message breaks the rules", host=str(association.acceptor.address))
+            _log.warning("message.invalid", host=str(association.acceptor.address))
         is_told.set()
 
     abort_at_broken_pdu(association, told)

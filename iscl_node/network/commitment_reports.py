@@ -75,13 +75,13 @@ def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, repor
         What makes it durable.
     """
     if request.EventTypeID not in (_ALL_COMMITTED, _FAILURES_EXIST):
-        _log.warning("storage commitment report refused", ae_title=ae_title, reason="no such event type")
+        _log.warning("commitment_report.refused", ae_title=ae_title, reason="no such event type")
         return _NO_SUCH_EVENT_TYPE
     try:
         told = commitment_report(request.EventInformation, transfer_syntax)
     except Exception as error:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
         reason = f"not a report ({type(error).__name__})"
-        _log.warning("storage commitment report refused", ae_title=ae_title, reason=reason)
+        _log.warning("commitment_report.refused", ae_title=ae_title, reason=reason)
         return _INVALID_ARGUMENT_VALUE
     return _passed_on(told, ae_title, report)
 
@@ -103,12 +103,12 @@ def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:
     try:
         report(ae_title, told)
     except UnknownTransactionError as error:
-        _log.warning("storage commitment report refused", ae_title=ae_title, reason=str(error))
+        _log.warning("commitment_report.refused", ae_title=ae_title, reason=str(error))
         return _INVALID_ARGUMENT_VALUE
     except Exception:  # noqa: BLE001 - whatever went wrong, the peer must hear that we do not have the report
-        _log.exception("storage commitment report failed", ae_title=ae_title)
+        _log.exception("commitment_report.failed", ae_title=ae_title)
         return _PROCESSING_FAILURE
-    _log.info("storage commitment reported", ae_title=ae_title, committed=len(told.committed), failed=len(told.failed))
+    _log.info("commitment_report.received", ae_title=ae_title, committed=len(told.committed), failed=len(told.failed))
     return _SUCCESS
 
 

@@ -88,13 +88,13 @@ class HardenedServer(ThreadedAssociationServer):
         self._admission.close(request)
         self.shutdown_request(request)
         if isinstance(error, ssl.SSLError):  # otherwise the peer, or we, ended the connection
-            _log.warning("TLS handshake failed", host=host, reason=error.reason or type(error).__name__)
+            _log.warning("tls.handshake_failed", host=host, reason=error.reason or type(error).__name__)
             self._refused(Refusal.HANDSHAKE, host)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what kept a connection from its association; the base class would print it."""
         self._admission.close(request)
-        _log.exception("connection failed", host=str(client_address[0]))
+        _log.exception("connection.failed", host=str(client_address[0]))
 
     def service_actions(self) -> None:
         """Look for connections that are late, now and then and with every new one."""

@@ -148,7 +148,7 @@ class Intake:
 
     def _tell_dropped(self, association: Association, reason: str) -> None:
         calling = str(association.requestor.ae_title).strip()
-        _log.warning("connection dropped", host=_host(association), calling_ae_title=calling, reason=reason)
+        _log.warning("connection.dropped", host=_host(association), calling_ae_title=calling, reason=reason)
         self._refused(reason, _host(association))
 
     def _drop(self, association: Association, reason: str) -> None:

@@ -179,7 +179,7 @@ class StorageScp:
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error.strerror}; see scp.host and scp.port in the settings"
             raise ConfigurationError(message) from error
-        _log.info("storage SCP listens", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
+        _log.info("scp.listening", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
         """Stop listening, let the requests in hand be answered, then end the associations.
@@ -196,7 +196,7 @@ class StorageScp:
         self._in_hand.refuse()
         server.shutdown()
         if not self._in_hand.wait(timeout_seconds):
-            _log.warning("stopped with requests unanswered", waited_seconds=timeout_seconds)
+            _log.warning("requests.left_unanswered", waited_seconds=timeout_seconds)
         for association in server.active_associations:
             _end(association)
 
@@ -221,7 +221,7 @@ class StorageScp:
         try:
             self._refused(reason, host, calling)
         except Exception:  # noqa: BLE001 - who is refused stays refused, told or not
-            _log.exception("refusal not told", host=host, reason=reason)
+            _log.exception("refusal.not_told", host=host, reason=reason)
 
     def _on_requested(self, event: Event) -> None:
         """Judge an association; pynetdicom 3.0.4 accepts one whose handler of this event raises."""
@@ -229,7 +229,7 @@ class StorageScp:
             self._judge(event.assoc)
         except Exception:  # noqa: BLE001 - whatever went wrong, nobody gets in by it
             host = _address(event.assoc)
-            _log.exception("association not judged", host=host)
+            _log.exception("association.not_judged", host=host)
             self._count_refusal(Refusal.NOT_JUDGED, host)
             _reject(event.assoc, _NO_REASON_GIVEN)
 
@@ -247,7 +247,7 @@ class StorageScp:
             self._prepare_acceptance(association, calling, user, proposed)
             return
         _log.warning(
-            "association rejected",
+            "association.rejected",
             calling_ae_title=calling,
             called_ae_title=called,
             host=host,
@@ -290,11 +290,11 @@ class StorageScp:
             self._receive(instance)
         except RejectInstanceError as error:
             _log.warning(
-                "instance rejected", calling_ae_title=calling, status=f"{error.status:04X}", reason=error.reason
+                "instance.rejected", calling_ae_title=calling, status=f"{error.status:04X}", reason=error.reason
             )
             return error.status, error.reason
         except Exception:  # noqa: BLE001 - whatever went wrong, the sender must hear that we do not have the instance
-            _log.exception("instance failed", calling_ae_title=calling)
+            _log.exception("instance.failed", calling_ae_title=calling)
             return _PROCESSING_FAILURE, "unexpected error in the node"
         self._metrics.received_bytes.inc(len(instance.part10))
         self._metrics.last_received_timestamp_seconds.set(time.time())

@@ -196,7 +196,7 @@ def _require_stored(peer: Peer, status: int | None, number: int, total: int) -> 
     if not _is_stored(status):
         raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")
     if status != _SUCCESS:
-        _log.warning("instance stored with a warning", peer=peer.name, status=_hexadecimal(status), number=number)
+        _log.warning("instance.stored_with_warning", peer=peer.name, status=_hexadecimal(status), number=number)
 
 
 def _is_stored(status: int | None) -> bool:

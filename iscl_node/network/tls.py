@@ -88,9 +88,9 @@ class ServerTls:
             self._state = state
             try:
                 self._context = server_context(self._tls)
-                _log.info("TLS certificate renewed", certificate=str(self._tls.certificate))
+                _log.info("certificate.renewed", certificate=str(self._tls.certificate))
             except ConfigurationError as error:
-                _log.error("TLS certificate not renewed; the one before stays", fault=str(error))
+                _log.error("certificate.not_renewed", fault=str(error))
         return self._context
 
 

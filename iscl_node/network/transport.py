@@ -113,7 +113,7 @@ class PduReader:
         return received[:count]
 
     def _end(self, reason: str, **details: float) -> None:
-        _log.warning("connection dropped", host=self._host, reason=reason, **details)
+        _log.warning("connection.dropped", host=self._host, reason=reason, **details)
         self._refused(reason, self._host)
         shut(self._connection)
 

@@ -114,7 +114,7 @@ def test_what_means_the_same_is_accepted(start: Start, pdu: bytes) -> None:
 def test_a_blank_title_is_rejected_with_a_line(start: Start, pdu: bytes, diagnostic: int, unknown: bool) -> None:
     with structlog.testing.capture_logs() as logs:
         assert answer(start(unknown), pdu) == bytes([REJECTED, 0, 0, 0, 0, 4, 0, 1, 1, diagnostic])
-    (line,) = [line for line in logs if line["event"] == "association rejected"]
+    (line,) = [line for line in logs if line["event"] == "association.rejected"]
     assert line["host"] == "127.0.0.1"
     assert NO_TITLE in (line["calling_ae_title"], line["called_ae_title"])
 
@@ -134,8 +134,8 @@ def test_a_blank_title_is_rejected_with_a_line(start: Start, pdu: bytes, diagnos
 def test_an_abort_has_a_line(start: Start, pdu: bytes, title: str) -> None:
     with structlog.testing.capture_logs() as logs:
         assert answer(start(), pdu)[:1] in (bytes([ABORTED]), b"")
-        wait_until(lambda: "connection dropped" in [line["event"] for line in logs])
-    (line,) = [line for line in logs if line["event"] == "connection dropped"]
+        wait_until(lambda: "connection.dropped" in [line["event"] for line in logs])
+    (line,) = [line for line in logs if line["event"] == "connection.dropped"]
     assert (line["host"], line["calling_ae_title"], line["reason"]) == ("127.0.0.1", title, "not a PDU")
 
 
@@ -145,8 +145,8 @@ def test_an_abort_of_the_peer_has_a_line(start: Start) -> None:
     association = entity.associate("127.0.0.1", start().port, ae_title="ISCL_NODE")
     with structlog.testing.capture_logs() as logs:
         association.abort()
-        wait_until(lambda: "association aborted" in [line["event"] for line in logs])
-    (line,) = [line for line in logs if line["event"] == "association aborted"]
+        wait_until(lambda: "association.aborted" in [line["event"] for line in logs])
+    (line,) = [line for line in logs if line["event"] == "association.aborted"]
     assert (line["host"], line["calling_ae_title"]) == ("127.0.0.1", "SCANNER")
 
 

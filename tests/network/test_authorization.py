@@ -139,7 +139,7 @@ def test_a_peer_from_another_host_is_rejected(start: Start, metrics: Metrics) ->
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
-    (line,) = [line for line in logs if line["event"] == "association rejected"]
+    (line,) = [line for line in logs if line["event"] == "association.rejected"]
     assert line["setting_that_accepts"].startswith('networks = ["127.0.0.1/32"]')
     labels = {"reason": "host of the calling AE title"}
     assert metrics.registry.get_sample_value("iscl_node_refused_connections_total", labels) == 1
@@ -175,7 +175,7 @@ def test_other_users_do_not_get_in(start: Start, ct_file: Path, options: list[st
     scp = start(replace(HERE, user=SECRET))
     with structlog.testing.capture_logs() as logs:
         assert storescu(scp.port, [ct_file], *options).returncode != 0
-    (line,) = [line for line in logs if line["event"] == "association rejected"]
+    (line,) = [line for line in logs if line["event"] == "association.rejected"]
     assert line["reason"] == "user identity"
     assert "pass word" not in str(line)
     assert "guess" not in str(line)

@@ -264,7 +264,7 @@ def test_wrong_reports_are_refused_and_the_next_one_is_taken(start: Start, book:
         assert reporter.tell(everything()) == 0x0000
     reporter.association.release()
     assert [title for title, _ in book.reports] == ["ARCHIVE"]
-    refused = [line for line in logs if line["event"] == "storage commitment report refused"]
+    refused = [line for line in logs if line["event"] == "commitment_report.refused"]
     assert len(refused) == 6
     assert all(uid not in str(logs) for uid in (*UIDS, TRANSACTION, "2.25.2000"))
 
@@ -279,7 +279,7 @@ def test_a_report_that_cannot_be_kept_is_not_answered_with_success(start: Start,
     book.failure = OSError(28, "No space left on device")
     with structlog.testing.capture_logs() as logs:
         assert reporter.tell(everything()) == 0x0110
-    assert "storage commitment report failed" in [line["event"] for line in logs]
+    assert "commitment_report.failed" in [line["event"] for line in logs]
     book.failure = None
     assert reporter.tell(everything()) == 0x0000
     reporter.association.release()

@@ -144,7 +144,7 @@ def test_wrong_reports_are_refused_and_the_right_one_is_taken() -> None:
         assert ask(peer) == CommitmentReport(TRANSACTION, frozenset(UIDS), {})
         wait_until(lambda: len(scp.statuses_heard) == 6)
     assert scp.statuses_heard == [0x0115] * 5 + [0x0000]
-    refused = [line for line in logs if line["event"] == "storage commitment report refused"]
+    refused = [line for line in logs if line["event"] == "commitment_report.refused"]
     assert len(refused) == 5
     assert all(uid not in str(logs) for uid in (*UIDS, "2.25.2000"))
 

@@ -169,7 +169,7 @@ def test_a_stranger_is_rejected_and_the_log_says_what_to_add(start: Start, peers
     assert association.is_rejected
     assert association.acceptor.primitive.result_source == 1
     assert association.acceptor.primitive.diagnostic == 3
-    (line,) = [line for line in logs if line["event"] == "association rejected"]
+    (line,) = [line for line in logs if line["event"] == "association.rejected"]
     assert (line["calling_ae_title"], line["host"]) == ("STRANGER", "127.0.0.1")
     assert "[[peers]]" in line["setting_that_accepts"]
     assert 'ae_title = "STRANGER"' in line["setting_that_accepts"]
@@ -227,7 +227,7 @@ def test_an_unexpected_error_fails_the_instance_and_the_node_lives(
         response = association.send_c_store(ct_file)
     assert response.Status == 0x0110
     assert "bug" not in response.ErrorComment
-    assert [line["event"] for line in logs if line.get("exc_info")] == ["instance failed"]
+    assert [line["event"] for line in logs if line.get("exc_info")] == ["instance.failed"]
     assert association.send_c_store(ct_file).Status == 0x0000
     association.release()
     assert received(metrics, "0110") == 1
@@ -330,7 +330,7 @@ def test_stop_gives_up_on_an_instance_that_takes_too_long(start: Start, ct_file:
         scp.stop(timeout_seconds=0.1)
     safe.set()
     sender.join(20)
-    assert "stopped with requests unanswered" in [line["event"] for line in logs]
+    assert "requests.left_unanswered" in [line["event"] for line in logs]
 
 
 @pytest.mark.fault("machine", "a silent connection while the node stops", "dropped; the node stops")

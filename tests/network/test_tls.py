@@ -189,7 +189,7 @@ def test_broken_new_files_leave_the_certificate_before(
     tls.key.write_text("half a key")
     with structlog.testing.capture_logs() as logs:
         assert storescu(scp.port, [ct_file], *options(replace(scanner, ca=own.file))).returncode == 0
-    assert "TLS certificate not renewed; the one before stays" in [line["event"] for line in logs]
+    assert "certificate.not_renewed" in [line["event"] for line in logs]
 
 
 def test_we_call_a_peer_over_tls(archive: Callable[..., Peer], authority: Authority, ours: Tls) -> None:

@@ -241,7 +241,7 @@ def assert_log_leads_to_series(node: Node, series_uid: str) -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in node.log().splitlines()]
     assert all({"model", "settings"} <= set(line) for line in lines if line["event"] != "bundle.digest_not_pinned")
     assert len({line["settings"] for line in lines if "settings" in line}) == 2
-    assert any(line["event"] == "library" for line in lines)  # pydicom warned, and this is what was left of it
+    assert any(line["event"] == "library.logged" for line in lines)  # pydicom warned, and this is what was left of it
     ended = next(line for line in lines if line["event"] == "batch.ended")
     for text in (ended["series_uid"], series_uid):
         answer = node.command("lookup", text)
