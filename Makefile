@@ -11,12 +11,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARCHIVE ?= embedded
+MINUTES ?= 10
 PEERS := dcmtk orthanc postgresql prometheus
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
 
-.PHONY: help install demo test check bench bench-ablation quality test-long peers
+.PHONY: help install demo test check bench bench-ablation train-gpu quality test-long peers
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -41,6 +42,10 @@ bench-ablation: $(VENV)/.installed-dev ## Table I of the paper in a short run (D
 	@test -n "$(DATA)" || { echo "error: make bench-ablation DATA=FOLDER; FOLDER holds chest_abdomen/<patient>/*.dcm and head_gantry_tilt/*.dcm" >&2; exit 1; }
 	$(BIN)/python tests/benchmarks/training_data.py $(DATA) build/ablation/data
 	$(BIN)/python tests/benchmarks/ablation.py build/ablation/data build/ablation/runs
+
+train-gpu: $(VENV)/.installed ## The whole training within MINUTES on a CUDA GPU, or the processor (DATA=folder with clean and noisy)
+	@test -n "$(DATA)" || { echo "error: make train-gpu DATA=FOLDER MINUTES=10; FOLDER holds clean and noisy, images of different patients" >&2; exit 1; }
+	$(BIN)/python tests/benchmarks/train_gpu.py $(DATA) build/train-gpu --minutes $(MINUTES)
 
 quality: $(VENV)/.installed ## The gate: the node's denoiser on held-out patients of DATA and in water (DATA=folder of DICOM; ARGS=--fast, --help)
 	@test -n "$(DATA)" || { echo "error: make quality DATA=FOLDER; FOLDER holds patients of monai_bundle/configs/splits/quality.json" >&2; exit 1; }

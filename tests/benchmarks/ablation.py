@@ -1,7 +1,7 @@
 """Table I of the paper in a short run: ``python tests/benchmarks/ablation.py DATA OUT [ITERATIONS]``.
 
-``DATA`` is what ``training_data.py`` made. Each row of the table is trained from the same weights, a warm start of F
-and H on clean patches with invented noise, on the same batches, and measured on the six slices of a held-out patient
+``DATA`` is what ``training_data.py`` made. Each row of the table is trained from the same weights, a warm start of F, G
+and H on clean patches with simulated noise, on the same batches, and measured on the six slices of a held-out patient
 at a quarter dose (one draw of the noise). From random weights the full model needs more iterations than a short run
 has. Prints a Markdown table; ``OUT`` keeps weights and measures; a second call goes on with an interrupted one.
 """
@@ -23,10 +23,7 @@ ROWS = {
     "A+B+C+D+E": "",
 }
 BATCH_SIZE = 4
-WARM_START = {
-    "moving": ("--max_iterations", "1500"),
-    "frozen": ("--max_iterations", "500", "--learning_rate", "0.0002", "--freeze_statistics", "True"),
-}
+WARM_START = ("--max_iterations", "2000")
 
 
 def bundle_run(configs: list[str], *arguments: str) -> None:
@@ -40,16 +37,13 @@ def warm_start(data: Path, out: Path) -> tuple[str, ...]:
     """Arguments that begin a training with taught F, G and H."""
     arguments: tuple[str, ...] = ("--running_statistics", "True", "--freeze_statistics", "True")
     for part in ("f", "g", "h"):
-        weights = ""
-        for statistics, options in WARM_START.items():
-            folder = out / f"{part}_{statistics}"
-            bundle_run(
-                ["warm_start"],
-                *("--part", part, "--clean_dir", str(data / "clean"), "--output_dir", str(folder)),
-                *("--initial_weights", weights, *options),
-            )
-            weights = str(folder / "model.pt")
-        arguments += (f"--initial_{part}", weights)
+        folder = out / part
+        bundle_run(
+            ["warm_start"],
+            *("--part", part, "--clean_dir", str(data / "clean"), "--output_dir", str(folder)),
+            *("--noise_dir", str(out / "noise"), *WARM_START),
+        )
+        arguments += (f"--initial_{part}", str(folder / "model.pt"))
     return arguments
 
 

@@ -17,12 +17,13 @@ from monai.bundle import ConfigWorkflow
 REPOSITORY = Path(__file__).parents[2]
 BUNDLE = REPOSITORY / "monai_bundle"
 CONFIGS = sorted((BUNDLE / "configs").rglob("*.json"))
-OUTPUT = {"__pycache__", "runs", "eval", "data"}
+OUTPUT = {"runs", "eval", "data"}
 FILES = sorted(
     path
     for path in BUNDLE.rglob("*")
     if path.is_file()
-    and not OUTPUT & set(path.relative_to(BUNDLE).parts)
+    and path.relative_to(BUNDLE).parts[0] not in OUTPUT
+    and "__pycache__" not in path.parts
     and path.suffix not in {".ts", ".onnx"}
     and not path.name.startswith(".")
 )
