@@ -41,7 +41,7 @@ class Floors:
 
 FLOORS = {
     "full": Floors(12.0, 0.5, 0.6, 0.78),
-    "abdomen": Floors(6.5, 1.0, 0.68, 0.55),
+    "abdomen": Floors(11.5, 1.0, 0.42, 0.8),
     "chest": Floors(5.5, 1.0, 0.72, 0.48),
 }
 LUNG_REMOVED = 0.5
