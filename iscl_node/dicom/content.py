@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from iscl_node.dicom.frames import frames
 from iscl_node.dicom.series_quality import sample
-from iscl_node.dicom.volume import Slice, padding_mask, to_hu
+from iscl_node.dicom.volume import Slice, padding_mask, padding_range, to_hu
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 AIR_HU: Final = -800.0
@@ -30,6 +30,8 @@ NO_AIR_HU: Final = -200.0
 TOO_LOW_HU: Final = -1700.0
 """Below air with any noise; padding is left out."""
 LEAST_SPAN_HU: Final = 10.0
+OFFSET_HU: Final = -500.0
+"""A Rescale Intercept below this was not lost, however dense a cut-out of a tooth or an implant is."""
 
 _LOW_ENDS: Final = 0.01
 _HIGH_ENDS: Final = 5e-4
@@ -66,7 +68,11 @@ def check_content(
     """
     views = [view for instance in instances for view in frames(instance)]
     sampled = sample(views)
-    fault = _scale_fault(np.concatenate([_thinned(view) for view in sampled]))
+    fault = _scale_fault(
+        np.concatenate([_thinned(view) for view in sampled]),
+        has_offset=any(float(view.RescaleIntercept) < OFFSET_HU for view in sampled),
+        has_low_padding=any(map(_has_low_padding, sampled)),
+    )
     if fault:
         raise QuarantineSeriesError(f"the values are no Hounsfield units: {fault}")
     if not joins:
@@ -106,16 +112,22 @@ def _thinned(view: Dataset) -> Values:
     return values[:: max(1, values.size // _PIXELS_OF_EACH)]
 
 
-def _scale_fault(values: Values) -> str:
+def _has_low_padding(view: Dataset) -> bool:
+    """Whether padding far below air is declared: with loss in its compression it is no single value any more."""
+    padding = padding_range(view)
+    return padding is not None and padding[0] * float(view.RescaleSlope) + float(view.RescaleIntercept) < TOO_LOW_HU
+
+
+def _scale_fault(values: Values, has_offset: bool, has_low_padding: bool) -> str:
     """What shows that the values are not Hounsfield units; empty if nothing does."""
     if not values.size:
         return ""
     lowest, highest = float(values.min()), float(values.max())
     if 0 <= lowest < highest <= GREY_VALUES and _is_cut_off(values, lowest, highest):
         return f"they go from {lowest:g} to {highest:g} and are cut off at both ends, as grey values of a window"
-    if np.percentile(values, 1) > NO_AIR_HU and float(np.mean(values > DENSE_HU)) > _MOST_DENSE:
+    if not has_offset and np.percentile(values, 1) > NO_AIR_HU and float(np.mean(values > DENSE_HU)) > _MOST_DENSE:
         return "there is no air near -1000 and no tissue near 0, as with a Rescale Intercept that was lost"
-    if highest > lowest and float(np.mean(values[values > lowest] < TOO_LOW_HU)) > _MOST_LOW:
+    if not has_low_padding and highest > lowest and float(np.mean(values[values > lowest] < TOO_LOW_HU)) > _MOST_LOW:
         return "many are far below air, which has -1000"
     if 0 < np.percentile(values, 99.9) - np.percentile(values, 0.1) < LEAST_SPAN_HU:
         return f"they span less than {LEAST_SPAN_HU:g}"

@@ -74,6 +74,18 @@ def test_a_scale_of_hounsfield_units_passes_whatever_the_field_of_view(hu: Array
     check_content([image(hu)], "abdomen", ABDOMEN)
 
 
+def test_what_is_dense_and_has_its_offset_passes() -> None:
+    """A tooth, or an implant, that fills the cut-out."""
+    check_content([image(head_hu()[60:70, 8:16] + 2500, RescaleIntercept=-1024)], "abdomen")
+
+
+def test_padding_that_was_compressed_with_loss_passes() -> None:
+    blurred = np.where(head_hu() < -900, -3024 + np.random.default_rng(0).normal(0, 60, (128, 128)), head_hu())
+    check_content([image(blurred, PixelPaddingValue=-3024)], "abdomen", ABDOMEN)
+    with pytest.raises(QuarantineSeriesError, match="far below air"):
+        check_content([image(blurred)], "abdomen", ABDOMEN)
+
+
 def air(seed: int = 0) -> Dataset:
     return image(np.random.default_rng(seed).normal(-1000, 15, (64, 64)), SOPInstanceUID=f"1.2.{seed}")
 
