@@ -92,13 +92,13 @@ class Housekeeping:
         """What may not wait; readiness tells when no series could be closed, or the spool not be measured, for long."""
         closed = self._attempt("close", self._closer.tick)
         self._attempt("room", self._make_room)
-        self._attempt("promised", self._spool.room.measure)
         measured = self._attempt("measure", self._measure)
         if closed and measured:
             self.last_tick = time.monotonic()
 
     def sweep(self) -> None:
         """What may take long."""
+        self._attempt("promised", self._spool.room.measure)
         self._attempt("purge", self._purge)
         self._attempt("strays", self._note_strays)
         self._attempt("sizes", self._measure_sizes)

@@ -15,13 +15,13 @@ BATCH_STATES = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE, SeriesSt
 def batches(layout: Layout, state: SeriesState) -> Iterator[Batch]:
     """The batches in a state."""
     for series in _series(layout, state):
-        for folder in batch_folders(series):
+        for folder in batch_folders(series, is_listed=True):
             yield Batch(series.name, folder.name)
 
 
-def batch_folders(series: Path) -> list[Path]:
-    """The batches of a series in one state."""
-    return [folder for folder in tree.folders(series) if _is_key(folder.name)]
+def batch_folders(series: Path, *, is_listed: bool = False) -> list[Path]:
+    """The batches of a series in one state; see `tree.folders`."""
+    return [folder for folder in tree.folders(series, is_listed=is_listed) if _is_key(folder.name)]
 
 
 def outboxes(layout: Layout) -> Iterator[Batch]:

@@ -30,9 +30,13 @@ def refuse_links(path: Path) -> None:
         raise OSError(errno.ELOOP, "a link in the spool is not followed")
 
 
-def folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; none if it is gone or a link."""
-    return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=False))
+def folders(folder: Path, *, is_listed: bool = False) -> list[Path]:
+    """The folders in a folder, sorted; none if it is gone or a link.
+
+    One that was just listed here is known to be no link, which saves a look at each part of its path.
+    """
+    entries = _entries(folder, is_listed)
+    return sorted(folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def files(folder: Path, suffix: str = "") -> list[Path]:
@@ -57,9 +61,13 @@ def sizes(folder: Path) -> Iterator[int]:
 def walk(top: Path) -> Iterator[Path]:
     """A folder and all folders below it, the upper ones first; those that move away meanwhile are left out."""
     if top.is_dir() and is_real(top):
-        yield top
-        for folder in folders(top):
-            yield from walk(folder)
+        yield from _walk(top)
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    yield top
+    for folder in folders(top, is_listed=True):
+        yield from _walk(folder)
 
 
 def is_file(path: Path) -> bool:
@@ -106,10 +114,10 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, is_listed: bool = False) -> list[os.DirEntry[str]]:
     """What lies in a folder; os.scandir, because of thousands of files Path.glob takes much longer."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        if is_real(folder):
+        if is_listed or is_real(folder):
             with os.scandir(folder) as entries:
                 return list(entries)
     return []
