@@ -141,13 +141,16 @@ class Seen:
 
 def observe(background: Background, diameter_mm: float, with_disc: Array, without: Array) -> Seen:
     """Let the observers look at squares with and without a disc, (n, SIDE, SIDE) each, of the same noise."""
-    pixels = diameter_mm / background.spacing_mm
+    return seen_difference(diameter_mm / background.spacing_mm, with_disc, without)
+
+
+def seen_difference(diameter: float, with_disc: Array, without: Array) -> Seen:
+    """The same, for a disc of so many pixels."""
     difference = (with_disc - without).mean(axis=0)
     noise = np.concatenate([without, with_disc - difference])
-    inside = disc(SIDE, pixels)
     return Seen(
-        float(np.average(difference, weights=inside)),
-        channelised_hotelling(difference, noise, laguerre_gauss(SIDE, pixels)),
+        float(np.average(difference, weights=disc(SIDE, diameter))),
+        channelised_hotelling(difference, noise, laguerre_gauss(SIDE, diameter)),
         non_prewhitening(difference, noise),
     )
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from iscl_node import __version__, logs
+from iscl_node.cli.assessing import assess
 from iscl_node.cli.checking import check
 from iscl_node.cli.progress import Progress
 from iscl_node.cli.spool import close, export, lookup, release, requeue, status
@@ -39,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, lookup, close, requeue, release, export, check):
+for command in (status, lookup, close, requeue, release, export, check, assess):
     app.command()(command)
 
 
