@@ -71,7 +71,7 @@ class Algorithm1:
         return self._descend(loss, "d")
 
     def generators(self, x: Tensor, y: Tensor) -> Tensor:
-        """Equation (6)."""
+        """Equation (1)."""
         f, g, h, dx, dy = self.networks.values()
         adversarial = -dy(f(x)).mean() - dx(g(y)).mean()
         nested = (x - g(f(x))).abs().mean() + (y - f(g(y))).abs().mean()

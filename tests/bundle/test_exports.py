@@ -50,7 +50,8 @@ def weights(bundle: str, request: pytest.FixtureRequest) -> str:
     """The file of the weights: the shipped ones of the paper's generator, or random ones of the other."""
     path = Path(bundle, "models", "weights.pt")
     if request.param == "paper":
-        return f"{bundle}/models/model.pt"
+        change(Path(bundle, "configs", "inference.json"), {"profile": "abdomen"})
+        return f"{bundle}/models/abdomen.pt"
     change(Path(bundle, "configs", "inference.json"), {"profile": "full", "generator": "residual"})
     torch.manual_seed(0)
     denoiser = network_of(bundle)

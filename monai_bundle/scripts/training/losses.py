@@ -10,17 +10,17 @@ from torch.nn import functional
 
 
 def adversarial_loss(score_of_fake: Tensor) -> Tensor:
-    """-D(fake), the generator's part of the adversarial terms in equations (1) and (2)."""
+    """-D(fake), the generator's part of the adversarial terms in equations (2) and (3)."""
     return -score_of_fake.mean()
 
 
 def cycle_loss(x: Tensor, x_cycled: Tensor, y: Tensor, y_cycled: Tensor) -> Tensor:
-    """|x - G(F(x))| + |y - F(G(y))|, equation (3)."""
+    """|x - G(F(x))| + |y - F(G(y))|, equation (5)."""
     return functional.l1_loss(x_cycled, x) + functional.l1_loss(y_cycled, y)
 
 
 def bypass_loss(x: Tensor, y: Tensor, noise: Tensor, f_of_x: Tensor, f_of_y_plus_noise: Tensor) -> Tensor:
-    """|F(x) - (x - H(x))| + |y - F(y + H(x))|, equations (4) and (5); ``noise`` is H(x), a constant here."""
+    """|F(x) - (x - H(x))| + |y - F(y + H(x))|, equation (6); ``noise`` is H(x), a constant here."""
     return functional.l1_loss(f_of_x, x - noise) + functional.l1_loss(f_of_y_plus_noise, y)
 
 
@@ -31,14 +31,14 @@ def generator_loss(
     lambda_: float = 30.0,
     adversarial_weight: float = 1.0,
 ) -> Tensor:
-    """Adversarial terms plus lambda times cycle and bypass, equation (6)."""
+    """Adversarial terms plus lambda times cycle and bypass, equations (1) and (4)."""
     return adversarial_weight * adversarial + lambda_ * (cycle + bypass)
 
 
 def discriminator_loss(score_of_real: Tensor, score_of_fake: Tensor, fake_margin: float = 0.0) -> Tensor:
-    """relu(1 - D(real)) + relu(fake_margin + D(fake)), what equation (7) means.
+    """relu(1 - D(real)) + relu(fake_margin + D(fake)), what equations (8) and (9) mean.
 
-    The printed equations (8) and (9) lost signs: neither minimized nor maximized do they train a
+    As printed both lost signs: neither minimized nor maximized do they train a
     discriminator. ``fake_margin=1`` is the usual hinge; ``0`` is the form of the authors' code.
 
     The two are one loss for two scores: with S = 2 D - 1, relu(1 - S) + relu(1 + S) = 2 [relu(1 - D) +

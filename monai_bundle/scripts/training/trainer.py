@@ -51,9 +51,9 @@ class ISCLTrainer(Trainer):
     fg_optimizer, d_optimizer, h_optimizer : Optimizer
         Over F and G, over DX and DY, over H.
     lambda_ : float
-        Weight of the cycle and bypass terms, equation (6).
+        Weight of the cycle and bypass terms, equation (1).
     adversarial_weight : float
-        Weight of the adversarial terms, 1 in equation (6).
+        Weight of the adversarial terms, 1 in equation (1).
     fake_margin : float
         See :func:`losses.discriminator_loss`; margin 1 with adversarial weight 0.5 is margin 0 with weight 1.
     update_order : str
