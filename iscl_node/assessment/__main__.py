@@ -18,7 +18,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m iscl_node.assessment", description=__doc__)
     parser.add_argument("data", type=Path, help="folder of DICOM files; the patients of the list are looked for")
     parser.add_argument("out", type=Path, help="folder for tables and pictures")
-    parser.add_argument("--use", choices=("test", "validation"), default="test", help="which patients")
+    parser.add_argument("--use", choices=("test", "phantoms", "validation"), default="test", help="which patients")
     parser.add_argument("--patients", nargs="+", default=[], help="these instead of the list")
     parser.add_argument(
         "--method",
@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--slices", type=int, default=2, help="of each patient and kernel")
     parser.add_argument("--doses", type=float, nargs="+", default=[0.5, 0.25, 0.1])
-    parser.add_argument("--strengths", nargs="+", default=["auto", "mild", "strong", "0.5", "0.8"])
+    parser.add_argument("--strengths", nargs="+", default=["auto", "mild", "strong", "0.3", "0.5", "0.6", "0.8", "1"])
     parser.add_argument("--target-noise-hu", type=float, default=TARGET_NOISE_HU, help="of strength auto")
     parser.add_argument("--draws", type=int, default=4, help="of the noise, at least 2")
     parser.add_argument("--no-classical", action="store_true", help="without non-local means and total variation")
