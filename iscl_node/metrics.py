@@ -28,21 +28,7 @@ class Metrics:
         self.registry = registry
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         self._register_reception(counter, gauge)
-        self.sent_instances = counter(
-            "iscl_node_sent_instances_total",
-            "Derived instances offered to a destination, by peer and status (hexadecimal)",
-            ["peer", "status"],
-        )
-        self.confirmations = counter(
-            "iscl_node_confirmations_total",
-            "Answers of destinations whether they keep a batch, by peer, way (commitment or query) and outcome",
-            ["peer", "way", "outcome"],
-        )
-        self.resent_instances = counter(
-            "iscl_node_resent_instances_total",
-            "Derived instances that a destination stored and did not have later, so that they are sent again, by peer",
-            ["peer"],
-        )
+        self._register_delivery(counter, gauge)
         self.batches = counter("iscl_node_batches_total", "Closed batches that reached an end, by outcome", ["outcome"])
         self.step_seconds = Histogram(
             "iscl_node_step_seconds",
@@ -64,6 +50,28 @@ class Metrics:
             ["use"],
         )
         self.model_info = gauge("iscl_node_model_info", "1; the model in use", ["name", "version", "digest"])
+
+    def _register_delivery(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.sent_instances = counter(
+            "iscl_node_sent_instances_total",
+            "Derived instances offered to a destination, by peer and status (hexadecimal)",
+            ["peer", "status"],
+        )
+        self.confirmations = counter(
+            "iscl_node_confirmations_total",
+            "Answers of destinations whether they keep a batch, by peer, way (commitment or query) and outcome",
+            ["peer", "way", "outcome"],
+        )
+        self.resent_instances = counter(
+            "iscl_node_resent_instances_total",
+            "Derived instances that a destination stored and did not have later, so that they are sent again, by peer",
+            ["peer"],
+        )
+        self.stopped_deliveries = gauge(
+            "iscl_node_stopped_deliveries",
+            "Batches that a destination took again and again and shows nothing of, by peer; not sent to it any more",
+            ["peer"],
+        )
 
     def _register_reception(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self.received_instances = counter(

@@ -28,24 +28,28 @@ from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
+from iscl_node.pipeline.commitment_reports import CommitmentReports
 from iscl_node.pipeline.completeness import Completeness
-from iscl_node.pipeline.confirmation import Confirmation, Pace, SendAgain
+from iscl_node.pipeline.delivery.ask import Asking
+from iscl_node.pipeline.delivery.conclude import Concluding
+from iscl_node.pipeline.delivery.deadline import Deadline
+from iscl_node.pipeline.delivery.destination import Destinations
+from iscl_node.pipeline.delivery.pace import Pace
+from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
+from iscl_node.pipeline.engine.ended import forget_ended
+from iscl_node.pipeline.engine.idle import IdleWorkflows
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
-from iscl_node.pipeline.engine.stranded_workflows import StrandedWorkflows, tend_workflows
 from iscl_node.pipeline.housekeeping import Housekeeping
-from iscl_node.pipeline.inquiry import Inquiry
-from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.pipeline.plan import derived_per_received
 from iscl_node.pipeline.reception import reception
-from iscl_node.pipeline.reports import commitment_reports
-from iscl_node.pipeline.settlement import Settlement
+from iscl_node.pipeline.reconcile import Reconcile
 from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.trying import Trying
 from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.settings import Settings
-from iscl_node.store.commitments import Commitments
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.identity import settle_identity
 from iscl_node.store.lock import hold
@@ -64,6 +68,8 @@ _STALLED_SECONDS = 60
 
 _REPORT_SECONDS = 3
 """How long the report on a storage commitment is waited for on the association on which it was asked for."""
+
+_MINUTE = 60
 
 _LAST_STEP_SECONDS = 75
 """How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
@@ -113,23 +119,13 @@ class Node:
         self._spool, self._lock = _opened_spool(settings)
         self._shutdown = Shutdown()
         self._trail: RunningTrail | None = None
-        self._deliveries, self._commitments = Deliveries(self._spool.root), Commitments(self._spool.root)
         self._running_time = RunningTime(self._spool.root)
-        give_up_seconds = settings.delivery.give_up_hours * 3600
-        self._patience = Patience(self._deliveries, self._running_time.seconds, give_up_seconds)
         self._peers = {peer.name: peer for peer in settings.known_peers()}
-        delivery = settings.delivery
+        self._reports = CommitmentReports(self._peers)
         steps = self._steps(rules)
         audit = self._prepared_audit()
-        workflow = SeriesWorkflow(
-            steps,
-            self._shutdown,
-            self._metrics,
-            delivery.first_retry_seconds,
-            delivery.last_retry_seconds,
-            audit,
-        )
-        self._housekeeping = self._made_housekeeping(self._closer(rules, workflow), workflow)
+        reconcile = self._reconciled(steps, audit)
+        self._housekeeping = self._made_housekeeping(self._closer(rules, reconcile), reconcile)
         self._scp = self._made_scp(audit)
         self._show_certificates()
         http = settings.http
@@ -149,33 +145,44 @@ class Node:
             limits=settings.scp.limits(),
             tls=settings.scp.known_tls(),
             refused=self._note_refusal,
-            report=commitment_reports(self._commitments, self._peers),
+            report=self._reports.keep,
         )
 
-    def _made_housekeeping(self, closer: SeriesCloser, workflow: SeriesWorkflow) -> Housekeeping:
+    def _reconciled(self, steps: SeriesSteps, audit: Audit) -> Reconcile:
+        """The workflows, and what keeps them and the spool in agreement."""
+        settings, delivery = self._settings, self._settings.delivery
+        deliveries = Deliveries(self._spool.root)
+        destinations = Destinations(self._spool, deliveries, self._peers)
+        deadline = Deadline(deliveries, self._running_time.seconds, delivery.give_up_hours * 3600)
+        pace = Pace(delivery.first_retry_seconds, delivery.last_retry_seconds)
+        report_seconds = delivery.report_hours * 3600
+        sending = Sending(destinations, self._send, deadline)
+        asking = Asking(destinations, self._commit, self._find, deadline, report_seconds)
+        concluding = Concluding(destinations, deadline, pace, report_seconds, self._metrics)
+        trying = Trying(self._shutdown, self._metrics, pace)
+        workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
+        idle = IdleWorkflows(settings.worker_name)
+        longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE
+        return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
+
+    def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool = self._settings.spool
         limits = RetentionLimits(spool.retention_hours * 3600, spool.max_bytes, 2 * spool.min_free_bytes)
-        settlement = Settlement(self._spool, self._deliveries, self._commitments, self._peers, self._metrics)
-        stranded = StrandedWorkflows(self._unended_batches, self._settings.worker_name)
         return Housekeeping(
             self._spool,
             closer,
             self._metrics,
             Retention(self._spool.root, limits),
-            partial(tend_workflows, stranded, limits.seconds),
-            partial(self._settle, settlement),
-            self._confirmations(settlement, workflow.enqueue_resending),
+            partial(forget_ended, limits.seconds),
+            partial(self._reconcile, reconcile),
         )
 
-    def _unended_batches(self) -> list[str]:
-        return [batch.workflow_id for batch in self._spool.batches_under_way()]
-
-    def _closer(self, rules: Sequence[Rule], workflow: SeriesWorkflow) -> SeriesCloser:
+    def _closer(self, rules: Sequence[Rule], reconcile: Reconcile) -> SeriesCloser:
         quiet_seconds = self._settings.scp.quiet_seconds
         listings = PeerListings(self._peers, self._find, self._move)
         open_series = OpenSeries(self._spool.root)
         completeness = Completeness(open_series, rules, quiet_seconds, listings, self._metrics)
-        return SeriesCloser(self._spool, quiet_seconds, completeness, workflow.enqueue, self._metrics)
+        return SeriesCloser(self._spool, quiet_seconds, completeness, reconcile.begin, self._metrics)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
@@ -184,9 +191,8 @@ class Node:
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
-        peers = self._peers
-        rest = limits, __version__, site, self._patience, self._metrics
-        return SeriesSteps(self._spool, rules, peers, denoisers, self._send, *rest)
+        rest = limits, __version__, site, self._running_time.seconds, self._metrics
+        return SeriesSteps(self._spool, rules, denoisers, *rest)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish the step in hand.
@@ -265,29 +271,14 @@ class Node:
     def _commit(
         self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
     ) -> CommitmentReport | None:
-        reports = commitment_reports(self._commitments, self._peers)
         ours = self._settings.scp.ae_title
-        is_reported = partial(self._commitments.is_reported, transaction_uid)
-        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, reports, is_reported)
+        is_reported = partial(self._reports.is_kept, transaction_uid)
+        keep = self._reports.keep
+        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, keep, is_reported)
 
-    def _confirmations(self, settlement: Settlement, send_again: SendAgain) -> dict[str, Callable[[], None]]:
-        """A chore for each destination, by its name."""
-        delivery = self._settings.delivery
-        pace = Pace(delivery.first_retry_seconds, delivery.last_retry_seconds)
-        rest = self._metrics, self._shutdown, self._patience
-        chores = {}
-        for peer in self._peers.values():
-            if peer.may_receive:
-                inquiry = Inquiry(
-                    peer, self._spool, self._commitments, self._commit, self._find, delivery.report_hours * 3600
-                )
-                parts = self._spool, self._deliveries, inquiry, settlement, send_again, pace
-                chores[f"confirm {peer.name}"] = Confirmation(peer, *parts, *rest).tick
-        return chores
-
-    def _settle(self, settlement: Settlement) -> None:
+    def _reconcile(self, reconcile: Reconcile) -> None:
         self._running_time.write_down()
-        settlement.sweep()
+        reconcile.reconcile()
 
     def _find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
         return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sent)

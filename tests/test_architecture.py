@@ -30,6 +30,7 @@ CATCHES_EVERYTHING = {
     "iscl_node/pipeline/housekeeping.py": "the thread must not end for years; each fault is counted and logged",
     "iscl_node/pipeline/auditing.py": "no image may wait for, or fail with, its audit message; logged",
     "iscl_node/pipeline/workflow.py": "the workflow's edge: an unforeseen fault must not lose the series",
+    "iscl_node/pipeline/trying.py": "a step: the engine keeps what is raised, and it may quote patient data; logged",
     "iscl_node/pipeline/peer_listings.py": "the thread that asks a peer; the fault is logged, and the peer asked again",
     "iscl_node/pipeline/series_facts.py": "what cannot be read keeps no series open; the workflow tells what it is",
     "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",

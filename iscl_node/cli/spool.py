@@ -81,6 +81,9 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     for each in sent:
         waited_for = ", ".join(each["waits_for"])
         text = f"{each['series']} {each['batch']}: {waited_for} has not confirmed yet; in the log {each['log']}"
+        if each["stopped"]:
+            stopped = ", ".join(each["stopped"])
+            text += f"; nothing more is stored at {stopped}, which takes everything and shows nothing"
         out.print(f"[yellow]sent[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
     for reason, count in ignored.items():
         out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
@@ -118,11 +121,13 @@ def _told_sent(each: Batch, spool: Path) -> dict[str, Any]:
     from iscl_node.store.log_key import log_name
 
     deliveries = Deliveries(spool)
+    records = {name: deliveries.record(each, name) for name in deliveries.destinations(each)}
     return {
         "series": each.series_instance_uid,
         "log": log_name(spool, each.series_instance_uid),
         "batch": each.key,
-        "waits_for": [name for name in deliveries.destinations(each) if not deliveries.record(each, name).is_confirmed],
+        "waits_for": [name for name, record in records.items() if not record.is_confirmed],
+        "stopped": [name for name, record in records.items() if record.is_stopped],
     }
 
 

@@ -15,7 +15,7 @@ from pynetdicom.dsutils import decode
 from pynetdicom.events import Event
 
 from iscl_node.domain import CommitmentReport
-from iscl_node.errors import IsclNodeError
+from iscl_node.errors import IsclNodeError, RetryLaterError
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 """SOP Class UID of the Storage Commitment Push Model (PS3.4 J.3.5)."""
@@ -105,6 +105,9 @@ def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:
     except UnknownTransactionError as error:
         _log.warning("commitment_report.refused", ae_title=ae_title, reason=str(error))
         return _INVALID_ARGUMENT_VALUE
+    except RetryLaterError as error:
+        _log.warning("storage commitment report put off", ae_title=ae_title, reason=str(error))
+        return RESOURCE_LIMITATION
     except Exception:  # noqa: BLE001 - whatever went wrong, the peer must hear that we do not have the report
         _log.exception("commitment_report.failed", ae_title=ae_title)
         return _PROCESSING_FAILURE

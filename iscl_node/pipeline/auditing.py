@@ -42,18 +42,12 @@ class Audit:
     def received(self, batch: Batch) -> None:
         """Record what a closed batch holds, for each sender and patient."""
 
-    def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
-        """Record what is to be sent of a batch to a destination."""
-
-    def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
-        """Record what was sent of a batch to a destination, or why it refused."""
-
-    def begin_resending(self, batch: Batch, peer: str) -> list[str]:
-        """Record what is to be sent again to a destination, and return its SOP Instance UIDs for `resent`."""
+    def begin_sending(self, batch: Batch, peer: str) -> list[str]:
+        """Record what is to be sent to a destination, and return its SOP Instance UIDs for `sent`."""
         return []
 
-    def resent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
-        """Record what was sent again to a destination, or why it refused."""
+    def sent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
+        """Record what was sent to a destination, or why it refused."""
 
 
 NO_AUDIT: Final = Audit()
@@ -121,36 +115,21 @@ class AuditTrail(Audit):
             address = self._addresses.get((series_uid, sender)) or self._hosts.get(sender, "")
             self._record(self._messages.received(_now(), Transfer(instances, sender, address)))
 
-    def begin_sending(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
-        """Record what is to be sent of a batch to a destination."""
-        with self._logged("begin_sending"):
-            for transfer in self._transfers(peer, self._made(batch, made), ""):
-                self._record(self._messages.begin_sending(_now(), transfer))
-
-    def sent(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]], refusal: str) -> None:
-        """Record what was sent of a batch to a destination, or why it refused."""
-        with self._logged("sent"):
-            for transfer in self._transfers(peer, self._made(batch, made), refusal):
-                self._record(self._messages.sent(_now(), transfer))
-
-    def begin_resending(self, batch: Batch, peer: str) -> list[str]:
-        """Record what is to be sent again to a destination, and return its SOP Instance UIDs for `resent`."""
+    def begin_sending(self, batch: Batch, peer: str) -> list[str]:
+        """Record what is to be sent to a destination, and return its SOP Instance UIDs for `sent`."""
         lacking: list[str] = []
-        with self._logged("begin_resending"):
+        with self._logged("begin_sending"):
             stored = self._deliveries.record(batch, peer).stored
             lacking = sorted(self._spool.derived_instances(batch).keys() - stored.keys())
             for transfer in self._transfers(peer, self._lacking(batch, lacking), ""):
                 self._record(self._messages.begin_sending(_now(), transfer))
         return lacking
 
-    def resent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
-        """Record what was sent again to a destination, or why it refused; nothing if it confirmed all meanwhile."""
-        with self._logged("resent"):
+    def sent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
+        """Record what was sent to a destination, or why it refused; nothing if it confirmed all meanwhile."""
+        with self._logged("sent"):
             for transfer in self._transfers(peer, self._lacking(batch, sop_uids), refusal):
                 self._record(self._messages.sent(_now(), transfer))
-
-    def _made(self, batch: Batch, made: Sequence[tuple[str, int]]) -> list[Path]:
-        return [path for series_uid, _ in made for path in self._spool.derived(batch, series_uid)]
 
     def _lacking(self, batch: Batch, sop_uids: Sequence[str]) -> list[Path]:
         series = self._spool.derived_instances(batch)

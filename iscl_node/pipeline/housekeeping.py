@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 
 import structlog
 
@@ -21,7 +20,7 @@ _SWEEP_SECONDS = 60
 
 
 class Housekeeping:
-    """A thread that ticks, one that sweeps, which may take minutes on a large and slow disk, and one for each chore.
+    """A thread that ticks, one that sweeps, which may take minutes on a large and slow disk, and one that reconciles.
 
     A chore that fails is counted, logged and tried again, and keeps no other from its work.
 
@@ -37,10 +36,8 @@ class Housekeeping:
         Deletes what need not be kept.
     forget : callable
         Deletes what the workflow database need not keep.
-    settle : callable
-        Brings batches that were sent to their end.
-    chores : mapping of str to callable
-        What may wait for other machines, by name; each has a thread of its own.
+    reconcile : callable
+        Begins what the spool asks for and the workflow engine lacks; in a thread of its own.
     """
 
     def __init__(
@@ -50,15 +47,14 @@ class Housekeeping:
         metrics: Metrics,
         retention: Retention,
         forget: Callable[[], int],
-        settle: Callable[[], None],
-        chores: Mapping[str, Callable[[], None]],
+        reconcile: Callable[[], object],
     ) -> None:
         self._spool = spool
         self._closer = closer
         self._metrics = metrics
         self._retention = retention
         self._forget = forget
-        self._settle = settle
+        self._reconcile = reconcile
         self._sizes = Sizes(spool.root)
         self._faults: dict[str, str] = {}
         self._strays: dict[str, int] = {}
@@ -66,10 +62,8 @@ class Housekeeping:
         self._threads = [
             threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
             threading.Thread(target=self._repeat, args=(self.sweep, _SWEEP_SECONDS), name="sweeping"),
+            threading.Thread(target=self._repeat, args=(self.reconcile, _SWEEP_SECONDS), name="reconcile"),
         ]
-        for name, chore in chores.items():
-            work = partial(self._attempt, name, chore), _TICK_SECONDS
-            self._threads.append(threading.Thread(target=self._repeat, args=work, name=name))
         self.last_tick = time.monotonic()
 
     def start(self) -> None:
@@ -102,8 +96,11 @@ class Housekeeping:
         self._attempt("purge", self._purge)
         self._attempt("strays", self._note_strays)
         self._attempt("sizes", self._measure_sizes)
-        self._attempt("settle", self._settle)
         self._attempt("workflows", self._forget)
+
+    def reconcile(self) -> None:
+        """What makes the workflow engine agree with the spool."""
+        self._attempt("reconcile", self._reconcile)
 
     def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
         """Do it, whatever comes of it; a fault is logged when it is new, not twice a second for as long as it lasts."""

@@ -1,4 +1,4 @@
-"""The steps of a batch: check, derive (per instance), judge, evidence, send (per series and destination), release.
+"""The steps that make what is sent of a batch: check, derive (per instance), judge, evidence, destinations.
 
 Each step takes its input from the spool and leaves its result there, under names that are computed:
 run twice, it does the same again. Values that pass between steps are plain strings and lists, because the
@@ -6,7 +6,7 @@ workflow database keeps them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -24,17 +24,15 @@ from iscl_node.dicom.folder import read_instance, read_with_pixels
 from iscl_node.dicom.quality import ImplausibleResultError
 from iscl_node.dicom.quality_picture import picture
 from iscl_node.dicom.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, Peer, QualityLimits, Rule, Site, StoreAnswer
+from iscl_node.domain import NO_EVIDENCE, Batch, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength
-from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.errors import QuarantineSeriesError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.earlier_batches import begun_uid_scheme, processed_before, uid_scheme_of
 from iscl_node.pipeline.evidence import evidence
-from iscl_node.pipeline.patience import Patience
 from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
-from iscl_node.store.answer_log import recorded
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.earlier_batches import earlier_plans
 from iscl_node.store.plan import keep_plan, kept_plan
@@ -43,9 +41,6 @@ from iscl_node.store.spool import Spool
 from iscl_node.store.tree import is_file
 
 _log = structlog.get_logger(__name__)
-
-Send = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
-"""Sends files over one association and tells of each answer; raises RetryLaterError or QuarantineSeriesError."""
 
 
 class SeriesSteps:
@@ -57,20 +52,16 @@ class SeriesSteps:
         Holds the batch.
     rules : sequence of Rule
         The first that matches decides.
-    peers : mapping of str to Peer
-        Destinations by name.
     denoisers : mapping of str to Denoiser
         By profile.
-    send : callable
-        See :data:`Send`.
     limits : QualityLimits
         Of the judge.
     node_version : str
         For the derived objects.
     site : Site
         For the derived objects.
-    patience : Patience, optional
-        When to give up on a destination; never without.
+    running_seconds : callable, optional
+        How long the node has run so far, over all its starts.
     metrics : Metrics, optional
         Strengths and noise by rule are counted here.
     """
@@ -79,22 +70,18 @@ class SeriesSteps:
         self,
         spool: Spool,
         rules: Sequence[Rule],
-        peers: Mapping[str, Peer],
         denoisers: Mapping[str, Denoiser],
-        send: Send,
         limits: QualityLimits,
         node_version: str,
         site: Site,
-        patience: Patience | None = None,
+        running_seconds: Callable[[], float] = lambda: 0.0,
         metrics: Metrics | None = None,
     ) -> None:
         self._spool = spool
         self._rules = {rule.name: rule for rule in rules}
-        self._peers = peers
         self._denoisers = denoisers
-        self._send = send
         self._deliveries = Deliveries(spool.root)
-        self._patience = patience or Patience(self._deliveries, lambda: 0.0, 0)
+        self._running_seconds = running_seconds
         self._limits = limits
         self._node_version = node_version
         self._site = site
@@ -244,96 +231,22 @@ class SeriesSteps:
                 counts[uids[0]] += 1
         return list(counts.items())
 
-    def destinations(self, batch: Batch, begun: BegunRule, series_uids: Collection[str]) -> tuple[str, ...]:
+    def destinations(self, batch: Batch, begun: BegunRule, made: Sequence[tuple[str, int]]) -> tuple[str, ...]:
         """Decide where the series that were made go, and write it down in the spool.
 
-        What else is in the outbox goes: an upgrade begins a batch anew, maybe with another model, and what the earlier
-        one made in part must not be sent as what a destination lacks. If its sending had begun it is whole, and stays.
+        What was decided once stays. What else is in the outbox goes: an upgrade begins a batch anew, maybe with another
+        model, and what the earlier one made in part must not be sent as what a destination lacks.
 
         Raises
         ------
         RetryLaterError
             If the disk refuses it now.
         """
-        destinations = self._rule(begun).send_to
         with disk_refusals_retried():
             if not self._deliveries.destinations(batch):
-                remove_other_series(self._spool.outbox(batch), series_uids)
-            self._deliveries.begin(batch, destinations, self._patience.running_seconds())
-        return destinations
-
-    def send(self, batch: Batch, peer_name: str, series_uid: str, count: int) -> None:
-        """Send what one destination has not stored yet of one series of the batch, ``count`` instances in all.
-
-        Raises
-        ------
-        RetryLaterError
-            If the destination does not take them now.
-        QuarantineSeriesError
-            If it never will or is gone from the settings, or the instances are not as many as were made.
-        """
-        peer = self._peer(peer_name)
-        files = self._spool.derived(batch, series_uid)
-        if len(files) != count:
-            raise QuarantineSeriesError(f"{count} instances should be sent, but {len(files)} are in the outbox")
-        self._send_recorded(batch, peer, files)
-
-    def resend(self, batch: Batch, peer_name: str) -> None:
-        """Send what one destination stored once and does not have, series by series.
-
-        Raises
-        ------
-        RetryLaterError, QuarantineSeriesError
-            As `send`.
-        """
-        peer = self._peer(peer_name)
-        series_uids = sorted(set(self._spool.derived_instances(batch).values()))
-        for series_uid in series_uids:
-            self._send_recorded(batch, peer, self._spool.derived(batch, series_uid))
-        if not series_uids or self._deliveries.record(batch, peer_name).missing:
-            raise QuarantineSeriesError(f"peer {peer_name} lost instances that are gone from the outbox, too")
-
-    def refuse(self, batch: Batch, peer_name: str, reason: str) -> None:
-        """Write down that one destination will never take what it does not have.
-
-        Raises
-        ------
-        RetryLaterError
-            If the disk refuses it now.
-        """
-        with suppress(FileNotFoundError), disk_refusals_retried():  # the batch may have been set aside meanwhile
-            self._deliveries.note_refusal(batch, peer_name, reason)
-
-    def _peer(self, name: str) -> Peer:
-        if name not in self._peers or not self._peers[name].may_receive:
-            raise QuarantineSeriesError(
-                f"destination {name!r} is gone from the settings; requeue the series to choose anew"
-            )
-        return self._peers[name]
-
-    def _send_recorded(self, batch: Batch, peer: Peer, files: Sequence[Path]) -> None:
-        """Send what is not stored over one association, and record every answer durably, whatever the end."""
-        with disk_refusals_retried():
-            stored = self._deliveries.record(batch, peer.name).stored
-        try:
-            with disk_refusals_retried(), recorded(self._deliveries, batch, peer.name) as answered:
-                self._send(peer, [path for path in files if path.stem not in stored], answered)
-        except RetryLaterError as error:
-            end = self._patience.end(batch, str(error))
-            if end:
-                raise QuarantineSeriesError(end) from error
-            raise
-
-    def release(self, batch: Batch) -> None:
-        """Mark the batch as stored by every destination; it is kept until all have confirmed that they keep it.
-
-        Raises
-        ------
-        RetryLaterError
-            If the disk refuses it now.
-        """
-        with disk_refusals_retried():
-            self._spool.mark_sent(batch)
+                remove_other_series(self._spool.outbox(batch), {series_uid for series_uid, _ in made})
+                self._deliveries.begin(batch, self._rule(begun).send_to, self._running_seconds(), made)
+        return self._deliveries.destinations(batch)
 
     def ignore(self, batch: Batch, reason: str) -> None:
         """Leave the batch alone, with a reason.

@@ -1,36 +1,52 @@
 """The durable workflows of a batch: the order of its steps, and what happens when one of them fails.
 
-DBOS keeps which steps of a batch are done. A node that was killed in the middle of a step does that step
+The engine keeps which steps of a workflow are done. A node that was killed in the middle of a step does that step
 again when it starts, and none of the finished ones.
 
-A batch has one workflow that makes its derived instances, one for each destination, which may wait there for ever, and
-one that ends the sending, begun by whichever delivery ends last. What a destination turns out not to have is sent again
-by a further workflow.
+A batch has one workflow that makes its derived instances, and then, for each destination, a chain: *delivery* sends
+what the destination has not stored; *confirmation* asks whether it keeps it; *report* concludes from the answer, or
+from its absence: the next delivery, the next question, or the end. A workflow begins the next one before it ends, so
+as long as a destination is waited for there is one under way; if not, `iscl_node.pipeline.reconcile` begins one.
+What waits for a person's or an archive's time is a delayed row of the engine, not a thread.
 """
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from iscl_node.domain import Batch
-from iscl_node.errors import IgnoreSeriesError, IsclNodeError, QuarantineSeriesError, RetryLaterError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit
+from iscl_node.pipeline.delivery.ask import Asking
+from iscl_node.pipeline.delivery.conclude import ASK, SEND, Attempt, Concluding
+from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.queues import Queue
-from iscl_node.pipeline.engine.shutdown import Shutdown
-from iscl_node.pipeline.engine.words import DatabaseError, Durable, all_said, enqueue, say, step, workflow
+from iscl_node.pipeline.engine.words import (
+    DatabaseError,
+    Durable,
+    Work,
+    enqueue,
+    message,
+    send_message,
+    step,
+    wake,
+    workflow,
+)
 from iscl_node.pipeline.plan import BegunRule
 from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.trying import Trying, unforeseen
 
 _log = structlog.get_logger(__name__)
 
-STEP_ORDER_VERSION = "11"
-"""DBOS resumes only workflows of its own version: change it when the order of the steps changes.
+STEP_ORDER_VERSION = "12"
+"""The engine resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
 as far as they are made, are found in the outbox. The earlier workflows stay in the database and never run again."""
@@ -41,37 +57,37 @@ _BATCHES_IN_HAND = 8
 _DELIVERIES_IN_HAND = 4
 """For each destination; more than one, so that a series it has no room for does not hold up the others."""
 
-BATCHES = Queue("batches", worker_concurrency=_BATCHES_IN_HAND)
-DELIVERIES = Queue("deliveries", partition_concurrency=_DELIVERIES_IN_HAND)
-"""With a partition for each destination."""
-ENDS = Queue("ends")
-QUEUES = (BATCHES, DELIVERIES, ENDS)
+BATCHES: Final = Queue("batches", worker_concurrency=_BATCHES_IN_HAND)
+DELIVERIES: Final = Queue("deliveries", partition_concurrency=_DELIVERIES_IN_HAND)
+"""With a partition for each destination, as the next one."""
+CONFIRMATIONS: Final = Queue("confirmations", partition_concurrency=_DELIVERIES_IN_HAND)
+REPORTS: Final = Queue("reports", worker_concurrency=_BATCHES_IN_HAND)
+QUEUES: Final = (BATCHES, DELIVERIES, CONFIRMATIONS, REPORTS)
 
-_REFUSAL = "refusal"
-"""The event by which a delivery tells that it ended: the reason of the destination, or nothing."""
+SERIES, DELIVERY, CONFIRMATION, REPORT = "series", "delivery", "confirmation", "report"
+"""The names of the workflows."""
+
+FIRST_RUN = "0"
+"""Of what the closing of a batch begins. What is begun again for want of it has another run, drawn at random."""
 
 _SENDING = "sending"
-_SENT = "sent"
 
 Result = TypeVar("Result")
 
 
 class SeriesWorkflow(Durable):
-    """check, derive every instance, judge the whole, make the evidence, send to each destination, release.
-
-    Released, a batch waits for its destinations' confirmation (:mod:`iscl_node.pipeline.confirmation`).
+    """The workflows; see the module.
 
     Parameters
     ----------
     steps : SeriesSteps
-        What is done.
-    shutdown : Shutdown
-        Asked between two steps.
+        What makes the derived instances.
+    sending, asking, concluding
+        What is done at a destination.
+    trying : Trying
+        How a step is tried again.
     metrics : Metrics
-        Outcomes and times.
-    first_retry_seconds, last_retry_seconds : float
-        The wait before a step is tried again doubles from the first to the last, and the node
-        never gives up by itself.
+        Outcomes.
     audit : Audit
         Told what was received, and what is sent.
     """
@@ -79,22 +95,24 @@ class SeriesWorkflow(Durable):
     def __init__(
         self,
         steps: SeriesSteps,
-        shutdown: Shutdown,
+        sending: Sending,
+        asking: Asking,
+        concluding: Concluding,
+        trying: Trying,
         metrics: Metrics,
-        first_retry_seconds: float,
-        last_retry_seconds: float,
         audit: Audit = NO_AUDIT,
     ) -> None:
         super().__init__("series")
         self._steps = steps
-        self._shutdown = shutdown
+        self._sending = sending
+        self._asking = asking
+        self._concluding = concluding
+        self._trying = trying
         self._metrics = metrics
-        self._first_retry_seconds = first_retry_seconds
-        self._last_retry_seconds = last_retry_seconds
         self._audit = audit
 
-    def enqueue(self, batch: Batch) -> None:
-        """Start the batch's workflow; if it has one already, in whatever state, nothing happens.
+    def enqueue(self, batch: Batch, run: str = FIRST_RUN) -> None:
+        """Start the batch's workflow; if it has one of this run already, in whatever state, nothing happens.
 
         Raises
         ------
@@ -102,67 +120,81 @@ class SeriesWorkflow(Durable):
             If the workflow database refuses it, for example because its disk is full.
         """
         with not_waiting("takes no batch"):
-            enqueue(BATCHES, _identity(batch), self.run, batch.series_instance_uid, batch.key)
+            enqueue(BATCHES, series_identity(batch, run), self.run, batch.series_instance_uid, batch.key, run)
 
-    @workflow("series")
-    def run(self, series_instance_uid: str, key: str) -> str:
-        """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
-        batch = Batch(series_instance_uid, key)
-        return self._outcome(batch, partial(self._make, batch))
-
-    @workflow("delivery")
-    def deliver(
-        self, series_instance_uid: str, key: str, peer: str, peers: Sequence[str], made: Sequence[tuple[str, int]]
-    ) -> str:
-        """Send all that was made to one of the batch's destinations; the result is why that refused, or nothing."""
-        batch = Batch(series_instance_uid, key)
-        with _series_in_log(batch):
-            self._step("audit", self._audit.begin_sending, batch, peer, made)
-            refusal = self._refusal(batch, peer, partial(self._send, batch, peer, made))
-            self._step("audit", self._audit.sent, batch, peer, made, refusal)
-        # Told before it is asked who has told: of several that end at once, one at least sees all.
-        say(_REFUSAL, refusal)
-        refusals = self._step("refusals", _refusals, batch, peers)
-        if refusals is not None:
-            # If two see all, the second has no effect.
-            enqueue(ENDS, _identity(batch, "end"), self.end, series_instance_uid, key, refusals)
-        return refusal
-
-    @workflow("end")
-    def end(self, series_instance_uid: str, key: str, refusals: Sequence[str]) -> str:
-        """Mark a batch as sent after all its deliveries, or set it aside; the result is its outcome so far."""
-        batch = Batch(series_instance_uid, key)
-        return self._outcome(batch, partial(self._release, batch, refusals))
-
-    def enqueue_resending(self, batch: Batch, peer: str, round_: int) -> None:
-        """Have a destination be sent what it does not have; if that was begun in this round already, nothing happens.
+    def enqueue_delivery(self, batch: Batch, peer: str, round_: int, run: str, delay_seconds: float = 0) -> None:
+        """Have a destination be sent what it lacks in a round; 0 is the first.
 
         Raises
         ------
         RetryLaterError
-            If the workflow database refuses it.
+            If the workflow database refuses it, unless this is called in a workflow, which waits.
         """
-        identity = _identity(batch, "again", str(round_), "to", peer)
-        with not_waiting("takes no delivery"):
-            enqueue(DELIVERIES, identity, self.resend, batch.series_instance_uid, batch.key, peer, partition=peer)
+        identity = _identity(batch, peer, "send", str(round_), run)
+        arguments = batch.series_instance_uid, batch.key, peer, round_, run
+        enqueue(DELIVERIES, identity, self.deliver, *arguments, partition=peer, delay_seconds=delay_seconds or None)
 
-    @workflow("resending")
-    def resend(self, series_instance_uid: str, key: str, peer: str) -> str:
-        """Send a destination what it does not have; the result is why it refused, or nothing."""
+    @workflow(SERIES)
+    def run(self, series_instance_uid: str, key: str, run: str) -> str:
+        """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
         with _series_in_log(batch):
-            lacking = self._step("audit", self._audit.begin_resending, batch, peer)
-            refusal = self._refusal(batch, peer, partial(self._step, "resend", self._steps.resend, batch, peer))
-            self._step("audit", self._audit.resent, batch, peer, lacking, refusal)
-            if refusal:
-                self._step("refuse", self._steps.refuse, batch, peer, refusal)
+            return self._outcome(batch, partial(self._make, batch, run))
+
+    @workflow(DELIVERY)
+    def deliver(self, series_instance_uid: str, key: str, peer: str, round_: int, run: str) -> str:
+        """Send a destination what it lacks of a batch; the result is why it refused, or nothing."""
+        batch = Batch(series_instance_uid, key)
+        with _series_in_log(batch):
+            lacking = self._step("audit", self._audit.begin_sending, batch, peer)
+            refusal = self._refusal(batch, peer)
+            self._step("audit", self._audit.sent, batch, peer, lacking, refusal)
+            if self._step("settle", self._concluding.after_sending, batch, peer, refusal) == ASK:
+                self._ask(batch, peer, Attempt(round_, 1, 0), run, time.time())
         return refusal
 
-    def _outcome(self, batch: Batch, work: Callable[[], str]) -> str:
+    @workflow(CONFIRMATION)
+    def confirm(
+        self, series_instance_uid: str, key: str, peer: str, round_: int, run: str, asks: int, misses: int, since: float
+    ) -> None:
+        """Ask a destination whether it keeps what it stored; what it says now, or later, is sent to `report`."""
+        batch = Batch(series_instance_uid, key)
         with _series_in_log(batch):
-            return self._known_outcome(batch, work)
+            transaction = self._step("transaction", _transaction_uid)
+            # Before the request: the report may come first.
+            waiting = report_identity(transaction)
+            arguments = series_instance_uid, key, peer, round_, run, asks, misses, since
+            enqueue(REPORTS, waiting, self.report, *arguments, delay_seconds=self._asking.report_seconds)
+            answer = self._step("ask", self._asking.ask, batch, peer, transaction, since)
+            if answer is not None:
+                send_message(waiting, REPORT, answer)
+                wake(waiting)
 
-    def _known_outcome(self, batch: Batch, work: Callable[[], str]) -> str:
+    @workflow(REPORT)
+    def report(
+        self, series_instance_uid: str, key: str, peer: str, round_: int, run: str, asks: int, misses: int, since: float
+    ) -> str:
+        """Conclude from what a destination answered, or from that it did not; runs when it did, or when time is up."""
+        batch = Batch(series_instance_uid, key)
+        attempt = Attempt(round_, asks, misses)
+        with _series_in_log(batch):
+            after = self._step("conclude", self._concluding.conclude, batch, peer, attempt, message(REPORT))
+            if after.step == SEND:
+                self.enqueue_delivery(batch, peer, round_ + 1, run, after.wait_seconds)
+            elif after.step == ASK:
+                next_attempt = Attempt(round_, asks + 1, after.misses)
+                self._ask(batch, peer, next_attempt, run, since, after.wait_seconds)
+            else:
+                self._step("settle", self._concluding.settle, batch)
+        return after.step
+
+    def _ask(self, batch: Batch, peer: str, attempt: Attempt, run: str, since: float, delay_seconds: float = 0) -> None:
+        round_, asks, misses = attempt
+        identity = _identity(batch, peer, "ask", str(round_), run, str(asks))
+        arguments = batch.series_instance_uid, batch.key, peer, round_, run, asks, misses, since
+        enqueue(CONFIRMATIONS, identity, self.confirm, *arguments, partition=peer, delay_seconds=delay_seconds or None)
+
+    def _outcome(self, batch: Batch, work: Callable[[], str]) -> str:
         try:
             outcome = work()
         except IgnoreSeriesError as error:
@@ -170,16 +202,16 @@ class SeriesWorkflow(Durable):
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
         except DatabaseError:
-            raise  # nothing is wrong with the batch: see stranded_workflows
+            raise  # nothing is wrong with the batch: it is begun again
         except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
             _log.exception("batch.unforeseen_fault", batch=batch.key)
-            outcome = self._quarantine(batch, _unforeseen(error))
-        if outcome not in (_SENDING, _SENT):
+            outcome = self._quarantine(batch, unforeseen(error))
+        if outcome != _SENDING:
             self._metrics.batches.labels(outcome).inc()
             _log.info("batch.ended", batch=batch.key, outcome=outcome)
         return outcome
 
-    def _make(self, batch: Batch) -> str:
+    def _make(self, batch: Batch, run: str) -> str:
         self._step("audit", self._audit.received, batch)
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
@@ -187,40 +219,26 @@ class SeriesWorkflow(Durable):
         self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("evidence", self._steps.evidence, batch, rule, files)
-        self._begin_deliveries(batch, rule, made)
+        self._begin_deliveries(batch, rule, made, run)
         return _SENDING
 
-    def _begin_deliveries(self, batch: Batch, rule: BegunRule, made: Sequence[tuple[str, int]]) -> None:
+    def _begin_deliveries(self, batch: Batch, rule: BegunRule, made: Sequence[tuple[str, int]], run: str) -> None:
         # A step of its own: with other destinations after a restart, one delivery would be taken for another one.
-        series_uids = [series_uid for series_uid, _ in made]
-        peers = self._step("destinations", self._steps.destinations, batch, rule, series_uids)
-        for peer in peers:
-            arguments = batch.series_instance_uid, batch.key, peer, peers, made
-            enqueue(DELIVERIES, _identity(batch, "to", peer), self.deliver, *arguments, partition=peer)
+        for peer in self._step("destinations", self._steps.destinations, batch, rule, made):
+            self.enqueue_delivery(batch, peer, 0, run)
 
-    def _send(self, batch: Batch, peer: str, made: Sequence[tuple[str, int]]) -> None:
-        """Send series by series, so that who refuses evidence has the images."""
-        for series_uid, count in made:
-            self._step("send", self._steps.send, batch, peer, series_uid, count)
-
-    def _refusal(self, batch: Batch, peer: str, sending: Callable[[], None]) -> str:
-        """Why a destination refused what was sent to it, or nothing."""
+    def _refusal(self, batch: Batch, peer: str) -> str:
+        """Send, and return why a destination refused what was sent to it, or nothing."""
         try:
-            sending()
+            self._step("send", self._sending.send, batch, peer)
         except QuarantineSeriesError as error:
             return str(error)
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
             _log.exception("delivery.unforeseen_fault", batch=batch.key, peer=peer)
-            return _unforeseen(error)
+            return unforeseen(error)
         return ""
-
-    def _release(self, batch: Batch, refusals: Sequence[str]) -> str:
-        if refusals:
-            raise QuarantineSeriesError("; ".join(dict.fromkeys(refusals)))
-        self._step("release", self._steps.release, batch)
-        return _SENT
 
     def _ignore(self, batch: Batch, reason: str) -> str:
         _log.info("batch.ignored", batch=batch.key, reason=reason)
@@ -234,32 +252,7 @@ class SeriesWorkflow(Durable):
 
     def _step(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
         """One durable step."""
-        self._shutdown.check()
-        return step(name, partial(self._until_done, name, work), *arguments)
-
-    def _until_done(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
-        """Do the work again, with back-off, for as long as it asks for that.
-
-        The waiting is inside the step: the engine records a step when it is done, so a node that
-        restarts in the middle of an outage tries at once.
-        """
-        wait_seconds = self._first_retry_seconds
-        while True:
-            started = time.monotonic()
-            try:
-                return work(*arguments)
-            except RetryLaterError as error:
-                _log.warning("step.put_off", step=name, reason=str(error), wait_seconds=wait_seconds)
-            except IsclNodeError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the engine keeps what is raised: it may quote patient data
-                _log.exception("step.unforeseen_fault", step=name)
-                raise QuarantineSeriesError(_unforeseen(error)) from None
-            finally:
-                self._metrics.step_seconds.labels(name).observe(time.monotonic() - started)
-            self._metrics.retries.labels(name).inc()
-            self._shutdown.wait(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, self._last_retry_seconds)
+        return step(name, self._trying.tried(name, work), *arguments)
 
 
 def _series_in_log(batch: Batch) -> AbstractContextManager[object]:
@@ -267,26 +260,27 @@ def _series_in_log(batch: Batch) -> AbstractContextManager[object]:
 
 
 def _identity(batch: Batch, *part: str) -> str:
-    """The identity of a workflow of the batch: of its first, or of a further part of it."""
+    """The identity of a workflow of the batch."""
     return "/".join([batch.workflow_id, STEP_ORDER_VERSION, *part])
 
 
-def _refusals(batch: Batch, peers: Sequence[str]) -> list[str] | None:
-    """Why destinations refused the batch, in the order of the destinations; None while a delivery goes on.
-
-    Raises
-    ------
-    RetryLaterError
-        If the workflow database does not answer.
-    """
-    try:
-        told = [all_said(_identity(batch, "to", peer)) for peer in peers]
-    except DatabaseError as error:
-        raise RetryLaterError(f"the workflow database does not answer: {type(error).__name__}") from error
-    if not all(_REFUSAL in each for each in told):
-        return None
-    return [each[_REFUSAL] for each in told if each[_REFUSAL]]
+def series_identity(batch: Batch, run: str = FIRST_RUN) -> str:
+    """The identity of the workflow that makes what is sent of a batch."""
+    return _identity(batch, SERIES, run)
 
 
-def _unforeseen(error: Exception) -> str:
-    return f"unforeseen fault: {type(error).__name__}; the log says where"
+def report_identity(transaction_uid: str) -> str:
+    """The identity of the workflow that waits for the report on a request for storage commitment."""
+    return f"{REPORT}/{transaction_uid}"
+
+
+def place_of(work: Work) -> tuple[Any, ...]:
+    """Batch, destination and round of a workflow; of a series' workflow the batch and nothing."""
+    series_instance_uid, key, *rest = work.arguments
+    peer, round_ = rest[:2] if work.name != SERIES else ("", 0)
+    return Batch(series_instance_uid, key), peer, round_
+
+
+def _transaction_uid() -> str:
+    """Drawn (PS3.5 B.2), because no two requests may have the same, over losses of the workflow database, too."""
+    return f"2.25.{uuid.uuid4().int}"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from iscl_node.domain import Batch, SeriesState, StoreAnswer
 from iscl_node.store.durable import append_synced, replace_synced
@@ -26,6 +26,9 @@ from iscl_node.store.tree import read_bytes
 
 _UNDER_WAY = (SeriesState.CLOSED, SeriesState.SENT)
 """Where a batch is while it is delivered, in the order of its way."""
+
+FRUITLESS_ROUNDS: Final = 5
+"""After so many rounds in which a destination took everything and showed nothing, nothing is stored there any more."""
 
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
@@ -36,7 +39,8 @@ class DeliveryRecord:
 
     ``stored`` has the SOP Class UID of each instance that the destination stored and is not known to miss, by SOP
     Instance UID; ``missing`` the instances that it turned out not to have, and that it was not sent since; ``rounds``
-    tells how often it turned out so; ``refusal`` is why it refuses for good, or empty.
+    tells how often it turned out so; ``refusal`` is why it refuses for good, or empty. ``instances`` is as ``stored``,
+    with those that it turned out to miss; ``fruitless_rounds`` is how often in succession it missed all of them.
     """
 
     stored: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +48,13 @@ class DeliveryRecord:
     rounds: int = 0
     refusal: str = ""
     is_confirmed: bool = False
+    instances: Mapping[str, str] = field(default_factory=dict)
+    fruitless_rounds: int = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is stored there, because it took everything again and again and shows nothing."""
+        return self.fruitless_rounds >= FRUITLESS_ROUNDS and not self.is_confirmed
 
 
 class Deliveries:
@@ -58,17 +69,29 @@ class Deliveries:
     def __init__(self, root: Path) -> None:
         self._layout = Layout(root)
 
-    def begin(self, batch: Batch, destinations: Sequence[str], running_seconds: float = 0.0) -> None:
-        """Write down where a closed batch goes, durably, and how long the node had run by then.
+    def begin(
+        self,
+        batch: Batch,
+        destinations: Sequence[str],
+        running_seconds: float = 0.0,
+        made: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        """Write down where a closed batch goes, durably, how long the node had run by then, and what was made.
 
-        What was written before is replaced.
+        What was written before is replaced. ``made`` has the UID of each derived series, in the order in which they
+        are sent, and how many instances it has.
 
         Raises
         ------
         OSError
             The disk refuses it, or the batch is not closed.
         """
-        entry = {"time": _now(), "destinations": list(destinations), "running_seconds": running_seconds}
+        entry = {
+            "time": _now(),
+            "destinations": list(destinations),
+            "running_seconds": running_seconds,
+            "made": [list(each) for each in made],
+        }
         folder = self._layout.batch(SeriesState.CLOSED, batch)
         replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
 
@@ -79,6 +102,14 @@ class Deliveries:
     def began(self, batch: Batch) -> float | None:
         """How long the node had run, in seconds, when the delivery of a batch began; None if it did not begin."""
         return self._begun(batch).get("running_seconds")
+
+    def made(self, batch: Batch) -> list[tuple[str, int]]:
+        """The UID of each derived series, and how many instances it has; empty if an earlier release began it."""
+        return [(str(series_uid), int(count)) for series_uid, count in self._begun(batch).get("made", ())]
+
+    def is_under_way(self, batch: Batch) -> bool:
+        """Whether a batch is closed or sent; asked in the order of its way, so that one that moves is not missed."""
+        return any(folder.is_dir() for folder in self._folders(batch))
 
     def _begun(self, batch: Batch) -> dict[str, Any]:
         for folder in self._folders(batch):
@@ -108,11 +139,10 @@ class Deliveries:
         ]
         self._note(batch, destination, entries)
 
-    def note_missing(self, batch: Batch, destination: str, reasons: Mapping[str, str]) -> None:
-        """Add what a destination does not have: why, by SOP Instance UID. For the errors see `note_refusal`."""
-        rounds = self.record(batch, destination).rounds + 1
+    def note_missing(self, batch: Batch, destination: str, reasons: Mapping[str, str], round_: int) -> None:
+        """Add what a destination does not have: why, by SOP Instance UID, and the how-maniest round this ends."""
         missing = [
-            {"event": "missing", "sop_instance_uid": uid, "reason": reason, "round": rounds}
+            {"event": "missing", "sop_instance_uid": uid, "reason": reason, "round": round_}
             for uid, reason in reasons.items()
         ]
         self._note(batch, destination, missing)
@@ -164,24 +194,34 @@ def _entries(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _summary(entries: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
-    stored: dict[str, str] = {}
+    instances: dict[str, str] = {}
     missing: set[str] = set()
-    rounds, refusal, is_confirmed = 0, "", False
+    missed_in: dict[int, set[str]] = {}
+    refusal, is_confirmed = "", False
     for entry in entries:
         match entry["event"]:
             case "answered" if entry["stored"]:
-                stored[entry["sop_instance_uid"]] = entry["sop_class_uid"]
+                instances[entry["sop_instance_uid"]] = entry["sop_class_uid"]
                 missing.discard(entry["sop_instance_uid"])
                 is_confirmed = False
             case "missing":
-                stored.pop(entry["sop_instance_uid"], None)
                 missing.add(entry["sop_instance_uid"])
-                rounds = max(rounds, entry["round"])
+                missed_in.setdefault(entry["round"], set()).add(entry["sop_instance_uid"])
             case "refused":
                 refusal = entry["reason"]
             case "confirmed":
                 is_confirmed = True
-    return DeliveryRecord(stored, frozenset(missing), rounds, refusal, is_confirmed)
+    stored = {uid: sop_class for uid, sop_class in instances.items() if uid not in missing}
+    rounds, fruitless = max(missed_in, default=0), _fruitless(instances, missed_in)
+    return DeliveryRecord(stored, frozenset(missing), rounds, refusal, is_confirmed, instances, fruitless)
+
+
+def _fruitless(instances: Mapping[str, str], missed_in: Mapping[int, set[str]]) -> int:
+    """How many of the last rounds ended with everything missing."""
+    fruitless, round_ = 0, max(missed_in, default=0)
+    while missed_in.get(round_, set()) >= instances.keys() and round_ > 0:
+        fruitless, round_ = fruitless + 1, round_ - 1
+    return fruitless
 
 
 def _now() -> str:

@@ -13,7 +13,6 @@
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, until the batch is done
-    commitments/<transaction>.json                storage commitments asked for, and the reports on them
     running_time.json                             how long the node has run, over all its starts
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server
@@ -102,8 +101,8 @@ class Layout:
         return self.root / "outbox"
 
     @property
-    def commitments(self) -> Path:
-        """What is known of storage commitments that were asked for."""
+    def former_commitments(self) -> Path:
+        """Where earlier releases kept what they asked for; what is waited for is asked anew."""
         return self.root / "commitments"
 
     def state(self, state: SeriesState) -> Path:
@@ -128,4 +127,4 @@ class Layout:
 
     def folders(self) -> list[Path]:
         """Every folder the spool needs from the start."""
-        return [self.receiving, self.outboxes, self.commitments, *(self.state(state) for state in SeriesState)]
+        return [self.receiving, self.outboxes, *(self.state(state) for state in SeriesState)]

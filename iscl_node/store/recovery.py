@@ -20,6 +20,7 @@ def recover(layout: Layout, worker: str) -> int:
     leftovers = [*of_earlier_releases, *(own / name for name in tree.names(own))]
     for leftover in leftovers:
         tree.remove(leftover)
+    tree.remove(layout.former_commitments)
     for folder in tree.folders(layout.state(SeriesState.OPEN)):
         if is_uid(folder.name):
             remove_if_empty(folder)

@@ -132,7 +132,7 @@ def _steps(spool: Spool, choice: int) -> SeriesSteps:
     rule = Rule("all", WHEN, "abdomen", strengths, " ISCL", ("pacs",), "", syntax, evidence)
     denoisers: dict[str, Denoiser] = {"abdomen": Smoothing()}
     limits = QualitySettings().limits()
-    return SeriesSteps(spool, [rule], {"pacs": PACS}, denoisers, lambda _peer, _files: None, limits, "0", site)
+    return SeriesSteps(spool, [rule], denoisers, limits, "0", site)
 
 
 def _must_be_whole(files: list[Path]) -> None:

@@ -133,8 +133,8 @@ def test_a_conflict_is_recorded_when_it_comes(
 def test_what_is_sent_and_refused_is_recorded(spool: Spool, audit: AuditTrail, recorded: Recorded) -> None:
     batch = Batch(SERIES, "20260301T120000.000000Z")
     spool.write_derived(batch, "2.25.1", "2.25.2", part10(ct_dataset(PatientID="P1", StudyInstanceUID="1.9")))
-    made = [("2.25.1", 1)]
-    audit.begin_sending(batch, "pacs", made)
+    made = audit.begin_sending(batch, "pacs")
+    assert made == ["2.25.2"]
     audit.sent(batch, "pacs", made, "")
     audit.sent(batch, "pacs", made, "peer pacs refused with status C000")
     audit.sent(batch, "gone", made, "destination 'gone' is gone")
@@ -158,10 +158,10 @@ def test_what_is_sent_again_is_recorded_and_nothing_else(
         spool.write_derived(batch, "2.25.1", f"2.25.2.{number}", derived)
     answers = [StoreAnswer(InstanceReference("1.2", f"2.25.2.{number}"), 0x0000, True) for number in (1, 2)]
     Deliveries(spool.root).note_answers(batch, "pacs", answers)
-    Deliveries(spool.root).note_missing(batch, "pacs", {"2.25.2.2": "0112"})
-    lacking = audit.begin_resending(batch, "pacs")
+    Deliveries(spool.root).note_missing(batch, "pacs", {"2.25.2.2": "0112"}, 1)
+    lacking = audit.begin_sending(batch, "pacs")
     assert lacking == ["2.25.2.2"]
-    audit.resent(batch, "pacs", lacking, "")
+    audit.sent(batch, "pacs", lacking, "")
     assert recorded.ids() == [{("110180", "1.9"), ("2", "P2")}] * 2
     assert [each.event.code.value for each in recorded] == ["110102", "110104"]
 

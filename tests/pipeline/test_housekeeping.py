@@ -56,7 +56,7 @@ def housekeeping(
     forget: Callable[[], int] = lambda: 0,
 ) -> Housekeeping:
     retention = Retention(spool.root, limits)
-    return Housekeeping(spool, closer(spool, workflows), metrics, retention, forget, lambda: None, {})
+    return Housekeeping(spool, closer(spool, workflows), metrics, retention, forget, lambda: None)
 
 
 def failing(fault: Exception) -> Callable[..., int]:
@@ -200,7 +200,7 @@ def test_a_clock_that_jumps_loses_nothing(
 ) -> None:
     retention = Retention(spool.root, AN_HOUR)
     closing = closer(spool, workflows, quiet_seconds=60)
-    keeping = Housekeeping(spool, closing, metrics, retention, lambda: 0, lambda: None, {})
+    keeping = Housekeeping(spool, closing, metrics, retention, lambda: 0, lambda: None)
     ten_years_ahead = time.time() + 10 * 365 * 86400
     receive(spool)
     keeping.tick()

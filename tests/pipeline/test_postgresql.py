@@ -15,7 +15,7 @@ from dbos import DBOS
 from failing_sqlite import told_faults, without_long_waits
 from postgresql import PostgresqlServer
 from psycopg import sql
-from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, the_workflow
+from test_workflow import BATCH, PATIENCE_SECONDS, WHOLE_WAY, ScriptedSteps, scripted, the_workflow
 
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
@@ -24,7 +24,7 @@ from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
-PLACES = ["check", WHOLE_WAY[3], "send vault 2.25.3 2", "release"]
+PLACES = ["check", WHOLE_WAY[3], "send vault", "release"]
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,14 @@ def server() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture
 def series_workflow(monkeypatch: pytest.MonkeyPatch) -> SeriesWorkflow:
-    monkeypatch.setattr(the_workflow(), "_shutdown", Shutdown())
+    monkeypatch.setattr(the_workflow()._trying, "_shutdown", Shutdown())
     return the_workflow()
 
 
 @pytest.fixture
 def steps(series_workflow: SeriesWorkflow, monkeypatch: pytest.MonkeyPatch) -> ScriptedSteps:
-    scripted = ScriptedSteps()
-    monkeypatch.setattr(series_workflow, "_steps", scripted)
     without_long_waits(monkeypatch)
-    return scripted
+    return scripted(series_workflow, monkeypatch)
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def database(
 ) -> Iterator[str]:
     """The URL of a database of its own, on which the engine runs."""
     url = server.url(f"test_{abs(hash(request.node.nodeid))}")
-    faults = DatabaseFaults(series_workflow._shutdown)
+    faults = DatabaseFaults(series_workflow._trying._shutdown)
     faults.listen()
     launch_engine(url, "node-1", STEP_ORDER_VERSION, QUEUES)
     yield url
@@ -132,7 +130,7 @@ def test_locked_tables_hold_up_and_lose_nothing(
         def lock() -> None:
             other.execute("SET lock_timeout = 0; SET statement_timeout = 0")
             other.execute(
-                "LOCK TABLE dbos.workflow_status, dbos.operation_outputs, dbos.workflow_events, dbos.workflow_input, "
+                "LOCK TABLE dbos.workflow_status, dbos.operation_outputs, dbos.notifications, dbos.workflow_input, "
                 "dbos.workflow_output IN ACCESS EXCLUSIVE MODE"
             )
             Thread(target=unlock).start()
@@ -226,7 +224,7 @@ def test_two_workers_share_the_work_and_do_nothing_twice(server: PostgresqlServe
         for worker in workers:
             assert worker.stdin is not None
             worker.stdin.write("\n")
-        wait_until(lambda: sum(call == "release" for *_, call in calls()) >= batches)
+        wait_until(lambda: sum(call.startswith("conclude") for *_, call in calls()) >= 2 * batches)
     assert [worker.wait(PATIENCE_SECONDS) for worker in workers] == [0, 0]
     done = Counter((series, call) for _, series, call in calls())
     assert set(done.values()) == {1}

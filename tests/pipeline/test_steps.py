@@ -33,7 +33,9 @@ from iscl_node.domain import (
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.patience import Patience
+from iscl_node.pipeline.delivery.deadline import Deadline
+from iscl_node.pipeline.delivery.destination import Destinations
+from iscl_node.pipeline.delivery.send import SendFiles, Sending
 from iscl_node.pipeline.plan import BegunRule
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.settings import QualitySettings
@@ -52,6 +54,24 @@ def batch(spool: Spool, write_series: Callable[..., Path]) -> Batch:
     return spool.close(series_uid, datetime.now(UTC))
 
 
+def sending(spool: Spool, send_files: SendFiles, running_seconds: Callable[[], float] = lambda: 0.0) -> Sending:
+    """The step that sends, with an hour until it gives up."""
+    deliveries = Deliveries(spool.root)
+    destinations = Destinations(spool, deliveries, {"pacs": PACS})
+    return Sending(destinations, send_files, Deadline(deliveries, running_seconds, 3600))
+
+
+def taking(sent: list[str]) -> SendFiles:
+    """A destination that takes everything."""
+
+    def send(_peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
+        for path in files:
+            sent.append(str(path))
+            answered(StoreAnswer(InstanceReference(CT_IMAGE, path.stem), 0x0000, True))
+
+    return send
+
+
 @pytest.fixture
 def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]:
     denoisers = {"abdomen": load_bundle(identity_bundle, "abdomen", "cpu")}
@@ -59,7 +79,6 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
     def make(
         strengths: tuple[StrengthChoice, ...] = (1.0,),
         modality: str = "CT",
-        sent: list[str] | None = None,
         ignore: str = "",
         evidence: EvidenceChoice = NO_EVIDENCE,
         suffix: str = " ISCL",
@@ -67,18 +86,7 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         send_to: tuple[str, ...] = ("pacs",),
     ) -> SeriesSteps:
         rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, send_to, ignore, evidence=evidence)
-        log = [] if sent is None else sent
-        return SeriesSteps(
-            spool,
-            [rule],
-            {"pacs": PACS},
-            denoisers,
-            lambda _peer, files, _answered: log.extend(map(str, files)),
-            LIMITS,
-            "0",
-            Site(),
-            metrics=metrics,
-        )
+        return SeriesSteps(spool, [rule], denoisers, LIMITS, "0", Site(), metrics=metrics)
 
     return make
 
@@ -95,22 +103,20 @@ def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_stre
     descriptions: list[str],
 ) -> None:
     sent: list[str] = []
-    steps = steps_for(strengths, sent=sent)
+    steps = steps_for(strengths)
 
     rule, series_uids, files = steps.check(batch)
     for file in [*files, files[0]]:  # the first twice, as after a kill
         steps.derive(batch, rule, series_uids, file)
     derived = [[pydicom.dcmread(path) for path in spool.derived(batch, uid)] for uid in series_uids]
-    for uid in series_uids:
-        steps.send(batch, "pacs", uid, len(files))
-    steps.release(batch)
+    steps.destinations(batch, rule, [(uid, len(files)) for uid in series_uids])
+    sending(spool, taking(sent)).send(batch, "pacs")
 
     assert [len(each) for each in derived] == [len(files)] * len(strengths)
     assert len(sent) == 3 * len(strengths)
     assert [{str(each.SeriesInstanceUID) for each in series} for series in derived] == [{uid} for uid in series_uids]
     assert [series[0].SeriesDescription for series in derived] == descriptions
     assert len({series[0].SeriesNumber for series in derived}) == len(strengths)
-    assert spool.closed_batches() == []
 
 
 @pytest.mark.fault(
@@ -128,7 +134,7 @@ def test_what_is_not_made_any_more_goes_nowhere(
     for file in files:
         now.derive(batch, begun, [series_uid], file)
     for _ in range(2):  # as after a kill
-        now.destinations(batch, begun, [series_uid])
+        now.destinations(batch, begun, [(series_uid, 3)])
         assert set(spool.derived_instances(batch).values()) == {series_uid}
     assert len(spool.derived(batch, series_uid)) == 3
 
@@ -163,7 +169,7 @@ def test_what_was_decided_stays(
     monkeypatch.setattr("iscl_node.pipeline.steps.read_instance", None)  # it is not even looked at again
     changed = steps_for(suffix=" OTHER", send_to=("pacs", "elsewhere"))
     assert changed.check(batch) == decided
-    assert changed.destinations(batch, decided[0], decided[1]) == ("pacs",)
+    assert changed.destinations(batch, decided[0], [(uid, 3) for uid in decided[1]]) == ("pacs",)
     assert json.loads(plan_of(spool, batch).read_bytes())["rule"]["suffix"] == " ISCL"
 
 
@@ -207,9 +213,9 @@ def test_what_is_not_made_any_more_stays_if_its_sending_had_begun(
     begun, (earlier_uid,), files = earlier.check(batch)
     for file in files:
         earlier.derive(batch, begun, [earlier_uid], file)
-    earlier.destinations(batch, begun, [earlier_uid])
+    earlier.destinations(batch, begun, [(earlier_uid, 3)])
     begun, (series_uid,), files = now.check(batch)
-    now.destinations(batch, begun, [series_uid])
+    now.destinations(batch, begun, [(series_uid, 3)])
     assert len(spool.derived(batch, earlier_uid)) == 3
 
 
@@ -225,7 +231,7 @@ def test_a_retry_sends_what_is_not_stored_yet(
     (begun, (series_uid,), files), deliveries = steps.check(batch), Deliveries(spool.root)
     for file in files:
         steps.derive(batch, begun, [series_uid], file)
-    steps.destinations(batch, begun, [series_uid])
+    steps.destinations(batch, begun, [(series_uid, 3)])
     derived = spool.derived(batch, series_uid)
 
     def two_of_three(_peer: Peer, paths: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
@@ -236,47 +242,46 @@ def test_a_retry_sends_what_is_not_stored_yet(
             answered(StoreAnswer(InstanceReference(CT_IMAGE, paths[2].stem), 0xA700, False))
             raise RetryLaterError("full")
 
-    monkeypatch.setattr(steps, "_send", two_of_three)
+    step = sending(spool, two_of_three)
     with pytest.raises(RetryLaterError, match="full"):
-        steps.send(batch, "pacs", series_uid, 3)
-    steps.send(batch, "pacs", series_uid, 3)
-    deliveries.note_missing(batch, "pacs", {derived[0].stem: "0112"})
-    steps.resend(batch, "pacs")
+        step.send(batch, "pacs")
+    step.send(batch, "pacs")
+    deliveries.note_missing(batch, "pacs", {derived[0].stem: "0112"}, 1)
+    step.send(batch, "pacs")
     assert tries == [[path.stem for path in paths] for paths in (derived, derived[2:], derived[:1])]
     assert deliveries.record(batch, "pacs").stored.keys() == {path.stem for path in derived}
 
-    deliveries.note_missing(batch, "pacs", {"2.25.99": "0112"})
+    deliveries.note_missing(batch, "pacs", {"2.25.99": "0112"}, 2)
     with pytest.raises(QuarantineSeriesError, match="gone from the outbox"):
-        steps.resend(batch, "pacs")
-    steps.refuse(batch, "pacs", "why")
-    assert deliveries.record(batch, "pacs").refusal == "why"
+        step.send(batch, "pacs")
     spool.quarantine(batch, "why")
-    steps.refuse(batch, "pacs", "why")  # nothing is to be written any more
+    step.send(batch, "pacs")  # nothing is to be sent any more
+    assert len(tries) == 3
 
 
 def test_a_destination_that_is_down_is_given_up_if_the_settings_say_so(
-    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
 ) -> None:
-    steps, running_seconds = steps_for(), [1_000.0]
-    monkeypatch.setattr(steps, "_patience", Patience(Deliveries(spool.root), lambda: running_seconds[0], 3600))
-
     def refusing(*_: object) -> None:
         raise RetryLaterError("no connection")
 
-    monkeypatch.setattr(steps, "_send", refusing)
-    begun, (series_uid,), _ = steps.check(batch)
-    steps.destinations(batch, begun, [series_uid])
+    steps, running_seconds = steps_for(), [1_000.0]
+    begun, (series_uid,), files = steps.check(batch)
+    steps.derive(batch, begun, [series_uid], files[0])
+    steps._running_seconds = lambda: running_seconds[0]
+    steps.destinations(batch, begun, [(series_uid, 1)])
+    step = sending(spool, refusing, lambda: running_seconds[0])
     for seconds, error in ((1_000.0, RetryLaterError), (4_599.0, RetryLaterError), (4_600.0, QuarantineSeriesError)):
         running_seconds[0] = seconds
         with pytest.raises(error, match="no connection"):
-            steps.send(batch, "pacs", series_uid, 0)
+            step.send(batch, "pacs")
 
 
 def test_evidence_goes_beside_each_derived_series_and_repeats_itself(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
 ) -> None:
     sent: list[str] = []
-    steps = steps_for((0.5, 1.0), sent=sent, evidence=EvidenceChoice(noise_map=True, report=True))
+    steps = steps_for((0.5, 1.0), evidence=EvidenceChoice(noise_map=True, report=True))
     rule, series_uids, files = steps.check(batch)
     for file in files:
         steps.derive(batch, rule, series_uids, file)
@@ -287,14 +292,14 @@ def test_evidence_goes_beside_each_derived_series_and_repeats_itself(
     for path in paths:
         path.unlink()  # as a kill before the write leaves it
     again = steps.evidence(batch, rule, files)
-    for uid, count in counts:
-        steps.send(batch, "pacs", uid, count)
+    steps.destinations(batch, rule, [*((uid, len(files)) for uid in series_uids), *counts])
+    sending(spool, taking(sent)).send(batch, "pacs")
 
     assert [count for _, count in counts] == [1, 1, 1, 1]  # a map and a report for each strength
     assert not {uid for uid, _ in counts} & set(series_uids)
     assert again == counts
     assert {path: path.read_bytes() for path in paths} == first
-    assert sent == list(map(str, paths))
+    assert sent[2 * len(files) :] == list(map(str, paths))  # the images come first
 
 
 def test_no_evidence_is_made_unless_the_rule_wants_it(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
@@ -435,29 +440,28 @@ def test_a_rule_that_ignores_by_now_is_quarantined(batch: Batch, steps_for: Call
     "derived instances are missing when a series is to be sent",
     "quarantine with the counts, and not half a series",
 )
-def test_an_incomplete_outbox_is_not_sent(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+def test_an_incomplete_outbox_is_not_sent(spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     steps = steps_for()
     rule, series_uids, files = steps.check(batch)
     steps.derive(batch, rule, series_uids, files[0])
+    steps.destinations(batch, rule, [(series_uids[0], len(files))])
     with pytest.raises(QuarantineSeriesError, match="3 instances should be sent, but 1 are in the outbox"):
-        steps.send(batch, "pacs", series_uids[0], len(files))
+        sending(spool, taking([])).send(batch, "pacs")
 
 
 @pytest.mark.fault(
     "delivery", "the destination is taken from the settings while a batch waits", "quarantine with its name"
 )
-def test_a_sent_batch_without_its_outbox_and_its_records_is_a_reason(
-    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
-) -> None:
+def test_a_sent_batch_without_its_outbox_and_its_records_is_a_reason(spool: Spool, batch: Batch) -> None:
     Deliveries(spool.root).begin(batch, ["pacs"])
     spool.mark_sent(batch)
     with pytest.raises(QuarantineSeriesError, match="gone from the outbox"):
-        steps_for().resend(batch, "pacs")
+        sending(spool, taking([])).send(batch, "pacs")
 
 
-def test_a_destination_that_is_gone_by_now_is_a_reason(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
+def test_a_destination_that_is_gone_by_now_is_a_reason(spool: Spool, batch: Batch) -> None:
     with pytest.raises(QuarantineSeriesError, match="destination 'vault' is gone from the settings"):
-        steps_for().send(batch, "vault", "2.25.1", 3)
+        sending(spool, taking([])).send(batch, "vault")
 
 
 def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: Path) -> None:
@@ -470,7 +474,7 @@ def test_a_rule_sees_what_functional_groups_tell(spool: Spool, identity_bundle: 
         Rule(kernel, {"ConvolutionKernel": kernel}, "abdomen", (1.0,), " ISCL", ("pacs",))
         for kernel in ("B70f", "B30f")
     ]
-    steps = SeriesSteps(spool, rules, {"pacs": PACS}, denoisers, lambda _peer, _files: None, LIMITS, "0", Site())
+    steps = SeriesSteps(spool, rules, denoisers, LIMITS, "0", Site())
 
     rule, (derived_uid,), (file,) = steps.check(batch)
     steps.derive(batch, rule, [derived_uid], file)

@@ -11,37 +11,51 @@ from factories import ct_dataset, part10
 from test_workflow import PATIENCE_SECONDS, the_workflow
 
 from iscl_node.dicom.header import read_header
-from iscl_node.domain import Batch, Peer, SeriesState, Site, StoreAnswer
-from iscl_node.pipeline import workflow
+from iscl_node.domain import Batch, Peer, SeriesState, StoreAnswer
+from iscl_node.metrics import Metrics
+from iscl_node.pipeline.delivery.ask import Asking
+from iscl_node.pipeline.delivery.conclude import Concluding
+from iscl_node.pipeline.delivery.deadline import Deadline
+from iscl_node.pipeline.delivery.destination import Destinations
+from iscl_node.pipeline.delivery.pace import Pace
+from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
-from iscl_node.pipeline.engine.stranded_workflows import StrandedWorkflows
 from iscl_node.pipeline.engine.words import enqueue
-from iscl_node.pipeline.steps import SeriesSteps
-from iscl_node.pipeline.workflow import DELIVERIES, QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
-from iscl_node.settings import QualitySettings
+from iscl_node.pipeline.workflow import CONFIRMATIONS, QUEUES, REPORTS, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 PACS = Peer("pacs", "PACS", "127.0.0.1", 104)
+A_DAY = 86_400.0
 
 
 @pytest.fixture
-def sent() -> list[Path]:
+def contacts() -> list[object]:
     return []
 
 
 @pytest.fixture
 def series_workflow(
-    spool: Spool, sent: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spool: Spool, metrics: Metrics, contacts: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[SeriesWorkflow]:
     def send(_peer: Peer, files: Sequence[Path], _answered: Callable[[StoreAnswer], object]) -> None:
-        sent.extend(files)
+        contacts.extend(files)
 
-    monkeypatch.setattr(the_workflow(), "_shutdown", Shutdown())
-    steps = SeriesSteps(spool, [], {PACS.name: PACS}, {}, send, QualitySettings().limits(), "0", Site())
-    monkeypatch.setattr(the_workflow(), "_steps", steps)
+    def ask(*arguments: object) -> None:
+        contacts.append(arguments)
+
+    deliveries = Deliveries(spool.root)
+    destinations = Destinations(spool, deliveries, {PACS.name: PACS})
+    deadline = Deadline(deliveries, lambda: 0.0, 0)
+    series_workflow = the_workflow()
+    monkeypatch.setattr(series_workflow._trying, "_shutdown", Shutdown())
+    monkeypatch.setattr(series_workflow, "_sending", Sending(destinations, send, deadline))
+    monkeypatch.setattr(series_workflow, "_asking", Asking(destinations, ask, ask, deadline, A_DAY))  # type: ignore[arg-type]
+    concluding = Concluding(destinations, deadline, Pace(1, 1), A_DAY, metrics)
+    monkeypatch.setattr(series_workflow, "_concluding", concluding)
     launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
-    yield the_workflow()
+    yield series_workflow
     stop_engine(PATIENCE_SECONDS)
 
 
@@ -58,24 +72,25 @@ def done(spool: Spool) -> Batch:
 
 @pytest.mark.fault(
     "machine",
-    "the workflow database forgets that a batch was delivered, or sent again, that is done",
-    "the workflow runs again: nothing is sent, and the batch stays done",
+    "the workflow database forgets that a batch was delivered, asked for or concluded, that is done",
+    "the workflow runs again: nobody is sent anything or asked, and the batch stays done",
 )
-@pytest.mark.parametrize(("name", "last"), [("delivery", "end"), ("resending", "resending")])
+@pytest.mark.parametrize("name", ["delivery", "confirmation", "report"])
 def test_a_batch_that_is_done_stays_done(
-    series_workflow: SeriesWorkflow, spool: Spool, sent: list[Path], done: Batch, name: str, last: str
+    series_workflow: SeriesWorkflow, spool: Spool, contacts: list[object], done: Batch, name: str
 ) -> None:
-    if name == "resending":
-        series_workflow.enqueue_resending(done, PACS.name, 1)
+    of_batch = done.series_instance_uid, done.key, PACS.name, 0, "0"
+    if name == "delivery":
+        series_workflow.enqueue_delivery(done, PACS.name, 0, "0")
+    elif name == "confirmation":
+        enqueue(CONFIRMATIONS, "ask", series_workflow.confirm, *of_batch, 1, 0, time.time(), partition=PACS.name)
     else:
-        identity = workflow._identity(done, "to", PACS.name)
-        arguments = done.series_instance_uid, done.key, PACS.name, [PACS.name], [("2.25.1", 1)]
-        enqueue(DELIVERIES, identity, series_workflow.deliver, *arguments, partition=PACS.name)
+        enqueue(REPORTS, "report/2.25.7", series_workflow.report, *of_batch, 1, 0, time.time())
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not DBOS.list_workflows(name=last, status=["SUCCESS", "ERROR"]):
+    while DBOS.list_workflows(status=["PENDING", "ENQUEUED", "DELAYED"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert StrandedWorkflows(spool.batches_under_way, "node-1").resume() == 0
+    assert {each.status for each in DBOS.list_workflows()} == {"SUCCESS"}
     assert {state: count for state, count in spool.counts().items() if count} == {SeriesState.DONE: 1}
     assert len(spool.instances(done)) == 1
-    assert sent == []
+    assert contacts == []

@@ -4,14 +4,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.delivery.conclude import Next
+from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.trying import Trying
 from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
 
@@ -36,6 +40,22 @@ class NotedSteps:
     def destinations(self, *_: object) -> tuple[str, ...]:
         return ("pacs", "vault")
 
+    report_seconds = 3600.0
+
+    def after_sending(self, *_: object) -> str:
+        return "ask"
+
+    def ask(self, batch: Batch, peer: str, *_: object) -> str:
+        self.note(batch, f"ask {peer}")
+        return "kept"
+
+    def conclude(self, batch: Batch, peer: str, *_: object) -> Next:
+        self.note(batch, f"conclude {peer}")
+        return Next("end")
+
+    def settle(self, batch: Batch) -> None:
+        """Nothing: this is noted nowhere."""
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda batch, *arguments: self.note(batch, " ".join([name, *map(str, arguments)]))
 
@@ -44,7 +64,9 @@ if __name__ == "__main__":
     database_url, worker, notes, batches = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     shutdown = Shutdown()
     steps = NotedSteps(worker, notes)
-    workflow = SeriesWorkflow(steps, shutdown, Metrics(CollectorRegistry()), 0.1, 0.1)  # type: ignore[arg-type]
+    metrics = Metrics(CollectorRegistry())
+    parts: Any = [steps] * 4
+    workflow = SeriesWorkflow(*parts, Trying(shutdown, metrics, Pace(0.1, 0.1)), metrics)
     DatabaseFaults(shutdown).listen()
     launch_engine(database_url, worker, STEP_ORDER_VERSION, QUEUES)
     sys.stdin.readline()  # until all have been launched

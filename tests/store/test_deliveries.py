@@ -57,13 +57,15 @@ def test_every_answer_is_written_down_with_its_status(spool: Spool, batch: Batch
 def test_the_last_word_on_an_instance_counts(batch: Batch, deliveries: Deliveries) -> None:
     deliveries.note_answers(batch, PACS, [answer("2.25.1", 0xA700, False), answer("2.25.2")])
     deliveries.note_answers(batch, PACS, [answer("2.25.1")])
-    deliveries.note_missing(batch, PACS, {"2.25.2": "0112"})
-    assert deliveries.record(batch, PACS) == DeliveryRecord({"2.25.1": CT}, frozenset({"2.25.2"}), 1)
+    deliveries.note_missing(batch, PACS, {"2.25.2": "0112"}, 1)
+    assert deliveries.record(batch, PACS) == DeliveryRecord(
+        {"2.25.1": CT}, frozenset({"2.25.2"}), 1, instances={"2.25.1": CT, "2.25.2": CT}
+    )
     deliveries.note_answers(batch, PACS, [answer("2.25.2", 0x0111)])
-    deliveries.note_missing(batch, PACS, {"2.25.1": "0112"})
+    deliveries.note_missing(batch, PACS, {"2.25.1": "0112"}, 2)
     deliveries.note_refusal(batch, PACS, "no room for this")
     assert deliveries.record(batch, PACS) == DeliveryRecord(
-        {"2.25.2": CT}, frozenset({"2.25.1"}), 2, "no room for this"
+        {"2.25.2": CT}, frozenset({"2.25.1"}), 2, "no room for this", instances={"2.25.1": CT, "2.25.2": CT}
     )
 
 

@@ -155,7 +155,7 @@ def test_sizes_follow_what_changes_and_look_at_the_rest_once(
     sizes = Sizes(spool.root)
     lies = {
         name: sum((spool.root / file).stat().st_size for file in undelivered if file.startswith(f"{name}/"))
-        for name in ("receiving", "outbox", "commitments", "open", "closed", "sent", "done", "ignored", "quarantine")
+        for name in ("receiving", "outbox", "open", "closed", "sent", "done", "ignored", "quarantine")
     }
     assert sizes.by_folder() == lies
     looks = count()

@@ -298,6 +298,16 @@ class Node:
         finally:
             database.close()
 
+    def workflows(self, name: str = "") -> int:
+        """How many workflows, of a name or of any, wait, are delayed or run."""
+        unended = "SELECT COUNT(*) FROM workflow_status WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')"
+        database = sqlite3.connect(f"file:{self.spool / 'workflows.sqlite'}?mode=ro", uri=True, timeout=30)
+        try:
+            (count,) = database.execute(f"{unended} AND ? IN ('', name)", (name,)).fetchone()
+            return int(count)
+        finally:
+            database.close()
+
 
 MakeNode = Callable[..., Node]
 """Type of the fixture ``make_node``."""

@@ -93,7 +93,6 @@ def test_what_orthanc_forgets_is_sent_again(
     send(node, files_of(series))
     node.wait_for(lambda: node.metric(RESENT, {"peer": "archive"}) >= 6, "everything is sent again twice")
     assert node.states(uid) == {"sent", "outbox"}
-    assert node.status()["sent"][0]["waits_for"] == ["archive"]
     orthanc.run_lua("function OnStoredInstance(instanceId, tags, metadata) end")
     wait_until_done(node, series)
 
@@ -118,19 +117,19 @@ def test_kill_between_request_and_report(
     node.start()
     send(node, files_of(series))
     # It waits in vain for three seconds on the association of the request.
-    node.wait_for(lambda: list((node.spool / "commitments").glob("*.json")), "storage commitment is asked for")
+    node.wait_for(lambda: node.workflows("report"), "storage commitment is asked for")
 
     node.kill()
     orthanc.kill()
     node.start()
-    node.wait_for(lambda: "confirmation.put_off" in node.log(), "the archive is asked in vain")
+    node.wait_for(lambda: '"step": "ask"' in node.log(), "the archive is asked in vain")
     assert node.states(uid) == {"sent", "outbox"}
     orthanc.start(node.port)
     wait_until_done(node, series)
 
     *answers, last = recorded(node, uid)
     assert (len(answers), last["way"]) == (3, "commitment")
-    node.wait_for(lambda: not list((node.spool / "commitments").iterdir()), "nothing is left of the requests")
+    node.wait_for(lambda: not node.workflows(), "nothing is left of the requests")
 
 
 def test_an_archive_without_storage_commitment_is_asked_by_c_find(

@@ -167,7 +167,7 @@ def way(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Way]
         yield way
 
 
-@pytest.mark.parametrize("pattern", ["COMMIT", "store.*os.rename", "derive.*os.rename", "command 0001 to"])
+@pytest.mark.parametrize("pattern", ["COMMIT", "store.*os.link", "derive.*os.rename", "command 0001 to"])
 @pytest.mark.fault(
     "machine",
     "`kill -9` of the whole program before any one call that changes the spool, commits to the workflow database or "
@@ -180,7 +180,8 @@ def test_kill_at_some_points(way: Way, pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["A-RELEASE-RP to the sender", "close.*os.rename", "Deliver.*COMMIT", "command 0130", "done.*rename"]
+    "pattern",
+    ["A-RELEASE-RP to the sender", "close.*os.rename", "Deliver.*COMMIT", "command 0130", "mark_sent.*rename"],
 )
 @pytest.mark.fault(
     "machine",
@@ -217,7 +218,7 @@ def test_a_sync_that_is_missing_is_noticed(way: Way, unsynced: str) -> None:
     "that step is done again, with the same end",
 )
 def test_power_cut_that_undoes_a_commit(way: Way) -> None:
-    sent = way.first("_send.*COMMIT")
+    sent = way.first("_refusal.*COMMIT")
     assert way.go(way.passings[way.passings.index(sent) + 1], is_power_cut=True, undoes_commit=True)
 
 

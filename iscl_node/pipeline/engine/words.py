@@ -133,16 +133,6 @@ def under_way(names: Sequence[str] | None = None, identity: str | None = None) -
     return [_work(each) for each in found]
 
 
-def say(name: str, value: Any) -> None:
-    """Within a workflow: have something known of it."""
-    DBOS.set_event(name, value)
-
-
-def all_said(identity: str) -> dict[str, Any]:
-    """What is known of a workflow by `say`."""
-    return DBOS.get_all_events(identity)
-
-
 def find(identity: str) -> Work | None:
     """A workflow, ended or not; None if there is none."""
     found = DBOS.list_workflows(workflow_ids=[identity], load_output=False)

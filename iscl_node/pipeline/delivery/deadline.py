@@ -1,4 +1,4 @@
-"""When the node gives up on a destination: never, unless the settings say after how long."""
+"""The deadline of a delivery. Without ``give_up_hours`` there is none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ _HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Patience:
+class Deadline:
     """How long a destination may fail to take a batch, or to confirm it.
 
-    Only the time that the node runs counts, so a clock that jumps, or a long time off, ends no patience too early.
+    Only the time that the node runs counts, so a clock that jumps, or a long time off, ends no delivery too early.
 
     Parameters
     ----------

@@ -1,0 +1,122 @@
+"""Asks a destination whether it keeps what was sent: by Storage Commitment, by C-FIND, or by the one or the other."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from iscl_node.dicom.folder import read_instance
+from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
+from iscl_node.errors import RetryLaterError
+from iscl_node.network.answers import ServiceRefusedError
+from iscl_node.network.association import NothingAcceptedError
+from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, refused, reported
+from iscl_node.pipeline.delivery.deadline import Deadline
+from iscl_node.pipeline.delivery.destination import Destinations, gone
+from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+
+Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | None]
+"""Asks a peer for storage commitment under a transaction UID; None if the report comes later."""
+
+Find = Callable[[Peer, str, str, Collection[str]], frozenset[str]]
+"""Tells which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
+
+_NO_SERVICE = 'a destination without such a service needs confirm = "none"'
+
+
+class Asking:
+    """The step that asks.
+
+    Parameters
+    ----------
+    destinations : Destinations
+        What they stored.
+    commit, find : callable
+        See :data:`Commit` and :data:`Find`.
+    deadline : Deadline
+        When to give up.
+    report_seconds : float
+        How long to wait for the report on a request for storage commitment.
+    """
+
+    def __init__(
+        self, destinations: Destinations, commit: Commit, find: Find, deadline: Deadline, report_seconds: float
+    ) -> None:
+        self._destinations = destinations
+        self._spool = destinations.spool
+        self._commit = commit
+        self._find = find
+        self._deadline = deadline
+        self.report_seconds = report_seconds
+
+    def ask(self, batch: Batch, peer_name: str, transaction_uid: str, since: float) -> Answer | None:
+        """Ask for everything that a destination stored of a batch; None if its report is still to come.
+
+        Parameters
+        ----------
+        batch, peer_name
+            What, and whom.
+        transaction_uid : str
+            Of the request for storage commitment.
+        since : float
+            When it was asked first in this round, in seconds since the epoch.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be asked now.
+        """
+        if not self._destinations.deliveries.is_under_way(batch):
+            return not_asked()
+        peer = self._destinations.peer(peer_name)
+        if peer is None:
+            return refused(gone(peer_name))
+        try:
+            return self._asked(batch, peer, transaction_uid, since)
+        except RetryLaterError as error:
+            end = self._deadline.end(batch, str(error))
+            if end:
+                return refused(end)
+            raise _with_hint(error) from error
+
+    def _asked(self, batch: Batch, peer: Peer, transaction_uid: str, since: float) -> Answer | None:
+        commit, query = partial(self._committed, batch, peer, transaction_uid), partial(self._queried, batch, peer)
+        match peer.confirm:
+            case "none":
+                return not_asked()
+            case "query":
+                return query()
+            case "commitment":
+                return commit()
+        ways: list[Callable[[], Answer | None]] = [commit, query]
+        if self._is_overdue(since):
+            ways.reverse()
+        try:
+            return ways[0]()
+        except (NothingAcceptedError, ServiceRefusedError):
+            return ways[1]()
+
+    def _is_overdue(self, since: float) -> bool:
+        """Whether a report should have come; a clock that was set back may only make it overdue too early."""
+        return abs(time.time() - since) >= self.report_seconds
+
+    def _committed(self, batch: Batch, peer: Peer, transaction_uid: str) -> Answer | None:
+        stored = self._destinations.record(batch, peer.name).stored
+        references = [InstanceReference(sop_class, uid) for uid, sop_class in stored.items()]
+        report = self._commit(peer, transaction_uid, references)
+        return None if report is None else reported(report)
+
+    def _queried(self, batch: Batch, peer: Peer) -> Answer:
+        sop_uids: set[str] = set()
+        series_of = self._spool.derived_instances(batch)
+        stored = self._destinations.record(batch, peer.name).stored
+        with disk_refusals_retried():
+            for series_uid in sorted(set(series_of.values())):
+                sent = [uid for uid in stored if series_of.get(uid) == series_uid]
+                study_uid = str(read_instance(self._spool.derived(batch, series_uid)[0]).StudyInstanceUID)
+                sop_uids |= self._find(peer, study_uid, series_uid, sent)
+        return found(sop_uids)
+
+
+def _with_hint(error: RetryLaterError) -> RetryLaterError:
+    has_none = isinstance(error, NothingAcceptedError | ServiceRefusedError)
+    return RetryLaterError(f"{error}; {_NO_SERVICE}") if has_none else error

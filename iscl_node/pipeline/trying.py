@@ -1,0 +1,76 @@
+"""Steps that are done again until they are done."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.pipeline.delivery.pace import Pace
+from iscl_node.pipeline.engine.shutdown import Shutdown
+
+_log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Trying:
+    """Does a step again, with back-off, for as long as it asks for that; a node that stops begins no step.
+
+    Parameters
+    ----------
+    shutdown : Shutdown
+        Asked before each try.
+    metrics : Metrics
+        Times and tries.
+    pace : Pace
+        Of the tries; the node never gives up by itself.
+    """
+
+    def __init__(self, shutdown: Shutdown, metrics: Metrics, pace: Pace) -> None:
+        self._shutdown = shutdown
+        self._metrics = metrics
+        self._pace = pace
+
+    def tried(self, name: str, work: Callable[..., Result]) -> Callable[..., Result]:
+        """The work of a step, with its further tries.
+
+        The waiting is inside the step: the engine records a step when it is done, so a node that restarts in the
+        middle of an outage tries at once.
+        """
+        self._shutdown.check()
+
+        def try_until_done(*arguments: Any) -> Result:
+            tries, told = 0, ""
+            while True:
+                try:
+                    return self._timed(name, work, *arguments)
+                except RetryLaterError as error:
+                    wait_seconds = self._pace.wait_seconds(tries)
+                    if str(error) != told:  # once, not every time
+                        _log.warning("step.put_off", step=name, reason=str(error), wait_seconds=wait_seconds)
+                    told = str(error)
+                self._metrics.retries.labels(name).inc()
+                self._shutdown.wait(wait_seconds)
+                tries += 1
+
+        return try_until_done
+
+    def _timed(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
+        started = time.monotonic()
+        try:
+            return work(*arguments)
+        except IsclNodeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the engine keeps what is raised: it may quote patient data
+            _log.exception("step.unforeseen_fault", step=name)
+            raise QuarantineSeriesError(unforeseen(error)) from None
+        finally:
+            self._metrics.step_seconds.labels(name).observe(time.monotonic() - started)
+
+
+def unforeseen(error: Exception) -> str:
+    """What a person is told of a fault that nobody thought of."""
+    return f"unforeseen fault: {type(error).__name__}; the log says where"
