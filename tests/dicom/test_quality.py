@@ -112,3 +112,10 @@ def test_a_slice_of_air_has_nothing_to_measure() -> None:
     air = np.full((64, 64), -1000, dtype=np.float32)
     quality = judge(air, air, LIMITS)
     assert (quality.hu_drift, quality.noise_before_hu) == ({}, 0)
+
+
+def test_the_steepest_places_of_noise_are_no_edges() -> None:
+    """As in a small field of view in a brain: what is smoothed there is noise."""
+    source = (30 + ndimage.gaussian_filter(noise(20, 1)[:128, :128], 0.8)).astype(np.float32)
+    smoothed = ndimage.gaussian_filter(source, 1.5)
+    assert measure(source, smoothed).structure_removed is None
