@@ -106,7 +106,7 @@ def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:
         _log.warning("commitment_report.refused", ae_title=ae_title, reason=str(error))
         return _INVALID_ARGUMENT_VALUE
     except RetryLaterError as error:
-        _log.warning("storage commitment report put off", ae_title=ae_title, reason=str(error))
+        _log.warning("commitment_report.postponed", ae_title=ae_title, reason=str(error))
         return RESOURCE_LIMITATION
     except Exception:  # noqa: BLE001 - whatever went wrong, the peer must hear that we do not have the report
         _log.exception("commitment_report.failed", ae_title=ae_title)
