@@ -131,10 +131,9 @@ def _seen(
             shown[square] += signal.astype(np.float32)
         left = [method.prepare(image)(share) for image in (case.hu, shown)]
         for name, flat, with_disc in (("as is", case.hu, shown), ("left", left[0], left[1])):
-            # Less the mean without the disc: one organ is denser than the next.
-            levels = [flat[square].mean() for square in squares]
-            cut[name] += [flat[square] - level for square, level in zip(squares, levels, strict=True)]
-            cut[f"{name}, disc"] += [with_disc[square] - level for square, level in zip(squares, levels, strict=True)]
+            # Each less its own mean, signal and noise alike: one organ is denser than the next.
+            cut[name] += [flat[square] - flat[square].mean() for square in squares]
+            cut[f"{name}, disc"] += [with_disc[square] - with_disc[square].mean() for square in squares]
     stacked = {name: np.stack(pieces).astype(np.float64) for name, pieces in cut.items()}
     before, after = (seen_difference(kind[0] / spacing, stacked[f"{n}, disc"], stacked[n]) for n in ("as is", "left"))
     return {

@@ -37,6 +37,8 @@ def test_observers_see_the_discs_of_all_slices_together() -> None:
     small, *_, large = rows
     assert int(small["squares"]) >= 60
     assert float(small["contrast kept"]) < float(large["contrast kept"]) < 1
+    # No channel without noise of its own: the Hotelling observer stays near the other one, as white noise has it.
+    assert all(float(row["d' Hotelling as is"]) < 1.3 * float(row["d' NPW as is"]) for row in rows)
     # White noise: smoothing with a Gaussian comes nearer to the disc's matched filter, and the ideal is the norm.
     assert float(large["d' NPW as is"]) == pytest.approx(3 * np.sqrt(np.pi * 25) / 0.7 / 15, rel=0.25)
 

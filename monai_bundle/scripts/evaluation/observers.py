@@ -52,7 +52,7 @@ def channelised_hotelling(difference: Array, noise: npt.NDArray[np.floating], ch
     """
     signal = channels.T @ difference.ravel()
     seen = noise.reshape(len(noise), -1) @ channels
-    inverse = np.linalg.inv(np.cov(seen, rowvar=False))
+    inverse = np.linalg.pinv(np.cov(seen, rowvar=False), rcond=1e-8, hermitian=True)
     # The inverse of a covariance that was estimated from n samples is too large (Wishart).
     unbiased = (len(seen) - channels.shape[1] - 2) / (len(seen) - 1)
     return float(np.sqrt(max(signal @ inverse @ signal * unbiased, 0.0)))
