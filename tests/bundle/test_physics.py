@@ -48,7 +48,8 @@ def pair(name: str, seed: int, spacing_mm: float = MM) -> EvaluatedPair:
     denoiser = ISCLDenoiser(noise_prior=False)
     denoiser.f, denoiser.h = Blur(), Nothing()
     image = torch.from_numpy(noisy)[None, None]
-    estimates = Estimates(denoiser, image, *denoiser.estimates(denoiser.window.to_unit(image)))
+    x = denoiser.window.to_unit(image)
+    estimates = Estimates(denoiser, image, denoiser.first_estimate(x), denoiser.second_estimate(x))
     return EvaluatedPair(name, "P", spacing_mm, normal, estimates, 1, 1)
 
 
