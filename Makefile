@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARCHIVE ?= embedded
 MINUTES ?= 10
-PEERS := dcmtk orthanc postgresql prometheus
+PEERS := chromium dcmtk orthanc postgresql prometheus
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
@@ -24,8 +24,8 @@ help: ## List the targets
 
 install: $(VENV)/.installed ## Install the node into .venv
 
-demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (ARCHIVE=embedded or another that the demo knows)
-	@$(BIN)/iscl-node demo --archive $(ARCHIVE)
+demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (ARCHIVE=embedded or orthanc); on a terminal its page stays open
+	@if [ -t 1 ]; then keep=--keep; fi; $(BIN)/iscl-node demo --archive $(ARCHIVE) $${keep:-}
 
 test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests with their coverage floor
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term

@@ -15,6 +15,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__, logs
+from iscl_node.audit.messages import Messages
+from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.rules import check_rules
 from iscl_node.dicom.transcoding import native
@@ -25,11 +27,13 @@ from iscl_node.network import query, storage_commitment, storage_scu
 from iscl_node.network.association import abort_all
 from iscl_node.network.storage_scp import StorageScp
 from iscl_node.network.tls import expiry_timestamp
-from iscl_node.pipeline.audit_trail import RunningTrail, messages_of
+from iscl_node.network.verification import echo
+from iscl_node.pipeline.audit_trail import RunningTrail, append_all, messages_of
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.closing import SeriesCloser
 from iscl_node.pipeline.commitment_reports import CommitmentReports
 from iscl_node.pipeline.completeness import Completeness
+from iscl_node.pipeline.decisions import Decisions
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
@@ -42,14 +46,17 @@ from iscl_node.pipeline.engine.idle import IdleWorkflows
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.pipeline.overview import Overview
 from iscl_node.pipeline.peer_listings import PeerListings
 from iscl_node.pipeline.plan import derived_per_received
 from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.reconcile import Reconcile
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.pipeline.trying import Trying
+from iscl_node.pipeline.viewing import Viewing
 from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.settings import Settings
+from iscl_node.settings.shown import shown_settings
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.identity import settle_identity
 from iscl_node.store.lock import hold
@@ -58,8 +65,10 @@ from iscl_node.store.open_series import OpenSeries
 from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.running_time import RunningTime
 from iscl_node.store.spool import Spool
+from iscl_node.web.access import Access
 from iscl_node.web.app import web_app
 from iscl_node.web.limits import raise_descriptor_limit, web_server
+from iscl_node.web.pages import PageParts, Pages
 
 _log = structlog.get_logger(__name__)
 
@@ -119,6 +128,7 @@ class Node:
         self._spool, self._lock = _opened_spool(settings)
         self._shutdown = Shutdown()
         self._trail: RunningTrail | None = None
+        self._messages: Messages | None = None
         self._running_time = RunningTime(self._spool.root)
         self._peers = {peer.name: peer for peer in settings.known_peers()}
         self._reports = CommitmentReports(self._peers)
@@ -129,7 +139,7 @@ class Node:
         self._scp = self._made_scp(audit)
         self._show_certificates()
         http = settings.http
-        app = web_app(self._metrics.registry, self._readiness, self._notes)
+        app = web_app(self._metrics.registry, self._readiness, self._notes, self._pages())
         self._web = web_server(app, http.host, http.port)
 
     def _made_scp(self, audit: Audit) -> StorageScp:
@@ -253,9 +263,30 @@ class Node:
             return NO_AUDIT
         model = self._models[0] if self._models else ModelIdentity("", "", "")
         messages = messages_of(plan, settings.scp.ae_title, model, settings.digest())
+        self._messages = messages
         self._trail = RunningTrail(plan, self._spool.root, messages, self._metrics)
         lost = self._metrics.audit_lost.inc
         return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers(), lost)
+
+    def _pages(self) -> Pages:
+        settings, http, root = self._settings, self._settings.http, self._spool.root
+        users = {user.name: user.password_hash for user in http.users}
+        parts = PageParts(
+            Overview(root),
+            Viewing(root),
+            Decisions(self._spool, self._record_decision),
+            tuple(self._peers.values()),
+            lambda name: echo(self._peers[name], settings.scp.ae_title),
+            shown_settings(settings),
+            settings.worker_name,
+            __version__,
+        )
+        return Pages(parts, Access(users, frozenset(http.hosts), http.open_on_loopback))
+
+    def _record_decision(self, told: Callable[[Messages], Sequence[AuditMessage]]) -> None:
+        plan = self._settings.audit_plan()
+        if plan is not None and self._messages is not None:
+            append_all(plan, self._spool.root, told(self._messages))
 
     def _note_refusal(self, reason: str, host: str, calling: str) -> None:
         if self._trail is not None:

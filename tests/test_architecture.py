@@ -49,6 +49,8 @@ LISTS = {
     "iscl_node/denoise/bundle_digest.py": "the bundle",
     "iscl_node/dicom/folder.py": "folders of the command line",
     "iscl_node/offline.py": "the same",
+    "iscl_node/pipeline/decisions.py": "its own copy of what is exported, outside of the spool",
+    "iscl_node/web/rendering.py": "the page's own scripts and style sheets",
 }
 LISTING = {"glob", "iglob", "rglob", "walk", "fwalk", "scandir", "iterdir", "listdir", "rmtree"}
 """Functions that list or remove a tree."""

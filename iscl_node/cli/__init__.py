@@ -18,6 +18,8 @@ from rich.status import Status
 from iscl_node import __version__, logs
 from iscl_node.cli.assessing import assess
 from iscl_node.cli.checking import check
+from iscl_node.cli.demo import demo
+from iscl_node.cli.passwords import password
 from iscl_node.cli.progress import Progress
 from iscl_node.cli.spool import close, export, lookup, release, requeue, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, err, out, reported
@@ -40,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (status, lookup, close, requeue, release, export, check, assess):
+for command in (demo, password, status, lookup, close, requeue, release, export, check, assess):
     app.command()(command)
 
 
@@ -188,51 +190,6 @@ def _tell(outcome: "Outcome") -> None:
         case SkippedFile():
             name = escape(str(outcome.path))
             err.print(f"[yellow]skipped[/yellow] {name}: {escape(outcome.reason)}", soft_wrap=True)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="For everything the demo makes and downloads.")] = Path("demo"),
-    archive: Annotated[str, typer.Option(envvar="ARCHIVE", help="embedded or orthanc.")] = "embedded",
-    dose: Annotated[
-        float,
-        typer.Option(
-            help="Of the low-dose series: a fraction, above 0 and below 1. A head attenuates little: 0.02 gives "
-            "about 25 HU of noise in the brain, as much as a quarter of the dose in an abdomen."
-        ),
-    ] = 0.02,
-    slices: Annotated[int | None, typer.Option(min=1, help="Only so many, from the middle of the head.")] = None,
-) -> None:
-    """Send a real head CT at low dose through a node of its own into an archive, and measure what came back."""
-    from iscl_node.demo.archive import ArchiveKind
-    from iscl_node.demo.demonstration import Options, demonstrate
-    from iscl_node.demo.tables import quality_table, stage_table
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is stopped
-    with reported(), err.status("demo") as shown:
-        if archive not in set(ArchiveKind):
-            raise ConfigurationError(f"--archive is {archive!r}; it is {' or '.join(ArchiveKind)}")
-        if not 0 < dose < 1:
-            raise ConfigurationError(f"--dose is {dose}; it is a fraction above 0 and below 1")
-        result = demonstrate(Options(folder, ArchiveKind(archive), dose, slices), _Terminal(shown))
-    out.print(stage_table(result), quality_table(result))
-    out.print(f"derived series: {result.workplace.archive}", highlight=False, soft_wrap=True)
-    out.print(f"report: {result.workplace.report}", highlight=False, soft_wrap=True)
-
-
-class _Terminal:
-    """Shows on the terminal what the demo tells."""
-
-    def __init__(self, shown: Status) -> None:
-        self._shown = shown
-
-    def note(self, text: str) -> None:
-        """Print a line."""
-        err.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    def progress(self, text: str) -> None:
-        """Change the line that moves."""
-        self._shown.update(text)
 
 
 @app.command()

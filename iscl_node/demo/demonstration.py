@@ -16,7 +16,7 @@ from iscl_node.demo.measure import MeanHu, Quality, mean_hu, measure
 from iscl_node.demo.narrator import Narrator, Stage, Stopwatch
 from iscl_node.demo.node import NODE_AE_TITLE, SENDER_AE_TITLE, Work, running_node
 from iscl_node.demo.report import slice_to_show, write_report
-from iscl_node.demo.series_files import Volume, read_volume, write_normal_dose
+from iscl_node.demo.series_files import Volume, read_volume, series_uid, write_normal_dose
 from iscl_node.demo.workplace import Workplace, free_port, open_workplace
 from iscl_node.domain import Peer
 from iscl_node.metrics import Metrics
@@ -52,6 +52,10 @@ class Options:
     slices: int | None = None
 
 
+Keep = Callable[["Demonstrated", str], None]
+"""Called with what came of it and the address of the series on the node's page; node and archive run until it ends."""
+
+
 @dataclass(frozen=True)
 class Demonstrated:
     """What came of it.
@@ -84,7 +88,9 @@ class Demonstrated:
     workplace: Workplace
 
 
-def demonstrate(options: Options, narrator: Narrator, source: Source = obtain_head_ct) -> Demonstrated:
+def demonstrate(
+    options: Options, narrator: Narrator, source: Source = obtain_head_ct, keep: Keep | None = None
+) -> Demonstrated:
     """Run the demonstration; whatever it starts is stopped when it returns or raises.
 
     Raises
@@ -105,12 +111,23 @@ def demonstrate(options: Options, narrator: Narrator, source: Source = obtain_he
         write_normal_dose(head, workplace.normal_dose)
     with watch.stage(f"simulate {100 * options.dose:g}% of the dose"):
         _simulate(workplace, options.dose, narrator)
-    work = _through_the_node(options.archive, workplace, watch, narrator)
+    with _library_logs_in(workplace.log), ExitStack() as started:
+        work, page = _through_the_node(options.archive, workplace, watch, narrator, started)
+        if keep is None:
+            narrator.progress("stop the node and the archive")
+            started.close()
+        shown = _measured(options, workplace, watch, head.origin, work)
+        if keep is not None:
+            keep(shown, page)
+    return shown
+
+
+def _measured(options: Options, workplace: Workplace, watch: Stopwatch, origin: str, work: Work) -> Demonstrated:
     with watch.stage("measure"):
         normal, low, denoised = volumes = _volumes(workplace)
         before, after = measure(low, normal), measure(denoised, normal)
     with watch.stage("draw the report"):
-        _draw(workplace, head.origin, volumes)
+        _draw(workplace, origin, volumes)
     return Demonstrated(
         len(normal), options.dose, watch.stages, work, mean_hu(normal, normal), before, after, workplace
     )
@@ -126,22 +143,22 @@ def _simulate(workplace: Workplace, dose: float, narrator: Narrator) -> None:
             raise DemoError(f"the simulation refused the series: {outcome.reason}")
 
 
-def _through_the_node(kind: ArchiveKind, workplace: Workplace, watch: Stopwatch, narrator: Narrator) -> Work:
+def _through_the_node(
+    kind: ArchiveKind, workplace: Workplace, watch: Stopwatch, narrator: Narrator, started: ExitStack
+) -> tuple[Work, str]:
     """Push the low-dose series through the node into the archive, and take the derived series out of the archive."""
     metrics = Metrics(CollectorRegistry())
     node_peer, http_port = Peer("node", NODE_AE_TITLE, HOST, free_port()), free_port()
     files = sorted(workplace.low_dose.rglob("*.dcm"))
-    with _library_logs_in(workplace.log), ExitStack() as started:
-        with watch.stage(f"start the archive ({kind.value}) and the node"):
-            archive = started.enter_context(running_archive(kind, workplace, node_peer, metrics))
-            node = started.enter_context(running_node(workplace, node_peer, http_port, archive.peer))
-        with watch.stage("push by C-STORE"):
-            send(node_peer, SENDER_AE_TITLE, files, metrics)
-        with watch.stage("denoise and send to the archive"):
-            work = wait_for_delivery(node, archive, len(files), narrator)
-            archive.fetch()
-        narrator.progress("stop the node and the archive")
-    return work
+    with watch.stage(f"start the archive ({kind.value}) and the node"):
+        archive = started.enter_context(running_archive(kind, workplace, node_peer, metrics))
+        node = started.enter_context(running_node(workplace, node_peer, http_port, archive.peer))
+    with watch.stage("push by C-STORE"):
+        send(node_peer, SENDER_AE_TITLE, files, metrics)
+    with watch.stage("denoise and send to the archive"):
+        work = wait_for_delivery(node, archive, len(files), narrator)
+        archive.fetch()
+    return work, f"{node.url}/series/{series_uid(files[0])}"
 
 
 def _volumes(workplace: Workplace) -> tuple[Volume, Volume, Volume]:

@@ -44,7 +44,7 @@ class RunningNode:
 
     def __init__(self, program: Program, url: str) -> None:
         self._program = program
-        self._url = url
+        self.url = url
 
     def work(self) -> Work | None:
         """How far it is, by its metrics; None if it does not answer now.
@@ -56,7 +56,7 @@ class RunningNode:
         """
         self._program.require_alive()
         try:
-            page = get(f"{self._url}/metrics").decode()
+            page = get(f"{self.url}/metrics").decode()
         except OSError:
             return None
         derive = {"step": "derive"}

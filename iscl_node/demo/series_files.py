@@ -9,6 +9,7 @@ from iscl_node.demo.failure import DemoError
 from iscl_node.demo.head_ct import HeadCt
 from iscl_node.dicom.derived import encode
 from iscl_node.dicom.folder import read_folder
+from iscl_node.dicom.header import read_header
 from iscl_node.dicom.new_series import NewSeries, new_series
 from iscl_node.dicom.volume import to_hu
 
@@ -23,6 +24,11 @@ def write_normal_dose(head: HeadCt, folder: Path) -> None:
     for instance in new_series(series):
         path = folder / f"{instance.SOPInstanceUID}.dcm"
         path.write_bytes(encode(instance))
+
+
+def series_uid(path: Path) -> str:
+    """Series Instance UID of a file."""
+    return read_header(path.read_bytes()).series_instance_uid
 
 
 def read_volume(folder: Path) -> Volume:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from iscl_node import domain
 from iscl_node.settings.section import A_PEBIBYTE, A_YEAR_SECONDS, TEN_YEARS_HOURS, Host, Port, Section
@@ -12,11 +12,33 @@ INSTALLED_BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 """The bundle that is installed beside this package."""
 
 
+class PageUserSettings(Section):
+    """Somebody who may log in to the page."""
+
+    name: str = Field(min_length=1, max_length=64)
+    """What is typed at the log-in, and recorded of actions."""
+    password_hash: Annotated[str, StringConstraints(pattern=r"^\$argon2id\$")] = Field(repr=False)
+    """As ``iscl-node password`` prints it."""
+
+
 class HttpSettings(Section):
-    """Where /metrics, /healthz and /readyz answer."""
+    """Where the page, /metrics, /healthz and /readyz answer."""
 
     host: Host = "127.0.0.1"
     port: Port = 9464
+    hosts: tuple[Host, ...] = ()
+    """Names by which browsers call the page, beside addresses and localhost."""
+    open_on_loopback: bool = True
+    """Whether a browser on this machine may look without a log-in, without patients' identities; set it to false
+    behind a reverse proxy on this machine."""
+    users: tuple[PageUserSettings, ...] = ()
+    """Who may log in: from elsewhere, to see patients' identities, and to requeue, export and release."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "HttpSettings":
+        if len({user.name for user in self.users}) != len(self.users):
+            raise ValueError("two users have the same name")
+        return self
 
 
 class BundleSettings(Section):

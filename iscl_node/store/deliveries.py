@@ -122,7 +122,7 @@ class Deliveries:
         """What is known so far; nothing if the batch is neither closed nor sent."""
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):
-                return _summary(_entries(read_bytes(folder / _record_file(batch, destination))))
+                return summary(entries(read_bytes(folder / record_file(batch, destination))))
         return DeliveryRecord()
 
     def note_answers(self, batch: Batch, destination: str, answers: Iterable[StoreAnswer]) -> None:
@@ -169,7 +169,7 @@ class Deliveries:
         lines = b"".join(json.dumps({"time": _now(), **entry}).encode() + b"\n" for entry in entries)
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):  # it moved on meanwhile
-                append_synced(folder / _record_file(batch, destination), lines)
+                append_synced(folder / record_file(batch, destination), lines)
                 return
         raise FileNotFoundError("the batch is neither closed nor sent")
 
@@ -181,11 +181,12 @@ def _destinations_file(batch: Batch) -> str:
     return f"{batch.key}.destinations.json"
 
 
-def _record_file(batch: Batch, destination: str) -> str:
+def record_file(batch: Batch, destination: str) -> str:
     return f"{batch.key}.{name_for(destination)}.jsonl"
 
 
-def _entries(content: bytes) -> Iterator[dict[str, Any]]:
+def entries(content: bytes) -> Iterator[dict[str, Any]]:
+    """The lines of a record; what is none of its lines is passed over."""
     for line in content.splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
@@ -193,12 +194,13 @@ def _entries(content: bytes) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def _summary(entries: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
+def summary(lines: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
+    """What the lines of a record tell together."""
     instances: dict[str, str] = {}
     missing: set[str] = set()
     missed_in: dict[int, set[str]] = {}
     refusal, is_confirmed = "", False
-    for entry in entries:
+    for entry in lines:
         match entry["event"]:
             case "answered" if entry["stored"]:
                 instances[entry["sop_instance_uid"]] = entry["sop_class_uid"]

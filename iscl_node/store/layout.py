@@ -12,7 +12,7 @@
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
-    outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, until the batch is done
+    outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, as long as the batch is kept
     running_time.json                             how long the node has run, over all its starts
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server

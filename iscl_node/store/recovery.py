@@ -9,11 +9,13 @@ from iscl_node.store.batches import outboxes
 from iscl_node.store.durable import PART_SUFFIX, remove_if_empty
 from iscl_node.store.layout import Layout, is_uid
 
+_WITH_OUTBOX = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
+
 
 def recover(layout: Layout, worker: str) -> int:
     """Remove it, and say how many instances this worker had half-received; what others receive stays."""
     for batch in outboxes(layout):
-        if not is_under_way(layout, batch):
+        if not keeps_outbox(layout, batch):
             remove_outbox(layout, batch)
     own = layout.receiving_of(worker)
     of_earlier_releases = tree.files(layout.receiving, PART_SUFFIX)
@@ -27,9 +29,9 @@ def recover(layout: Layout, worker: str) -> int:
     return len(leftovers)
 
 
-def is_under_way(layout: Layout, batch: Batch) -> bool:
-    """Whether a batch is closed or sent; asked in the order of its way, so that one that moves is not missed."""
-    return any(layout.batch(state, batch).exists() for state in (SeriesState.CLOSED, SeriesState.SENT))
+def keeps_outbox(layout: Layout, batch: Batch) -> bool:
+    """Whether a batch is closed, sent or done; asked in the order of its way, so that one that moves is not missed."""
+    return any(layout.batch(state, batch).exists() for state in _WITH_OUTBOX)
 
 
 def remove_outbox(layout: Layout, batch: Batch) -> None:

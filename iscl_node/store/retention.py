@@ -14,12 +14,13 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.domain import Batch, SeriesState, SetAsideBatch
 from iscl_node.store import tree
 from iscl_node.store.batches import batches
 from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
 from iscl_node.store.layout import Layout
 from iscl_node.store.log_key import log_name
+from iscl_node.store.recovery import remove_outbox
 
 RELEASES_FILE = "releases.jsonl"
 """Who released what from quarantine, one JSON object a line, in the root of the spool; nothing removes it."""
@@ -98,8 +99,10 @@ class Retention:
     def _delete(self, folder: Path) -> int | None:
         """Delete a batch, and say how many bytes it had; None for one that was taken away meanwhile."""
         with suppress(FileNotFoundError):
-            size = sum(tree.sizes(folder))
+            batch = Batch(folder.parent.name, folder.name)
+            size = sum(size for each in (folder, *tree.walk(self._layout.outbox(batch))) for size in tree.sizes(each))
             _delete(self._layout, folder)
+            remove_outbox(self._layout, batch)
             return size
         return None
 

@@ -262,14 +262,14 @@ class Spool:
                 raise
 
     def release(self, batch: Batch) -> None:
-        """Mark a batch as delivered; may be repeated after a crash.
+        """Mark a batch as delivered; may be repeated after a crash. Its derived instances are kept as long as it is.
 
         Raises
         ------
         FileNotFoundError
             The batch is neither closed, sent nor done.
         """
-        self._end(batch, SeriesState.DONE)
+        self._move(batch, SeriesState.DONE)
 
     def quarantine(self, batch: Batch, reason: str) -> None:
         """Set a batch aside for a person, with the reason; may be repeated after a crash.

@@ -1,22 +1,33 @@
-"""/metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+"""The HTTP side of the node: what machines look at, and the page for people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Readiness = Callable[[], Mapping[str, bool]]
-"""What must hold for the node to take series, each by name."""
+from iscl_node.web.monitoring import Readiness, monitoring_routes
+from iscl_node.web.pages import Pages
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def _nothing() -> Mapping[str, bool]:
     return {}
 
 
-def web_app(registry: CollectorRegistry, readiness: Readiness, notes: Readiness = _nothing) -> Starlette:
+def web_app(
+    registry: CollectorRegistry, readiness: Readiness, notes: Readiness = _nothing, pages: Pages | None = None
+) -> Starlette:
     """The HTTP side.
 
     Parameters
@@ -27,16 +38,28 @@ def web_app(registry: CollectorRegistry, readiness: Readiness, notes: Readiness 
         Asked by /readyz, which answers 503 unless all of it holds.
     notes : callable
         What /readyz tells beside it; the node takes series without it.
+    pages : Pages, optional
+        The page; without it there is only what machines look at.
     """
+    routes = monitoring_routes(registry, readiness, notes)
+    return Starlette(routes=[*routes, *(pages.routes() if pages else [])], middleware=[Middleware(SafeHeaders)])
 
-    def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def healthz(_request: Request) -> Response:
-        return JSONResponse({"alive": True})
+class SafeHeaders:
+    """Adds to every answer what browsers need to be told: nothing from elsewhere, nothing kept on a disk."""
 
-    def readyz(_request: Request) -> Response:
-        facts = dict(readiness())
-        return JSONResponse({**facts, **notes()}, status_code=200 if all(facts.values()) else 503)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request (ASGI)."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -9,10 +9,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS: Final = 32
-"""Monitoring and a load balancer have one or two each; beyond, the oldest goes."""
+MOST_CONNECTIONS: Final = 96
+"""A browser has six, monitoring and a load balancer one or two each; beyond, the oldest goes."""
 LONGEST_SECONDS: Final = 10.0
-"""From a connection to its end, whatever it does: who asks again connects again."""
+"""From a connection to its end, unless a request is being answered: who asks again connects again."""
+LONGEST_ANSWER_SECONDS: Final = 300.0
+"""The same with an answer on its way: an export may be large."""
 MOST_DESCRIPTORS: Final = 65_536
 """Open files and connections of the process, as far as its hard limit lets it; 1024 is what many systems begin with."""
 
@@ -29,10 +31,17 @@ class LimitedHttp(H11Protocol):
         """Begin to count the time; with too many connections the oldest ends."""
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._end = self.loop.call_later(LONGEST_SECONDS, transport.abort)
+        self._end = self.loop.call_later(LONGEST_SECONDS, self._end_unless_answering)
         mine = [each for each in self.connections if isinstance(each, LimitedHttp)]
         for oldest in sorted(mine, key=lambda each: each._since)[:-MOST_CONNECTIONS]:
             oldest.transport.abort()
+
+    def _end_unless_answering(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering and self.loop.time() - self._since < LONGEST_ANSWER_SECONDS:
+            self._end = self.loop.call_later(1.0, self._end_unless_answering)
+        else:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the counting."""
@@ -43,7 +52,16 @@ class LimitedHttp(H11Protocol):
 def web_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
     """A server for the HTTP side that keeps to the limits."""
     config = uvicorn.Config(
-        app, host=host, port=port, http=LimitedHttp, backlog=_WAITING, log_level="warning", log_config=None, ws="none"
+        app,
+        host=host,
+        port=port,
+        http=LimitedHttp,
+        backlog=_WAITING,
+        log_level="warning",
+        log_config=None,
+        ws="none",
+        proxy_headers=False,  # whose request came by a proxy is told by its headers: uvicorn would remove them
+        server_header=False,
     )
     return uvicorn.Server(config)
 

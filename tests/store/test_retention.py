@@ -57,6 +57,18 @@ def test_what_has_ended_is_kept_for_its_time(spool: Spool, state: str) -> None:
     assert not (spool.root / state / SERIES).exists()
 
 
+def test_what_was_derived_goes_with_its_batch(spool: Spool) -> None:
+    folder = delivered(spool, SERIES, 1_000)
+    batch = Batch(SERIES, folder.name)
+    spool.write_derived(batch, "2.25.1", "2.25.2", b"derived")
+    before = sum(Sizes(spool.root).by_folder().values())
+    keeping = Retention(spool.root, RetentionLimits(0, max_bytes=1))
+    assert before > sum(path.stat().st_size for path in folder.iterdir())
+    assert keeping.make_room(before) == 1
+    assert files(spool) == []
+    assert not (spool.root / "outbox" / SERIES).exists()
+
+
 def test_the_time_counts_from_the_release(spool: Spool) -> None:
     spool.store(header(), part10(b"a"))
     batch = spool.close(SERIES, NOW)

@@ -216,12 +216,23 @@ def test_first_closed_is_the_oldest_batch_of_the_series_that_a_person_need_not_s
 # Ends of a batch
 
 
-def test_release_keeps_the_source_and_removes_the_outbox(spool: Spool, batch: Batch) -> None:
-    spool.write_derived(batch, DERIVED, "2.25.1", b"derived")
+def test_release_keeps_the_source_and_what_was_derived(spool: Spool, batch: Batch) -> None:
+    (derived,) = [spool.write_derived(batch, DERIVED, "2.25.1", b"derived")]
     spool.release(batch)
-    key = batch.key
-    assert files(spool) == [f"done/1.2.3/{key}/1.2.3.1.dcm", f"done/1.2.3/{key}/1.2.3.2.dcm"]
+    key, kept = batch.key, str(derived.relative_to(spool.root))
+    assert files(spool) == [f"done/1.2.3/{key}/1.2.3.1.dcm", f"done/1.2.3/{key}/1.2.3.2.dcm", kept]
     assert not (spool.root / "closed" / SERIES).exists()
+
+
+@pytest.mark.fault(
+    "machine",
+    "the node is killed while a batch goes to quarantine or is deleted",
+    "the next start removes what is left in the outbox",
+)
+def test_recovery_removes_an_outbox_whose_batch_is_gone(spool: Spool, batch: Batch) -> None:
+    spool.quarantine(batch, "why")
+    spool.write_derived(batch, DERIVED, "2.25.1", b"left over")
+    spool.recover()
     assert not (spool.root / "outbox" / SERIES).exists()
 
 
@@ -237,8 +248,7 @@ def test_quarantine_keeps_the_source_with_the_reason(spool: Spool, batch: Batch)
 
 def test_ends_may_be_repeated(spool: Spool, batch: Batch) -> None:
     spool.release(batch)
-    spool.write_derived(batch, DERIVED, "2.25.1", b"left over by a kill after the move")
-    before = [file for file in files(spool) if not file.startswith("outbox")]
+    before = files(spool)
     spool.release(batch)
     assert files(spool) == before
     other = quarantined_series_of(spool, "1.2.5")

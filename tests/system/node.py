@@ -282,9 +282,10 @@ class Node:
         return sorted(Path(folder, name) for folder, _, names in tree for name in names if name.endswith(".dcm"))
 
     def states(self, series_uid: str) -> set[str]:
-        """Where the spool holds anything of a series."""
+        """Where the spool holds anything of a series; the outbox that a done one keeps is not told."""
         folders = ("receiving", "open", "closed", "sent", "done", "ignored", "quarantine", "outbox")
-        return {folder for folder in folders if self.files(folder, series_uid)}
+        found = {folder for folder in folders if self.files(folder, series_uid)}
+        return found - {"outbox"} if "done" in found else found
 
     def steps_done(self, series_uid: str) -> list[str] | None:
         """The names of the steps that the workflow database holds for a series; None before its work began."""

@@ -131,7 +131,7 @@ class Way:
 
     def _is_done(self, node: DisturbedNode) -> bool:
         uid = series_uid_of(self.series)
-        return node.states(uid) == {"done"} and not (node.spool / "outbox" / uid).exists() and node.is_at_rest()
+        return node.states(uid) == {"done"} and node.is_at_rest()
 
     def _check_kept(self, node: DisturbedNode, taken: set[str]) -> None:
         """What was answered with success is in the spool, to the byte."""

@@ -39,7 +39,7 @@ def test_a_batch_is_done_when_its_destination_says_that_it_keeps_everything(
     assert on.count("pacs", way, "confirmed") == 1
     resent = on.metrics.registry.get_sample_value("iscl_node_resent_instances_total", {"peer": "pacs"})
     assert resent == 0  # and not absent, or the alert would not see the first
-    assert not on.spool.outbox(batch).exists()
+    assert len(on.spool.derived_instances(batch)) == 3
     assert on.engine.under_way() == []
 
 
@@ -527,29 +527,12 @@ def _full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.fault(
-    "machine",
-    "the node is killed while a confirmed batch moves to its end",
-    "the next start moves it, and removes what is left in the outbox",
-)
-def test_a_confirmed_batch_reaches_its_end_after_a_kill(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovery_keeps_the_outbox_of_what_is_under_way_or_done(bench: MakeBench) -> None:
     on = bench(Archive())
-    batch = on.batch()
-    with monkeypatch.context() as patched:
-        patched.setattr("iscl_node.store.spool.remove_outbox", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            on.tick()
-    assert on.states() == {"done": 1}
-    assert on.spool.outbox(batch).exists()
+    batches = [on.batch(number=1), on.batch(state=SeriesState.CLOSED, number=2), on.batch(number=3)]
+    on.spool.release(batches[2])
     on.spool.recover()
-    assert not on.spool.outbox(batch).exists()
-
-
-def test_recovery_keeps_the_outbox_of_what_is_under_way(bench: MakeBench) -> None:
-    on = bench(Archive())
-    batches = [on.batch(number=1), on.batch(state=SeriesState.CLOSED, number=2)]
-    on.spool.recover()
-    assert [len(on.spool.derived_instances(each)) for each in batches] == [3, 3]
+    assert [len(on.spool.derived_instances(each)) for each in batches] == [3, 3, 3]
 
 
 def test_waits_grow_to_the_last_one() -> None:

@@ -138,7 +138,7 @@ def whereabouts(node: Node, sop_uids: Iterable[str]) -> list[Path]:
 
 def waiting_batches(node: Node) -> list[str]:
     """The folders of the spool that hold what was not delivered, those of series or batches."""
-    folders = ("receiving", "open", "closed", "outbox", "sent", "quarantine")
+    folders = ("receiving", "open", "closed", "sent", "quarantine")
     trees = (tree for folder in folders for tree in os.walk(node.spool / folder))
     return sorted(f"{folder}: {len(files)} files" for folder, _, files in trees if files)
 

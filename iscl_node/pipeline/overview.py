@@ -1,0 +1,200 @@
+"""What the page shows of all series: their states from the spool, with what their headers tell of them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from iscl_node.dicom.display import IDENTITY, SeriesDescription, read_description, without_identity
+from iscl_node.domain import SeriesState
+from iscl_node.store.layout import time_of
+from iscl_node.store.listing import ListedBatch, Listing
+
+_READ_AT_ONCE: Final = 200
+"""Headers that one look reads at most, so that a first look at very many series does not take minutes."""
+
+
+class Step(StrEnum):
+    """How far a batch is, in the order of its way; the values are shown, and are part of addresses."""
+
+    RECEIVING = "receiving"
+    WAITING = "waiting"
+    DENOISING = "denoising"
+    CHECKING = "checking"
+    SENDING = "sending"
+    CONFIRMING = "confirming"
+    DONE = "done"
+    IGNORED = "ignored"
+    QUARANTINE = "quarantine"
+
+
+IN_HAND: Final = (Step.DENOISING, Step.CHECKING, Step.SENDING, Step.RECEIVING, Step.WAITING, Step.CONFIRMING)
+"""What is not at its end, with what is worked on first."""
+_ORDER: Final = {step: number for number, step in enumerate([*IN_HAND, Step.QUARANTINE, Step.DONE, Step.IGNORED])}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One batch as it is shown."""
+
+    listed: ListedBatch
+    described: SeriesDescription
+    step: Step
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID of what was received."""
+        return self.listed.batch.series_instance_uid
+
+    @property
+    def key(self) -> str:
+        """Of the batch; 'open' for a series that is still open."""
+        return self.listed.batch.key or SeriesState.OPEN.value
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule; empty until one is chosen."""
+        return str(self.listed.plan.get("rule", {}).get("name", ""))
+
+    @property
+    def slices(self) -> int:
+        """How many instances were received."""
+        return len(self.listed.instances)
+
+    @property
+    def derived(self) -> int:
+        """How many source instances are through: the number in the derived series that has the fewest."""
+        made = self.listed.derived
+        return min((made.get(uid, 0) for uid in self.planned_series), default=max(made.values(), default=0))
+
+    @property
+    def planned_series(self) -> tuple[str, ...]:
+        """The derived series that the plan wants."""
+        return tuple(self.listed.plan.get("series_uids", ()))
+
+    @property
+    def goes_to(self) -> tuple[str, ...]:
+        """The names of its destinations, as far as they are decided."""
+        known = [each.destination for each in self.listed.deliveries]
+        return tuple(known or self.listed.plan.get("rule", {}).get("send_to", ()))
+
+    @property
+    def reason(self) -> str:
+        """Why it is where it is; empty if that is plain."""
+        refusals = [f"{each.destination} refuses: {each.refusal}" for each in self.listed.deliveries if each.refusal]
+        return self.listed.reason or "; ".join(refusals) or _wait_of(self)
+
+
+class Overview:
+    """Shows what is in the spool; safe to be used by several threads.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    describe : callable
+        Reads the description of a series from one of its files.
+    """
+
+    def __init__(self, root: Path, describe: Callable[[Path], SeriesDescription] = read_description) -> None:
+        self._listing = Listing(root)
+        self._describe = describe
+        self._described: dict[str, SeriesDescription] = {}
+
+    def rows(self) -> list[Row]:
+        """Every batch, what is worked on first, then the newest first."""
+        listed = sorted(self._listing.batches(), key=lambda each: -each.since)
+        self._learn(listed)
+        rows = [Row(each, self._known(each), step_of(each)) for each in listed]
+        return sorted(rows, key=lambda row: _ORDER[row.step])
+
+    def series(self, series_uid: str) -> list[Row]:
+        """The batches of one series, newest first; empty if it is not here."""
+        listed = [each for each in self._listing.batches() if each.batch.series_instance_uid == series_uid]
+        self._learn(listed)
+        rows = [Row(each, self._known(each), step_of(each)) for each in listed]
+        return sorted(rows, key=lambda row: row.key, reverse=True)
+
+    def row(self, series_uid: str, key: str) -> Row | None:
+        """One batch; None if it is not here."""
+        return next((row for row in self.series(series_uid) if row.key == key), None)
+
+    def _known(self, listed: ListedBatch) -> SeriesDescription:
+        return self._described.get(listed.batch.series_instance_uid, SeriesDescription())
+
+    def _learn(self, listed: Iterable[ListedBatch]) -> None:
+        """Read headers of series that were not seen before, some at a time, and forget those that are gone."""
+        present = {each.batch.series_instance_uid: each for each in listed if each.instances}
+        unknown = [uid for uid in present if uid not in self._described][:_READ_AT_ONCE]
+        for uid in unknown:
+            each = present[uid]
+            self._described[uid] = self._describe(each.folder / each.instances[0])
+
+
+def step_of(listed: ListedBatch) -> Step:
+    """How far a batch is."""
+    if listed.state is not SeriesState.CLOSED:
+        return _STEPS[listed.state]
+    if listed.deliveries:
+        return Step.SENDING
+    made, wanted = listed.derived, listed.plan.get("series_uids", list(listed.derived))
+    if not made and not listed.plan:
+        return Step.WAITING
+    is_made = bool(wanted) and all(made.get(uid, 0) >= len(listed.instances) for uid in wanted)
+    return Step.CHECKING if is_made else Step.DENOISING
+
+
+_STEPS: Final[Mapping[SeriesState, Step]] = {
+    SeriesState.OPEN: Step.RECEIVING,
+    SeriesState.SENT: Step.CONFIRMING,
+    SeriesState.DONE: Step.DONE,
+    SeriesState.IGNORED: Step.IGNORED,
+    SeriesState.QUARANTINE: Step.QUARANTINE,
+}
+
+
+def shown(row: Row, with_identity: bool) -> Row:
+    """The row for somebody who may, or may not, see who the patient is."""
+    return row if with_identity else Row(row.listed, without_identity(row.described), row.step)
+
+
+def matching(rows: Iterable[Row], text: str, with_identity: bool) -> list[Row]:
+    """The rows that have every word of ``text`` in what is shown of them; of the identity only for who may see it."""
+    words = text.casefold().split()
+    return [row for row in rows if all(word in _searched(row, with_identity) for word in words)]
+
+
+def _searched(row: Row, with_identity: bool) -> str:
+    hidden = () if with_identity else IDENTITY
+    told = [value for name, value in vars(row.described).items() if name not in hidden]
+    return " ".join([*told, row.series_uid, row.rule, *row.goes_to, row.reason, row.step]).casefold()
+
+
+def _wait_of(row: Row) -> str:
+    """What a batch that nobody set aside waits for."""
+    if row.step is Step.WAITING:
+        return "waits for its turn"
+    if row.step is Step.CONFIRMING:
+        names = [each.destination for each in row.listed.deliveries if not each.confirmed_by and not each.refusal]
+        return f"waits until {', '.join(names)} confirms that it keeps everything" if names else ""
+    if row.step is Step.SENDING:
+        return "; ".join(_delay(row, each.destination, each.stored, each.last) for each in row.listed.deliveries)
+    return ""
+
+
+def _delay(row: Row, destination: str, stored: int, last: Mapping[str, object]) -> str:
+    wanted = sum(row.listed.derived.values())
+    if stored >= wanted:
+        return f"{destination} has everything"
+    if last.get("event") == "put_off":
+        return f"{destination}: {last.get('reason', '')}"
+    if last.get("event") == "answered" and not last.get("stored"):
+        return f"{destination} answered {last.get('status')} last, is tried again"
+    return f"{destination} has {stored} of {wanted}"
+
+
+def closed_at(row: Row) -> float | None:
+    """When the batch was closed, in seconds since the epoch."""
+    closed = time_of(row.listed.batch.key)
+    return None if closed is None else closed.timestamp()

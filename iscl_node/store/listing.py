@@ -1,0 +1,215 @@
+"""The states of all series, told from the spool alone: after a restart, and beside other processes, it is the same.
+
+Looking costs little: a batch that has ended is read once, and again only when its series' folder changed; a snapshot is
+made anew at most every second, and rests ten times as long as its making took, so that nobody who looks slows the node.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from iscl_node.domain import Batch, SeriesState
+from iscl_node.store import tree
+from iscl_node.store.batches import batch_folders, open_series
+from iscl_node.store.deliveries import entries, record_file, summary
+from iscl_node.store.layout import INCOMPLETE_FILE, PICTURE_FILE, REASON_FILE, Layout, is_uid
+from iscl_node.store.open_series import OpenSeries
+
+_REST_SECONDS: Final = 1.0
+_REST_RATIO: Final = 10.0
+_CHANGING: Final = (SeriesState.CLOSED, SeriesState.SENT)
+_ENDED: Final = (SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
+_NOT_READABLE: Final = (OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What is known of a batch at one destination.
+
+    ``stored`` and ``missing`` count instances; ``events`` are the lines of its record, oldest first, those of answers
+    told once for each run of equal ones.
+    """
+
+    destination: str
+    stored: int = 0
+    missing: int = 0
+    refusal: str = ""
+    confirmed_by: str = ""
+    events: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The last line of the record; empty if nothing was answered."""
+        return self.events[-1] if self.events else {}
+
+
+@dataclass(frozen=True)
+class ListedBatch:
+    """A batch, or a series that is still open (its batch's key is empty), as the spool tells it.
+
+    ``since`` is when it came into its state, or last grew, in seconds since the epoch. ``instances`` were received,
+    ``derived`` are made, by Series Instance UID, ``plan`` is what was decided for it, ``reason`` why it is set aside or
+    what it waits for.
+    """
+
+    batch: Batch
+    state: SeriesState
+    folder: Path
+    since: float
+    instances: tuple[str, ...]
+    derived: Mapping[str, int] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    deliveries: tuple[Delivered, ...] = ()
+    reason: str = ""
+    has_picture: bool = False
+
+
+class Listing:
+    """Lists what the spool holds; safe to be used by several threads.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    now : callable
+        Seconds that only grow.
+    """
+
+    def __init__(self, root: Path, now: Callable[[], float] = time.monotonic) -> None:
+        self._layout = Layout(root)
+        self._now = now
+        self._lock = threading.Lock()
+        self._snapshot: tuple[ListedBatch, ...] | None = None
+        self._next = 0.0
+        self._ended: dict[Path, tuple[int, tuple[ListedBatch, ...]]] = {}
+
+    def batches(self) -> tuple[ListedBatch, ...]:
+        """Everything, in no order. While one thread makes a new snapshot the others are shown the one before."""
+        has_lock = self._lock.acquire(blocking=self._snapshot is None)
+        if has_lock:
+            try:
+                if self._snapshot is None or self._now() >= self._next:
+                    self._refresh()
+            finally:
+                self._lock.release()
+        return self._snapshot or ()
+
+    def _refresh(self) -> None:
+        begun = self._now()
+        self._snapshot = tuple({each.batch: each for each in self._all()}.values())
+        ended = self._now()
+        self._next = ended + max(_REST_SECONDS, _REST_RATIO * (ended - begun))
+
+    def _all(self) -> Iterator[ListedBatch]:
+        """What moves on meanwhile is met twice, and the later one counts."""
+        yield from self._open()
+        for state in _CHANGING:
+            for series in self._series(state):
+                yield from self._listed(state, series)
+        known, self._ended = self._ended, {}
+        for state in _ENDED:
+            for series in self._series(state):
+                yield from self._remembered(state, series, known)
+
+    def _series(self, state: SeriesState) -> list[Path]:
+        return [folder for folder in tree.folders(self._layout.state(state)) if is_uid(folder.name)]
+
+    def _open(self) -> Iterator[ListedBatch]:
+        with suppress(*_NOT_READABLE):
+            waits = {each.series_instance_uid: each for each in OpenSeries(self._layout.root).incomplete()}
+            for folder, arrival in open_series(self._layout):
+                waiting = waits.get(folder.name)
+                reason = f"waits for what is missing: {waiting.missing}" if waiting else ""
+                names = tuple(tree.names(folder, ".dcm"))
+                yield ListedBatch(Batch(folder.name, ""), SeriesState.OPEN, folder, arrival, names, reason=reason)
+
+    def _remembered(
+        self, state: SeriesState, series: Path, known: Mapping[Path, tuple[int, tuple[ListedBatch, ...]]]
+    ) -> tuple[ListedBatch, ...]:
+        with suppress(OSError):
+            changed = series.stat().st_mtime_ns
+            if known.get(series, (None,))[0] != changed:
+                self._ended[series] = changed, tuple(self._listed(state, series))
+            else:
+                self._ended[series] = known[series]
+            return self._ended[series][1]
+        return ()
+
+    def _listed(self, state: SeriesState, series: Path) -> Iterator[ListedBatch]:
+        for folder in batch_folders(series):
+            with suppress(OSError):  # it moves on
+                yield self._batch(Batch(series.name, folder.name), state, folder)
+
+    def _batch(self, batch: Batch, state: SeriesState, folder: Path) -> ListedBatch:
+        since, names = folder.stat().st_mtime, set(tree.names(folder))
+        reason = next((name for name in (REASON_FILE, INCOMPLETE_FILE) if name in names), "")
+        return ListedBatch(
+            batch,
+            state,
+            folder,
+            since,
+            tuple(sorted(name for name in names if name.endswith(".dcm"))),
+            {each.name: len(tree.names(each, ".dcm")) for each in tree.folders(self._layout.outbox(batch))},
+            _object(folder / f"{batch.key}.plan.json"),
+            tuple(_deliveries(batch, folder, names)),
+            _text(folder / reason) if reason else "",
+            PICTURE_FILE in names,
+        )
+
+
+def _deliveries(batch: Batch, folder: Path, names: set[str]) -> Iterator[Delivered]:
+    destinations = _object(folder / f"{batch.key}.destinations.json").get("destinations", ())
+    for destination in destinations:
+        name = record_file(batch, destination)
+        content = b""
+        if name in names:
+            with suppress(OSError):
+                content = tree.read_bytes(folder / name)
+        yield _delivered(destination, content)
+
+
+def _delivered(destination: str, content: bytes) -> Delivered:
+    lines = list(entries(content))
+    record = summary(lines)
+    confirmed_by = next((str(each.get("way", "")) for each in reversed(lines) if each["event"] == "confirmed"), "")
+    return Delivered(
+        destination,
+        len(record.stored),
+        len(record.missing),
+        record.refusal,
+        confirmed_by if record.is_confirmed else "",
+        tuple(_runs(lines)),
+    )
+
+
+def _runs(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One event for each run of lines that differ in their instance and time only; ``count`` tells how many."""
+    run: dict[str, Any] = {}
+    for line in lines:
+        told = {key: value for key, value in line.items() if key not in ("sop_instance_uid", "sop_class_uid")}
+        if run and all(run.get(key) == value for key, value in told.items() if key != "time"):
+            run |= {"count": run["count"] + 1, "last": told.get("time", "")}
+            continue
+        if run:
+            yield run
+        run = {**told, "count": 1, "last": told.get("time", "")}
+    if run:
+        yield run
+
+
+def _object(path: Path) -> dict[str, Any]:
+    with suppress(*_NOT_READABLE):
+        content = json.loads(tree.read_bytes(path))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return tree.read_bytes(path).decode(errors="replace").strip()
+    return ""

@@ -1,0 +1,336 @@
+"""The pages: queue, series with its viewer, quarantine, peers, settings."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from iscl_node.domain import Peer
+from iscl_node.errors import IsclNodeError, QuarantineSeriesError
+from iscl_node.pipeline.decisions import SET_ASIDE, Decisions
+from iscl_node.pipeline.overview import IN_HAND, Overview, Row, Step, matching, shown
+from iscl_node.pipeline.viewing import ViewedSeries, Viewing
+from iscl_node.web.access import SESSION_COOKIE, Access, Endpoint, Need, Visitor, own_path
+from iscl_node.web.rendering import etag_of, rendered, static_files
+from iscl_node.web.timeline import timeline
+
+_ROWS_PER_PAGE: Final = 50
+_IN_HAND: Final = "in hand"
+_SERIES: Final = "/series/{uid}/{key}"
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """What the pages show, and what they may do.
+
+    ``echo`` verifies a peer by its name, returns seconds and raises RetryLaterError. ``settings`` are without secrets.
+    """
+
+    overview: Overview
+    viewing: Viewing
+    decisions: Decisions
+    peers: Sequence[Peer]
+    echo: Callable[[str], float]
+    settings: Mapping[str, Any]
+    node_name: str
+    version: str
+
+
+class Pages:
+    """The endpoints of the page.
+
+    Parameters
+    ----------
+    parts : PageParts
+        What they show.
+    access : Access
+        Who may see it.
+    """
+
+    def __init__(self, parts: PageParts, access: Access) -> None:
+        self._parts = parts
+        self._access = access
+        self._static = static_files()
+
+    def routes(self) -> list[Route]:
+        """Every route, each with what it asks of its visitor."""
+        looks: dict[str, Endpoint] = {
+            "/": self._queue,
+            "/rows": self._rows,
+            "/quarantine": self._quarantine,
+            "/peers": self._peers,
+            "/settings": self._settings,
+            "/series/{uid}": self._newest,
+            _SERIES: self._series,
+            f"{_SERIES}/view.json": self._view,
+            f"{_SERIES}/pixels/{{which:int}}/{{number:int}}": self._pixels,
+            f"{_SERIES}/noise/{{number:int}}": self._noise,
+            f"{_SERIES}/picture": self._picture,
+        }
+        acts: dict[str, Endpoint] = {
+            f"{_SERIES}/requeue": self._requeue,
+            f"{_SERIES}/release": self._release,
+            f"{_SERIES}/export": self._export,
+            "/peers/{name}/echo": self._echo,
+            "/logout": self._log_out,
+        }
+        guarded = self._access.guarded
+        return [
+            *(Route(path, guarded(Need.LOOK, endpoint), methods=["GET"]) for path, endpoint in looks.items()),
+            *(Route(path, guarded(Need.ACT, endpoint), methods=["POST"]) for path, endpoint in acts.items()),
+            Route("/login", guarded(Need.PUBLIC, self._log_in_form), methods=["GET"]),
+            Route("/login", guarded(Need.PUBLIC, self._log_in), methods=["POST"]),
+            Route("/static/{name}", guarded(Need.PUBLIC, self._static_file), methods=["GET"]),
+        ]
+
+    # Looking
+
+    async def _queue(self, request: Request) -> Response:
+        return self._page(request, "queue.html", **await run_in_threadpool(self._listed, request))
+
+    async def _rows(self, request: Request) -> Response:
+        """The part of the queue that changes; 304 if it did not."""
+        listed = await run_in_threadpool(self._listed, request)
+        response = self._page(request, "rows.html", **listed)
+        etag = etag_of(response.body)
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"ETag": etag})
+        response.headers["ETag"] = etag
+        return response
+
+    def _listed(self, request: Request) -> dict[str, Any]:
+        visitor, query = _visitor(request), request.query_params
+        every = self._parts.overview.rows()
+        chosen = {name: query.get(name, "")[:200] for name in ("step", "q", "rule", "scanner")}
+        rows = matching((row for row in every if _is_chosen(row, chosen)), chosen["q"], visitor.sees_identity)
+        pages = max(1, -(-len(rows) // _ROWS_PER_PAGE))
+        page = min(max(1, int(number) if (number := query.get("page", "1")).isdecimal() else 1), pages)
+        here = rows[(page - 1) * _ROWS_PER_PAGE : page * _ROWS_PER_PAGE]
+        return {
+            "rows": [shown(row, visitor.sees_identity) for row in here],
+            "counts": _counts(every),
+            "chosen": chosen,
+            "found": len(rows),
+            "page": page,
+            "pages": pages,
+            "rules": sorted({row.rule for row in every if row.rule}),
+            "scanners": sorted({row.described.scanner for row in every if row.described.scanner}),
+        }
+
+    async def _newest(self, request: Request) -> Response:
+        """To the newest batch of a series."""
+        rows = await run_in_threadpool(self._parts.overview.series, request.path_params["uid"])
+        if not rows:
+            raise HTTPException(404, "this series is not, or not any more, here")
+        return RedirectResponse(f"/series/{rows[0].series_uid}/{rows[0].key}", status_code=307)
+
+    async def _series(self, request: Request) -> Response:
+        row = await self._row(request)
+        viewed = await self._viewed(row)
+        every = await run_in_threadpool(self._parts.overview.series, row.series_uid)
+        return self._page(
+            request,
+            "series.html",
+            row=shown(row, _visitor(request).sees_identity),
+            events=timeline(row),
+            others=[each for each in every if each.key != row.key],
+            derived=viewed.derived if viewed else (),
+            has_view=viewed is not None,
+            is_set_aside=row.listed.state in SET_ASIDE,
+        )
+
+    async def _quarantine(self, request: Request) -> Response:
+        rows = [row for row in await run_in_threadpool(self._parts.overview.rows) if row.step is Step.QUARANTINE]
+        by_reason: dict[str, list[Row]] = {}
+        for row in rows:
+            by_reason.setdefault(row.reason, []).append(shown(row, _visitor(request).sees_identity))
+        groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
+        return self._page(request, "quarantine.html", groups=groups, found=len(rows))
+
+    async def _peers(self, request: Request, told: str = "", failed: bool = False) -> Response:
+        rows = await run_in_threadpool(self._parts.overview.rows)
+        contacts = [(peer, _last_received(rows, peer), _last_answered(rows, peer)) for peer in self._parts.peers]
+        return self._page(request, "peers.html", contacts=contacts, told=told, failed=failed)
+
+    async def _settings(self, request: Request) -> Response:
+        return self._page(request, "settings.html", settings=self._parts.settings)
+
+    # Viewing
+
+    async def _view(self, request: Request) -> Response:
+        viewed = await self._viewed(await self._row(request))
+        if viewed is None:
+            raise HTTPException(404)
+        form = viewed.form
+        return JSONResponse(
+            {
+                "slices": len(viewed.sources),
+                "rows": form.rows,
+                "columns": form.columns,
+                "spacing": form.spacing_mm,
+                "window": form.window,
+                "derived": [
+                    {"description": each.provenance.get("description", ""), "slices": sorted(each.places)}
+                    for each in viewed.derived
+                ],
+            }
+        )
+
+    async def _pixels(self, request: Request) -> Response:
+        viewed = await self._viewed(await self._row(request))
+        which, number = request.path_params["which"], request.path_params["number"]
+        pixels = await _decoded(self._parts.viewing.pixels, viewed, which, number) if viewed else None
+        if pixels is None:
+            raise HTTPException(404)
+        return Response(pixels, media_type="application/octet-stream")
+
+    async def _noise(self, request: Request) -> Response:
+        """Noise of source and first derived slice, HU; null where there is no soft tissue."""
+        viewed = await self._viewed(await self._row(request))
+        if viewed is None:
+            raise HTTPException(404)
+        noise_hu, number = self._parts.viewing.noise_hu, request.path_params["number"]
+        return JSONResponse([await _decoded(noise_hu, viewed, which, number) for which in (0, 1)])
+
+    async def _picture(self, request: Request) -> Response:
+        row = await self._row(request)
+        if not row.listed.has_picture:
+            raise HTTPException(404)
+        return FileResponse(row.listed.folder / "judge.png", media_type="image/png")
+
+    # Acting
+
+    async def _requeue(self, request: Request) -> Response:
+        row = await self._row(request)
+        count = await _done(self._parts.decisions.requeue, row.series_uid, _visitor(request).user)
+        if not count:
+            raise HTTPException(409, "nothing of this series can be requeued now")
+        return RedirectResponse("/", status_code=303)
+
+    async def _release(self, request: Request) -> Response:
+        row = await self._row(request)
+        if request.state.form.get("confirmed") != "yes":
+            raise HTTPException(400, "nothing was deleted: confirm that it is to be deleted for good")
+        if not await _done(self._parts.decisions.release, row.series_uid, row.key, _visitor(request).user):
+            raise HTTPException(409, "this batch is not in quarantine any more")
+        return RedirectResponse("/quarantine", status_code=303)
+
+    async def _export(self, request: Request) -> Response:
+        row = await self._row(request)
+        packed = await _done(self._parts.decisions.export, row.series_uid, _visitor(request).user)
+        if packed is None:
+            raise HTTPException(404)
+        return FileResponse(packed, filename=f"{row.series_uid}.zip", background=BackgroundTask(packed.unlink))
+
+    async def _echo(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in {peer.name for peer in self._parts.peers}:
+            raise HTTPException(404)
+        try:
+            seconds = await run_in_threadpool(self._parts.echo, name)
+        except IsclNodeError as error:
+            return await self._peers(request, str(error), failed=True)
+        return await self._peers(request, f"{name} answers in {seconds * 1000:.0f} ms")
+
+    # Log-in
+
+    async def _log_in_form(self, request: Request) -> Response:
+        return self._page(request, "login.html", next=own_path(request.query_params.get("next", "/")))
+
+    async def _log_in(self, request: Request) -> Response:
+        form = request.state.form
+        cookie = await self._access.log_in(form.get("user", ""), form.get("password", ""))
+        if cookie is None:
+            said = {"next": own_path(form.get("next", "/")), "failed": True}
+            return self._page(request, "login.html", status_code=403, **said)
+        response = RedirectResponse(own_path(form.get("next", "/")), status_code=303)
+        is_https = request.url.scheme == "https"
+        response.set_cookie(SESSION_COOKIE, cookie, httponly=True, samesite="strict", secure=is_https)
+        return response
+
+    async def _log_out(self, request: Request) -> Response:
+        self._access.log_out(request)
+        response = RedirectResponse("/", status_code=303)
+        response.delete_cookie(SESSION_COOKIE)
+        return response
+
+    async def _static_file(self, request: Request) -> Response:
+        file = self._static.get(request.path_params["name"])
+        if file is None:
+            raise HTTPException(404)
+        return Response(file.content, media_type=file.media_type, headers={"Cache-Control": "no-cache"})
+
+    # Parts
+
+    async def _row(self, request: Request) -> Row:
+        uid, key = request.path_params["uid"], request.path_params["key"]
+        row = await run_in_threadpool(self._parts.overview.row, uid, key)
+        if row is None:
+            raise HTTPException(404, "this series is not, or not any more, here in that state")
+        return row
+
+    async def _viewed(self, row: Row) -> ViewedSeries | None:
+        try:
+            return await run_in_threadpool(self._parts.viewing.series, row)
+        except (QuarantineSeriesError, OSError):
+            return None
+
+    def _page(self, request: Request, template: str, status_code: int = 200, **facts: Any) -> Response:
+        parts = self._parts
+        facts |= {"visitor": _visitor(request), "has_users": self._access.has_users}
+        text = rendered(template, path=request.scope["path"], node=parts.node_name, version=parts.version, **facts)
+        return Response(text, status_code, media_type="text/html")
+
+
+def _visitor(request: Request) -> Visitor:
+    visitor: Visitor = request.state.visitor
+    return visitor
+
+
+def _is_chosen(row: Row, chosen: Mapping[str, str]) -> bool:
+    step, rule, scanner = chosen["step"], chosen["rule"], chosen["scanner"]
+    return (
+        (not step or row.step == step or (step == _IN_HAND and row.step in IN_HAND))
+        and (not rule or row.rule == rule)
+        and (not scanner or row.described.scanner == scanner)
+    )
+
+
+def _counts(rows: Iterable[Row]) -> dict[str, int]:
+    """How many batches each filter shows."""
+    steps = Counter(row.step for row in rows)
+    in_hand = sum(steps[step] for step in IN_HAND)
+    ended = {step.value: steps[step] for step in (Step.QUARANTINE, Step.DONE, Step.IGNORED)}
+    return {"": steps.total(), _IN_HAND: in_hand, **{s.value: steps[s] for s in IN_HAND if steps[s]}, **ended}
+
+
+def _last_received(rows: Iterable[Row], peer: Peer) -> float | None:
+    return max((row.listed.since for row in rows if row.described.sender == peer.ae_title), default=None)
+
+
+def _last_answered(rows: Iterable[Row], peer: Peer) -> str:
+    found = (
+        each.last.get("last", "") for row in rows for each in row.listed.deliveries if each.destination == peer.name
+    )
+    return max(found, default="")
+
+
+async def _decoded(read: Callable[[ViewedSeries, int, int], Any], viewed: ViewedSeries, which: int, number: int) -> Any:
+    try:
+        return await run_in_threadpool(read, viewed, which, number)
+    except (QuarantineSeriesError, OSError) as error:
+        raise HTTPException(404, "this slice cannot be read") from error
+
+
+async def _done(decide: Callable[..., Any], *arguments: str) -> Any:
+    try:
+        return await run_in_threadpool(decide, *arguments)
+    except IsclNodeError as error:
+        raise HTTPException(503, str(error)) from error
