@@ -5,7 +5,6 @@ Exit code 0 on success, 1 if the work failed, 2 on wrong usage or settings.
 
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.status import Status
 
 from iscl_node import __version__, logs
 from iscl_node.cli.assessing import assess

@@ -111,7 +111,7 @@ class Overview:
 
     def series(self, series_uid: str) -> list[Row]:
         """The batches of one series, newest first; empty if it is not here."""
-        listed = [each for each in self._listing.batches() if each.batch.series_instance_uid == series_uid]
+        listed = self._listing.series(series_uid)
         self._learn(listed)
         rows = [Row(each, self._known(each), step_of(each)) for each in listed]
         return sorted(rows, key=lambda row: row.key, reverse=True)

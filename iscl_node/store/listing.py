@@ -99,6 +99,15 @@ class Listing:
                 self._lock.release()
         return self._snapshot or ()
 
+    def series(self, series_uid: str) -> tuple[ListedBatch, ...]:
+        """The batches of one series as they are now; none if this is no UID."""
+        if not is_uid(series_uid):
+            return ()
+        opened = (each for each in self._open() if each.batch.series_instance_uid == series_uid)
+        states = (*_CHANGING, *_ENDED)
+        closed = (each for state in states for each in self._listed(state, self._layout.series(state, series_uid)))
+        return tuple({each.batch: each for each in (*opened, *closed)}.values())
+
     def _refresh(self) -> None:
         begun = self._now()
         self._snapshot = tuple({each.batch: each for each in self._all()}.values())

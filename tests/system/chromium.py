@@ -1,6 +1,7 @@
 """Headless Chromium, driven by its DevTools protocol over a pipe: no further package, no port."""
 
 import base64
+import fcntl
 import json
 import os
 import subprocess
@@ -19,10 +20,10 @@ class Browser:
     """One page of a running Chromium."""
 
     def __init__(self, folder: Path) -> None:
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
+        to_browser, self._write = _pipe()
+        self._read, from_browser = _pipe()
         command = [
-            "sh", "-c", f'program=$1; shift; exec "$program" "$@" 3<&{to_browser} 4>&{from_browser}', "sh",
+            "bash", "-c", f'program=$1; shift; exec "$program" "$@" 3<&{to_browser} 4>&{from_browser}', "bash",
             required_tool("chromium"), "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
             "--disable-dev-shm-usage", "--hide-scrollbars", f"--user-data-dir={folder}",
         ]  # fmt: skip
@@ -122,6 +123,15 @@ class Browser:
         line, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
         return message
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends are none of those that the browser wants: 3 and 4."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 10) for each in ends]
+    for each in ends:
+        os.close(each)
+    return moved[0], moved[1]
 
 
 @contextmanager

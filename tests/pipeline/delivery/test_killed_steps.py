@@ -11,7 +11,7 @@ from simulated_engine import Killed
 MakeBench = Callable[..., Bench]
 
 FORGETFUL = UIDS[0]
-WRITES = ("deliveries.append_synced", "deliveries.replace_synced", "spool.move_folder", "spool.remove_outbox")
+WRITES = ("deliveries.append_synced", "deliveries.replace_synced", "spool.move_folder")
 
 
 class Forgetting(Archive):
@@ -68,7 +68,7 @@ def outcomes(on: Bench, archive: Archive) -> Iterator[None]:
     "of what was being sent one instance at most",
 )
 @pytest.mark.parametrize("is_torn", [False, True])
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", range(1, 8))
 def test_a_step_is_killed_after_each_write(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch, number: int, is_torn: bool
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_step_is_killed_after_each_write(
     assert kills.has_struck
     assert on.states() == {"done": 1}
     on.spool.recover()
-    assert not list((on.spool.root / "outbox").glob("*/*"))
+    assert len(list((on.spool.root / "outbox").glob("*/*"))) == 1  # kept as long as the batch
     assert archive.keeps == set(UIDS)
     stored = Counter(archive.stored)
     again = len(UIDS) if kills.has_struck and number == 2 and is_torn else 1
