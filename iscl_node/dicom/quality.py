@@ -43,7 +43,8 @@ _LEAST_CONTRAST: Final = 6.0
 """Edges are measured where their band has at least six times the energy of uniform tissue; those of a head with its
 skull have several hundred times that."""
 _STEEPEST_OF_NOISE: Final = 2.2
-"""The steepest places of noise alone, as in a cut-out of a brain, have 1.9 to 2.4 times the energy of the flattest."""
+"""The steepest places of noise alone, as in a cut-out of a brain, have 1.9 to 2.4 times the energy of the flattest; true
+edges, the stronger the more, are where they are whatever the noise, and hold as much of it as the flattest."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -210,8 +211,9 @@ def _structure_removed(source_hu: Slice, removed: Slice, changed: Mask) -> float
     contrast, noise = _covariance(band, band, edges), _covariance(band, band, uniform)
     if contrast < _LEAST_CONTRAST * noise:
         return None
-    lost = _covariance(removed, band, edges) - _STEEPEST_OF_NOISE * _covariance(removed, band, uniform)
-    return lost / (contrast - _STEEPEST_OF_NOISE * noise)
+    chosen = 1 + (_STEEPEST_OF_NOISE - 1) * _LEAST_CONTRAST * noise / contrast
+    lost = _covariance(removed, band, edges) - chosen * _covariance(removed, band, uniform)
+    return lost / (contrast - chosen * noise)
 
 
 def _covariance(a: Slice, b: Slice, where: Mask) -> float:

@@ -44,15 +44,17 @@ def test_stored_range(bits: int, representation: int, expected: tuple[int, int])
 
 @pytest.mark.fault("processing", "stored values that do not fit Bits Stored", "quarantine with the value")
 def test_values_beyond_bits_stored_are_quarantined() -> None:
+    cells = np.random.default_rng(0).integers(30, 50, (32, 32)).astype(np.int16)
+    cells[:8] = -3024  # padding that is declared nowhere; its lowest 12 bits would be bone
     with pytest.raises(QuarantineSeriesError, match="-3024"):
-        stored_values(of([0, -3024], BitsStored=12))
+        stored_values(ct_dataset(cells, BitsStored=12, HighBit=11))
 
 
 @pytest.mark.fault("processing", "native pixels that cannot be decoded", "quarantine with the reason")
 def test_undecodable_pixels_are_quarantined() -> None:
     dataset = of([0, 1])
     dataset.PixelData = b"\0"
-    with pytest.raises(QuarantineSeriesError, match="decoded"):
+    with pytest.raises(QuarantineSeriesError, match="1 bytes where 4 were expected"):
         to_hu(dataset)
 
 
@@ -72,8 +74,9 @@ def test_padding_is_restored_and_nothing_else_becomes_padding() -> None:
 
 
 def test_padding_range_is_left_below_where_nothing_is_above() -> None:
-    dataset = of([0], PixelPaddingValue=32000, PixelPaddingRangeLimit=32767, RescaleIntercept=0)
-    assert restored(dataset, np.array([[32500]])) == [31999]
+    stored = [0, *[32000] * 4]
+    dataset = of(stored, PixelPaddingValue=32000, PixelPaddingRangeLimit=32767, RescaleIntercept=0)
+    assert restored(dataset, np.array([[32500, *[32000] * 4]])) == [31999, *[32000] * 4]
 
 
 @pytest.mark.parametrize(("value", "limit"), [(-2000, -1500), (-1500, -2000)])
