@@ -43,8 +43,8 @@ _LEAST_CONTRAST: Final = 6.0
 """Edges are measured where their band has at least six times the energy of uniform tissue; those of a head with its
 skull have several hundred times that."""
 _STEEPEST_OF_NOISE: Final = 2.2
-"""The steepest places of noise alone, as in a cut-out of a brain, have 1.9 to 2.4 times the energy of the flattest; true
-edges, the stronger the more, are where they are whatever the noise, and hold as much of it as the flattest."""
+"""The steepest places of noise alone, as in a cut-out of a brain, have 1.9 to 2.4 times the energy of the flattest;
+strong edges are where they are whatever the noise, and hold as much of it as the flattest."""
 
 Numbers = npt.NDArray[np.float64]
 
