@@ -61,10 +61,10 @@ class Strength:
     name: str
     choice: StrengthChoice
 
-    def of(self, images: Iterable[FloatImage]) -> float:
-        """The share for images of one series, HU."""
+    def of(self, images: Iterable[FloatImage], body_mm: float | None = None) -> float:
+        """The share for images of one series, HU, of a body of this effective diameter; None counts as a large one."""
         level = series_noise_level_hu(images) if isinstance(self.choice, AutoStrength) else None
-        return chosen_strength(self.choice, level).value
+        return chosen_strength(self.choice, level, body_mm).value
 
 
 def method_of(text: str) -> NodeMethod:

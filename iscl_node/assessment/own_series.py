@@ -16,6 +16,7 @@ from iscl_node.assessment.detection import DISCS, SIDE, seen_by_scanner, seen_di
 from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength
 from iscl_node.assessment.pictures import Shown, draw_page
 from iscl_node.assessment.tables import mean
+from iscl_node.dicom.body_size import effective_diameter_mm
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.noise_power import find_squares
 from monai_bundle.scripts.evaluation.observers import disc
@@ -57,7 +58,7 @@ def assess(folder: Path, target: Path, method: NodeMethod, strength: Strength, s
         If there is no usable slice.
     """
     cases = list(find_cases(folder, (), slices))
-    share = strength.of([case.hu for case in cases])
+    share = strength.of([case.hu for case in cases], body_mm(cases))
     target.mkdir(parents=True, exist_ok=True)
     results = [method.prepare(case.hu)(share) for case in cases]
     rows = [_row(case, result, method, share) for case, result in zip(cases, results, strict=True)]
@@ -68,6 +69,13 @@ def assess(folder: Path, target: Path, method: NodeMethod, strength: Strength, s
     draw_page(target / "pictures.png", shown)
     (target / "index.html").write_text(_page(method, share, rows, discs, target / "pictures.png"), encoding="utf-8")
     return len(cases)
+
+
+def body_mm(cases: Sequence[Case]) -> float | None:
+    """Median of the body's effective diameter, mm; None where it is in no slice."""
+    found = [effective_diameter_mm(case.hu, case.spacing_mm**2) for case in cases]
+    known = [each for each in found if each is not None]
+    return float(np.median(known)) if known else None
 
 
 def _row(case: Case, result: FloatImage, method: NodeMethod, share: float) -> Row:

@@ -99,7 +99,7 @@ def judge_input(noise: SeriesNoise, limits: QualityLimits) -> None:
         )
     if noise.correlation is not None and noise.correlation < limits.min_noise_correlation:
         raise ImplausibleResultError(
-            f"the noise of neighbouring pixels correlates by {noise.correlation:.2f}, as with a sharper kernel than "
+            f"the noise of neighbouring pixels correlates by {noise.correlation:.3f}, as with a sharper kernel than "
             f"the model was made for (min_noise_correlation = {limits.min_noise_correlation:g})",
             noise.middle,
             noise.middle,

@@ -9,10 +9,11 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from iscl_node.assessment.cases import Case
-from iscl_node.assessment.methods import FloatImage, NodeMethod
-from iscl_node.assessment.own_series import disc_rows
+from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength
+from iscl_node.assessment.own_series import body_mm, disc_rows
 from iscl_node.cli import app
 from iscl_node.domain import ModelIdentity
+from iscl_node.domain.strength import AutoStrength
 
 
 class Smoothing:
@@ -47,6 +48,18 @@ def test_nothing_is_said_of_discs_without_uniform_tissue() -> None:
     empty = Case("P", "1", "", 5.0, 0.7, 100.0, np.full((64, 64), -1000, np.float32))
     rows = disc_rows([empty], NodeMethod("s", Smoothing()), 1.0)
     assert all(np.isnan(float(row["d' NPW left"])) for row in rows)
+
+
+def test_the_target_follows_the_size_of_the_body_as_in_the_node() -> None:
+    rows, columns = np.ogrid[-128:128, -128:128]
+    hu = np.where(rows**2 + columns**2 < 100**2, phantom(0).hu, np.float32(-1000))
+    head = [Case("P", str(spacing), "", 5.0, spacing, 100.0, hu) for spacing in (0.7, 0.9)]
+    assert body_mm(head) == pytest.approx(160, abs=2)
+    assert body_mm([phantom(0)]) is None
+    strength = Strength("auto", AutoStrength(10))
+    share = strength.of([case.hu for case in head], body_mm(head))
+    assert share == pytest.approx(1 - 4 / 15, abs=0.02)
+    assert strength.of([hu]) < share - 0.3
 
 
 def test_the_command_writes_a_page_and_rows(write_series: object, identity_bundle: Path, tmp_path: Path) -> None:
