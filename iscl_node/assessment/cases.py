@@ -155,8 +155,10 @@ def find_cases(data: Path, patients: Collection[str], slices: int) -> Iterator[C
     Raises
     ------
     ConfigurationError
-        If there is none.
+        If there is none, or no folder.
     """
+    if not data.is_dir():
+        raise ConfigurationError(f"{data} is not a folder")
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for series in read_folder(data).series.values():
         for instance in series:

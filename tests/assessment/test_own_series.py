@@ -77,15 +77,9 @@ def test_the_command_writes_a_page_and_rows(write_series: object, identity_bundl
     assert rows[0]["noise as is"] == rows[0]["noise left"]
 
 
-def test_an_empty_folder_is_said(tmp_path: Path, identity_bundle: Path) -> None:
-    arguments = [
-        "assess",
-        str(tmp_path),
-        str(tmp_path / "out"),
-        "--bundle",
-        str(identity_bundle),
-        "--profile",
-        "abdomen",
-    ]
-    result = CliRunner().invoke(app, arguments)
+@pytest.mark.parametrize(("folder", "said"), [("", "holds no usable slice of anybody"), ("nowhere", "is not a folder")])
+def test_a_folder_without_slices_is_said(folder: str, said: str, tmp_path: Path, identity_bundle: Path) -> None:
+    places = [str(tmp_path / folder), str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["assess", *places, "--bundle", str(identity_bundle), "--profile", "abdomen"])
     assert result.exit_code == 2
+    assert said in result.output
