@@ -225,9 +225,9 @@ class Node:
         faults = DatabaseFaults(self._shutdown)
         faults.listen()
         settings = self._settings
+        self._recover()
         launch_engine(settings.database_url, settings.worker_name, STEP_ORDER_VERSION, QUEUES)
         faults.tell_damage(partial(signals.put, signal.SIGTERM))
-        self._spool.recover()
         if self._trail is not None:
             self._trail.start()
         self._housekeeping.start()
@@ -243,6 +243,13 @@ class Node:
             self._stop()
         if faults.is_damaged:
             raise StartAgainError("the workflow database is damaged; the next start sets it aside and makes a new one")
+
+    def _recover(self) -> None:
+        """Clear what a kill left; before the engine's threads run, which would keep a process that fails here alive."""
+        try:
+            self._spool.recover()
+        except OSError as error:
+            raise ConfigurationError(f"spool_dir {self._spool.root} cannot be used: {error.strerror}") from error
 
     def _stop(self) -> None:
         _log.info("node.stopping")

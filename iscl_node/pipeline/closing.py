@@ -15,6 +15,7 @@ import structlog
 from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.completeness import Closing, Completeness
+from iscl_node.pipeline.disk_refusals import each_alone
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -58,9 +59,12 @@ class SeriesCloser:
         for closing in self._completeness.closings(quiet):
             self._close(closing)
         closed = set(self._spool.closed_batches())
-        for batch in sorted(closed - self._enqueued):
-            self._enqueue(batch)
-        self._enqueued = closed
+        self._enqueued &= closed
+        each_alone(sorted(closed - self._enqueued), self._begin)
+
+    def _begin(self, batch: Batch) -> None:
+        self._enqueue(batch)
+        self._enqueued.add(batch)
 
     def _close(self, closing: Closing) -> None:
         series_uid = closing.series_instance_uid

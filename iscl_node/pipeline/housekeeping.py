@@ -119,7 +119,7 @@ class Housekeeping:
         return True
 
     def _make_room(self) -> None:
-        self._note_purged(self._retention.make_room(), "space")
+        self._note_purged(self._retention.make_room(0, self._spool.room.promised_bytes), "space")
 
     def _purge(self) -> None:
         self._note_purged(self._retention.purge_old(time.time()), "age")
@@ -149,7 +149,8 @@ class Housekeeping:
         sizes = self._sizes.by_folder()
         for folder, size in sizes.items():
             self._metrics.spool_bytes.labels(folder).set(size)
-        self._note_purged(self._retention.make_room(sum(sizes.values())), "space")
+        promised_bytes = self._spool.room.promised_bytes
+        self._note_purged(self._retention.make_room(sum(sizes.values()), promised_bytes), "space")
 
 
 def _told(error: Exception) -> str:

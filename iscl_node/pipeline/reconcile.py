@@ -14,6 +14,7 @@ from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.destination import Destinations
+from iscl_node.pipeline.disk_refusals import each_alone
 from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.idle import IdleWorkflows
 from iscl_node.pipeline.engine.words import find, under_way, wake
@@ -88,11 +89,15 @@ class Reconcile:
             self._wake([each.identity for each in work if each.name == REPORT and each.due is not None])
             self._wake_late({each.identity: each.due for each in work if each.due is not None})
         busy = {place_of(each)[:2] for each in work}
-        begun = sum(self._batch(batch, busy) for batch in batches if (batch, "") not in busy)
+        begun: list[int] = []
+        try:
+            idle = (batch for batch in batches if (batch, "") not in busy)
+            each_alone(idle, lambda batch: begun.append(self._batch(batch, busy)))
+        finally:
+            if sum(begun):
+                _log.warning("workflow.begun_again", workflows=sum(begun))
         self._measure(batches)
-        if begun:
-            _log.warning("workflow.begun_again", workflows=begun)
-        return begun + resumed
+        return sum(begun) + resumed
 
     def _wake(self, reports: Collection[str]) -> None:
         """Ask anew, once after a start: a report may have come while nobody listened."""

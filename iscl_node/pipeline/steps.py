@@ -7,7 +7,7 @@ workflow database keeps them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -86,6 +86,10 @@ class SeriesSteps:
         self._node_version = node_version
         self._site = site
         self._metrics = metrics or Metrics(CollectorRegistry())
+
+    def making(self, batch: Batch) -> AbstractContextManager[None]:
+        """Tell, for the length of a ``with`` block, that the steps of a batch are done here."""
+        return self._spool.room.made_here(batch)
 
     def check(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
         """Decide what happens to the batch, and write it down in the spool; what was decided before stays.

@@ -138,7 +138,7 @@ class SeriesWorkflow(Durable):
     def run(self, series_instance_uid: str, key: str, run: str) -> str:
         """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
-        with _series_in_log(batch):
+        with _series_in_log(batch), self._steps.making(batch):
             return self._outcome(batch, partial(self._make, batch, run))
 
     @workflow(DELIVERY)

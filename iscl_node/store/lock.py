@@ -44,8 +44,11 @@ def hold(root: Path, worker: str, *, is_shared: bool) -> BinaryIO:
         file.close()
         advice = "give it another worker_name" if is_shared else "a second node needs PostgreSQL, see database_url"
         raise ConfigurationError(f"the spool {root} is in use by {holder}, which holds {path.name}; {advice}") from None
-    file.truncate(0)
-    file.write(json.dumps({"worker": worker, "host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n")
+    with suppress(
+        OSError
+    ):  # the lock counts, not what is told of it: a full disk must not keep the node from the start
+        file.truncate(0)
+        file.write(json.dumps({"worker": worker, "host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n")
     return file
 
 

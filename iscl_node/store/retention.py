@@ -70,7 +70,7 @@ class Retention:
         old = (folder for end, folder in ended if now - end >= self._limits.seconds)
         return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
 
-    def make_room(self, spool_bytes: int = 0) -> int:
+    def make_room(self, spool_bytes: int = 0, promised_bytes: int = 0) -> int:
         """Delete delivered batches, oldest first, until there is enough space, and say how many.
 
         Nothing else is deleted, however full the disk is. At most 20, so call it again.
@@ -79,8 +79,11 @@ class Retention:
         ----------
         spool_bytes : int
             How much the spool holds, if that is known.
+        promised_bytes : int
+            How much what is accepted still needs. It is free space that nothing is received into, so without it a disk
+            that is full of delivered batches takes in no large series.
         """
-        lacking = self._limits.free_bytes - shutil.disk_usage(self._layout.root).free
+        lacking = self._limits.free_bytes + promised_bytes - shutil.disk_usage(self._layout.root).free
         if self._limits.max_bytes:
             lacking = max(lacking, spool_bytes - self._limits.max_bytes)
         deleted = 0

@@ -3,13 +3,16 @@
 What is received is accepted only while the derived objects of everything accepted before still fit. If space is short
 all the same, since other programs fill the disk or derived objects turn out larger, series are made one after the
 other: a series begins to be made only when what the begun ones still need leaves enough for it, or when there is none.
+A begun one that nobody goes on with, as after an upgrade, holds up the others for a while only: they may have all the
+places in which it could be gone on with.
 """
 
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,10 @@ from iscl_node.store.plan import kept_plan
 
 _KEPT_SHARE: Final = 4
 """A quarter of the reserve stays for what is small: the workflow database, records, the log."""
+
+
+_GRACE_SECONDS: Final = 600
+"""How long a series that was begun is waited for while it is not made here."""
 
 
 class Room:
@@ -45,6 +52,9 @@ class Room:
         self._derived_per_received = derived_per_received
         self._deliveries = Deliveries(layout.root)
         self._promised = 0.0
+        self._made_here: set[Batch] = set()
+        self._waited_for: set[Batch] = set()
+        self._waiting_since = 0.0
 
     @property
     def promised_bytes(self) -> int:
@@ -77,18 +87,47 @@ class Room:
         with _alone_in(self._layout.outboxes):
             begun = [each for each in self._closed() if each != batch and self._layout.outbox(each).is_dir()]
             left = shutil.disk_usage(self._layout.root).free - self._kept_bytes - sum(map(self._needed, begun))
-            if left < self._needed(batch) and any(not self._deliveries.destinations(each) for each in begun):
+            unfinished = {each for each in begun if not self._is_made(each)}
+            if left < self._needed(batch) and unfinished and self._is_waited_for(unfinished):
                 raise RetryLaterError("the disk is short of space, and other series are finished first")
-            make_folder(outbox)
+            try:
+                make_folder(outbox)
+            except FileNotFoundError as error:  # its series' folder was empty, and went at this moment
+                raise RetryLaterError("another batch of the series comes to its end") from error
+
+    @contextmanager
+    def made_here(self, batch: Batch) -> Iterator[None]:
+        """Make a batch; as long as that lasts the others wait for it when space is short."""
+        self._made_here.add(batch)
+        try:
+            yield
+        finally:
+            self._made_here.discard(batch)
+
+    def _is_waited_for(self, unfinished: set[Batch]) -> bool:
+        """Whether one of these is made here, or was, or may be made by another worker, a short while ago."""
+        is_made = not self._made_here.isdisjoint(unfinished)
+        if is_made or unfinished != self._waited_for:
+            self._waited_for, self._waiting_since = unfinished, time.monotonic()
+        return is_made or time.monotonic() - self._waiting_since < _GRACE_SECONDS
 
     def _closed(self) -> list[Batch]:
         return list(batches(self._layout, SeriesState.CLOSED))
 
+    def _is_made(self, batch: Batch) -> bool:
+        """Whether it is known where a batch goes; one of which the disk does not tell that holds up no other."""
+        try:
+            return bool(self._deliveries.destinations(batch))
+        except OSError:
+            return True
+
     def _needed(self, batch: Batch) -> float:
-        """What a closed batch still needs; nothing once all is made, which is when it is known where it goes."""
-        if self._deliveries.destinations(batch):
+        """What a closed batch still needs; nothing once all is made."""
+        if self._is_made(batch):
             return 0
-        plan = kept_plan(self._layout.root, batch)
+        plan = None
+        with suppress(OSError):
+            plan = kept_plan(self._layout.root, batch)
         made = sum(sum(tree.sizes(folder)) for folder in tree.folders(self._layout.outbox(batch)))
         if plan is not None and isinstance(plan.get("expected_bytes"), int):
             return float(max(0, plan["expected_bytes"] - made))

@@ -270,3 +270,36 @@ def test_what_is_no_batch_is_logged_when_it_changes_and_without_its_name(spool: 
     (line,) = [line for line in lines if line["event"] == "spool.strays_found"]
     assert line["done"] == 1
     assert "Mustermann" not in str(lines)
+
+
+def test_what_is_promised_is_made_room_for(spool: Spool, workflows: Workflows, metrics: Metrics) -> None:
+    receive(spool)
+    keeping = housekeeping(spool, workflows, metrics)
+    keeping.tick()
+    spool.release(*workflows.batches)
+    keeping.sweep()
+    spool.room.note_received(1)
+    keeping.tick()
+    assert gauge(metrics, "spool_batches", state="done") == 1
+    spool.room._promised = 1 << 60
+    keeping.tick()
+    assert gauge(metrics, "spool_batches", state="done") == 0
+
+
+def test_a_batch_that_cannot_be_begun_holds_up_no_other(spool: Spool, metrics: Metrics) -> None:
+    class Refusing(Workflows):
+        def enqueue(self, batch: Batch) -> None:
+            super().enqueue(batch)
+            if batch == min(self.batches):
+                raise OSError(5, "Input/output error")
+
+    refusing = Refusing()
+    for number in (1, 2):
+        data = part10(ct_dataset(SeriesInstanceUID=f"1.2.{number}", SOPInstanceUID=f"1.3.{number}"))
+        spool.store(read_header(data), data)
+    keeping = housekeeping(spool, refusing, metrics)
+    keeping.tick()
+    keeping.tick()
+    first, second = spool.closed_batches()
+    assert refusing.batches == [first, second, first]
+    assert gauge(metrics, "housekeeping_faults_total", chore="close") == 2

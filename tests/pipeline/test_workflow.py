@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -69,6 +69,9 @@ class ScriptedSteps:
         self.down: set[str] = set()
         self._ended: dict[Batch, dict[str, str]] = defaultdict(dict)
         self._lock = Lock()
+
+    def making(self, _batch: Batch) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         self.calls.append("check")

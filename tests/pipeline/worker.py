@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class NotedSteps:
     def note(self, batch: Batch, call: str) -> None:
         with self._notes.open("a") as notes:
             notes.write(f"{self._worker} {batch.series_instance_uid} {call}\n")
+
+    def making(self, _batch: Batch) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def check(self, batch: Batch) -> tuple[str, list[str], list[str]]:
         self.note(batch, "check")

@@ -1,5 +1,7 @@
 """Who works on a spool holds its lock; the second is told who."""
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -61,3 +63,14 @@ def test_a_link_is_no_lock(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         hold(tmp_path, "node-1", is_shared=False)
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.fault("spool", "the disk is full at the start", "the node has its lock, and makes room")
+def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, *_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("builtins.open", lambda descriptor, *_, **__: Full(descriptor, "r+"))
+    with hold(tmp_path, "node-1", is_shared=False), pytest.raises(ConfigurationError):
+        hold(tmp_path, "node-2", is_shared=False)

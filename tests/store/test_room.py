@@ -1,6 +1,7 @@
 """Space for what will be made: reserved when it is received for, and given to one series after the other when short."""
 
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from iscl_node.domain import Arrival, Batch
 from iscl_node.errors import RejectInstanceError, RetryLaterError
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.plan import keep_plan
+from iscl_node.store.retention import Retention, RetentionLimits
 from iscl_node.store.spool import Spool
 
 Usage = namedtuple("Usage", "total used free")
@@ -108,3 +110,76 @@ def test_a_series_that_is_alone_is_made_however_little_space_there_is(spool: Spo
         spool.room.admit(second)
     Deliveries(spool.root).begin(first, ["pacs"])
     spool.room.admit(second)
+
+
+@pytest.mark.fault(
+    "spool",
+    "space is short, and a series that was begun is not gone on with: eight others have its place, after an upgrade",
+    "the others wait for it for ten minutes, then the next one is made",
+)
+def test_a_series_that_nobody_goes_on_with_holds_up_the_others_for_a_while(
+    spool: Spool, free: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    begun, second, third = (closed(spool, f"1.2.{number}", 50_000) for number in (3, 4, 5))
+    free["free"] = 10
+    with spool.room.made_here(begun):
+        spool.room.admit(begun)
+        now += 1_000
+        with pytest.raises(RetryLaterError):
+            spool.room.admit(second)
+    now += 599
+    with pytest.raises(RetryLaterError):
+        spool.room.admit(second)
+    now += 1
+    spool.room.admit(second)
+    with pytest.raises(RetryLaterError):
+        spool.room.admit(third)
+
+
+@pytest.mark.fault(
+    "spool",
+    "the disk does not give back the record of one batch",
+    "no other waits for it: neither to be made, nor to be begun or brought to its end",
+)
+def test_a_record_that_cannot_be_read_holds_up_no_other(spool: Spool, free: dict[str, int]) -> None:
+    broken, other = closed(spool, "1.2.3", 50_000), closed(spool, "1.2.4", 50_000)
+    spool.room.admit(broken)
+    for name in ("destinations", "plan"):
+        path = spool.root / "closed" / "1.2.3" / broken.key / f"{broken.key}.{name}.json"
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    free["free"] = 10
+    spool.room.measure()
+    spool.room.admit(other)
+
+
+def test_an_outbox_whose_series_goes_at_this_moment_is_made_later(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: Path) -> None:
+        raise FileNotFoundError
+
+    batch = closed(spool, "1.2.3")
+    monkeypatch.setattr("iscl_node.store.room.make_folder", gone)
+    with pytest.raises(RetryLaterError, match="comes to its end"):
+        spool.room.admit(batch)
+
+
+@pytest.mark.fault(
+    "spool",
+    "a series is received that needs more than the reserve, and delivered batches fill the disk",
+    "the oldest delivered batches go, and it is received",
+)
+def test_delivered_batches_go_for_what_is_received(spool: Spool, free: dict[str, int]) -> None:
+    delivered = closed(spool, "1.2.3")
+    spool.release(delivered)
+    receive(spool, "1.2.4")
+    spool.room.measure()
+    free["free"] = 3_000
+    with pytest.raises(RejectInstanceError):
+        receive(spool, "1.2.4", 2)
+    keeping = Retention(spool.root, RetentionLimits(1e9, free_bytes=2_000))
+    assert keeping.make_room() == 0
+    assert keeping.make_room(promised_bytes=spool.room.promised_bytes) == 1

@@ -129,6 +129,21 @@ def test_a_destination_that_shows_nothing_is_not_filled(bench: MakeBench, offers
     assert on.metrics.registry.get_sample_value("iscl_node_stopped_deliveries", stopped) == 0
 
 
+def test_a_record_that_cannot_be_read_holds_up_no_other_delivery(bench: MakeBench) -> None:
+    on = bench(Archive())
+    batches = [on.batch(state=SeriesState.CLOSED, number=number) for number in (0, 1)]
+    broken = min(batches)
+    folder = on.spool.root / "closed" / broken.series_instance_uid / broken.key
+    record = folder / f"{broken.key}.destinations.json"
+    record.unlink()
+    record.mkdir()
+    for _ in range(3):
+        with pytest.raises(OSError, match="directory"):
+            on.reconcile()
+        on.engine.run_due()
+    assert on.states() == {"closed": 1, "done": 1}
+
+
 def test_a_database_that_refuses_is_asked_again(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("database is locked"))
