@@ -52,7 +52,7 @@ def read_instance(path: Path) -> FileDataset:
     Raises
     ------
     QuarantineSeriesError
-        As ``legible.check_legible``.
+        As ``legible.check_legible``, or if it is no instance.
     """
     return _legible(path, DEFERRED_SIZE)
 
@@ -71,6 +71,8 @@ def read_with_pixels(path: Path) -> FileDataset:
 def _legible(path: Path, defer_size: str | None) -> FileDataset:
     instance = dcmread(path, defer_size=defer_size, force=True)
     correct(instance)
+    if "SOPClassUID" not in instance:  # without a preamble nearly every file parses as something
+        raise QuarantineSeriesError("no SOP Class UID: not a DICOM instance")
     check_legible(instance)
     return instance
 

@@ -54,7 +54,7 @@ def derivation_description(derivation: Derivation, now: datetime, earlier: str) 
     """
     model = derivation.model
     ours = (
-        f"Noise reduced by the neural network ISCL (learned from unpaired images): model {model.name} {model.version}, "
+        f"Noise reduced by a neural network: model {model.name} {model.version}, "
         f"SHA-256 {model.digest}, profile {derivation.profile}, {derivation.chosen_strength.text}, "
         f"{NODE_MODEL_NAME} {derivation.node_version}, {now:%Y-%m-%d}.{_caution(derivation)}"
     )
