@@ -162,6 +162,8 @@ def _parse(part10: bytes, is_file: bool) -> tuple[Dataset, Dataset]:
     _check_file_meta(file_meta)
     syntax = _known(UID(file_meta.TransferSyntaxUID))
     whole = part10
+    if stream.tell() == len(part10):
+        raise _cannot_understand("the data set is empty: no data set was sent, or one of 0 bytes")
     if syntax == DeflatedExplicitVRLittleEndian:
         whole = _inflated(part10[stream.tell() :])
         stream = _WholeStream(whole + _END)
@@ -201,7 +203,7 @@ def _inflated(deflated: bytes) -> bytes:
 
 
 def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag.group > 2
+    return tag.group != 2
 
 
 def _at_end(tag: BaseTag, _vr: str | None, _length: int) -> bool:

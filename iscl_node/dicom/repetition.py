@@ -57,7 +57,7 @@ def without_copies(instances: Sequence[Dataset]) -> tuple[tuple[Dataset, ...], t
 def differences(one: Dataset, other: Dataset) -> list[str]:
     """Return the names of the attributes in which two data sets differ; none if they are the same image."""
     named = [_name(tag) for tag in sorted(_differing(one, other, _DEEPEST))]
-    return named if named or _have_same_pixels(one, other) else ["Pixel Data"]
+    return named if _have_same_pixels(one, other) else ["Pixel Data", *named]
 
 
 def listed(names: Sequence[str]) -> str:

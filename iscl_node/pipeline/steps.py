@@ -33,6 +33,7 @@ from iscl_node.pipeline.earlier_batches import begun_uid_scheme, processed_befor
 from iscl_node.pipeline.evidence import evidence
 from iscl_node.pipeline.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
 from iscl_node.pipeline.products import Products, checked_strengths, derivations
+from iscl_node.store.conflicts import noted_conflict
 from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.earlier_batches import earlier_plans
 from iscl_node.store.plan import keep_plan, kept_plan
@@ -127,6 +128,10 @@ class SeriesSteps:
         missing = self._spool.incomplete(batch)
         if missing:
             raise QuarantineSeriesError(f"incomplete at the time-out: {missing}; requeue processes it as it is")
+        difference = noted_conflict(self._spool.root, batch)
+        if difference:
+            told = f"two images have the same SOP Instance UID, but differ in {difference}"
+            raise QuarantineSeriesError(f"{told}; requeue processes those that came first")
         files = self._spool.instances(batch)
         if not all(map(is_file, files)):
             raise QuarantineSeriesError("a link, or what is no file, lies among the instances; it is not followed")

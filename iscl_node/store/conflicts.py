@@ -3,9 +3,10 @@
 from contextlib import suppress
 from pathlib import Path
 
-from iscl_node.domain import SeriesState
+from iscl_node.domain import Batch, SeriesState
 from iscl_node.store import tree
-from iscl_node.store.layout import Layout
+from iscl_node.store.durable import replace_synced
+from iscl_node.store.layout import CONFLICT_FILE, Layout
 
 _PROCESSED = (SeriesState.OPEN, SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE)
 """The states of series that are, or were, on their way to the destinations."""
@@ -29,6 +30,41 @@ def contradicts(layout: Layout, folder: Path) -> bool:
                     if data_set(tree.read_bytes(place / instance.name)) != data_set(tree.read_bytes(instance)):
                         return True
     return False
+
+
+def note_conflict(open_series: Path, difference: str) -> None:
+    """Note in an open series that another data set came under one of its UIDs; nobody knows which of them is right.
+
+    Parameters
+    ----------
+    open_series : Path
+        The folder of the series.
+    difference : str
+        In what they differ, in words.
+
+    Raises
+    ------
+    OSError
+        It is not safely on disk; a FileNotFoundError if the series is closed.
+    """
+    replace_synced(open_series / CONFLICT_FILE, f"{difference}\n".encode(errors="replace"))
+
+
+def noted_conflict(root: Path, batch: Batch) -> str:
+    """In what two data sets of one UID differ that came before the batch was closed; empty if none did.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    batch : Batch
+        A closed one.
+    """
+    try:
+        content = tree.read_bytes(Layout(root).batch(SeriesState.CLOSED, batch) / CONFLICT_FILE)
+        return content.decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def data_set(part10: bytes) -> bytes:

@@ -35,6 +35,8 @@ PICTURE_FILE = "judge.png"
 INCOMPLETE_FILE = "incomplete.txt"
 """In a batch that was closed although something was missing, and is to go to quarantine for that: what is missing."""
 CONFLICT_PREFIX = "conflict-"
+CONFLICT_FILE = "conflict.txt"
+"""In an open series, and its batch: another data set came under one of its SOP Instance UIDs before it was closed."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64

@@ -18,7 +18,7 @@ from pathlib import Path
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState
 from iscl_node.errors import RejectInstanceError
 from iscl_node.store import tree
-from iscl_node.store.conflicts import data_set
+from iscl_node.store.conflicts import data_set, note_conflict
 from iscl_node.store.durable import (
     PART_SUFFIX,
     make_folder,
@@ -72,8 +72,8 @@ class Reception:
         """Put an instance into its open series; on return it is durable.
 
         The same SOP Instance UID again is a success: with the same data set nothing happens; with another data set
-        the first stays and the later one is kept in quarantine. Instances in quarantine are not compared, so that
-        a quarantined series can be sent again in full.
+        the first stays and the later one is kept in quarantine, and a series that is still open is to follow it
+        there. Instances in quarantine are not compared, so that a quarantined series can be sent again in full.
 
         Parameters
         ----------
@@ -158,6 +158,8 @@ class Reception:
         known = tree.read_bytes(there)
         difference = "" if data_set(known) == data_set(part10) else differing(known, part10)
         if difference:
+            if there.parent == self._layout.open_series(header.series_instance_uid):
+                note_conflict(there.parent, difference)  # before the part file moves, which is needed for another try
             self._keep_conflict(part, header, part10, difference)
             return Arrival.CONFLICT
         # The first may have been named a moment ago by another thread and not be synced yet.

@@ -18,6 +18,7 @@ from iscl_node.store.batches import BATCH_STATES, batch_folders, batches, open_s
 from iscl_node.store.conflicts import contradicts
 from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, replace_synced
 from iscl_node.store.layout import (
+    CONFLICT_FILE,
     CONFLICT_PREFIX,
     INCOMPLETE_FILE,
     PICTURE_FILE,
@@ -344,8 +345,9 @@ class Spool:
             new = self._fresh_batch(series_uid, now)
             folder = self._layout.batch(SeriesState.CLOSED, new)
             # The reason goes after the move: left over by a crash it does no harm in a closed batch.
-            # What was missing goes before it: left over by a crash it would bring the batch to quarantine again.
-            (quarantined.folder / INCOMPLETE_FILE).unlink(missing_ok=True)
+            # What sent it there goes before it: left over by a crash it would bring the batch to quarantine again.
+            for name in (INCOMPLETE_FILE, CONFLICT_FILE):
+                (quarantined.folder / name).unlink(missing_ok=True)
             move_folder(quarantined.folder, folder)
             (folder / REASON_FILE).unlink(missing_ok=True)
             (folder / PICTURE_FILE).unlink(missing_ok=True)

@@ -94,6 +94,15 @@ def test_truncated_anywhere_is_refused() -> None:
         assert status_of(SMALL[:length]) in (0xC000, 0xA900)
 
 
+@pytest.mark.fault("reception", "a request without a data set, or with one of no bytes", "0xC000, and says so")
+def test_an_empty_data_set_is_refused_as_such() -> None:
+    stream = part10(ct_dataset())
+    meta = stream[: 144 + int.from_bytes(stream[140:144], "little")]
+    with pytest.raises(RejectInstanceError, match="the data set is empty") as caught:
+        read_header(meta)
+    assert caught.value.status == 0xC000
+
+
 @pytest.mark.fault("reception", "a data set that is cut off behind its pixels", "0xC000")
 def test_truncated_behind_the_pixels_is_refused() -> None:
     dataset = ct_dataset()

@@ -26,6 +26,7 @@ from iscl_node.domain import (
     EvidenceChoice,
     InstanceReference,
     Peer,
+    ReceivedInstance,
     Rule,
     Site,
     StoreAnswer,
@@ -37,6 +38,7 @@ from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.send import SendFiles, Sending
 from iscl_node.pipeline.plan import BegunRule
+from iscl_node.pipeline.reception import reception
 from iscl_node.pipeline.steps import SeriesSteps
 from iscl_node.settings import QualitySettings
 from iscl_node.store.deliveries import Deliveries
@@ -498,6 +500,27 @@ def test_what_was_closed_as_incomplete_is_quarantined_with_what_is_missing(
     (spool.root / "closed" / batch.series_instance_uid / batch.key / "incomplete.txt").write_text("1 slice missing\n")
     with pytest.raises(QuarantineSeriesError, match="incomplete at the time-out: 1 slice missing; requeue"):
         steps_for().check(batch)
+
+
+@pytest.mark.fault(
+    "reception",
+    "two images of one SOP Instance UID before the series is closed, for example one UID for all slices",
+    "nothing of the series is made: quarantine, naming what differs; requeue processes those that came first",
+)
+def test_a_series_with_two_images_of_one_uid_is_quarantined_as_a_whole(
+    spool: Spool, metrics: Metrics, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    receive, slices = reception(spool, metrics), ct_series(3)
+    for each in slices:
+        each.SOPInstanceUID = each.file_meta.MediaStorageSOPInstanceUID = slices[0].SOPInstanceUID
+        receive(ReceivedInstance(part10(each), "SCANNER", "127.0.0.1"))
+    series_uid = slices[0].SeriesInstanceUID
+    batch = spool.close(series_uid, datetime.now(UTC))
+    with pytest.raises(QuarantineSeriesError, match="the same SOP Instance UID, but differ in Pixel Data"):
+        steps_for().check(batch)
+    spool.quarantine(batch, "reason")
+    (again,) = spool.requeue(series_uid, datetime.now(UTC))
+    assert len(steps_for().check(again)[2]) == 1
 
 
 @pytest.mark.fault("processing", "no rule matches a series", "quarantine with the reason")
