@@ -27,8 +27,8 @@ import structlog
 SHORT_DIGEST_LENGTH = 12
 """Hexadecimal digits of a hash or a digest in a log line."""
 
-_UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.10008\.)[0-2](?:\.[0-9]+){2,}")
-"""A UID that is none of the standard's own, which are the same for everybody."""
+_UID = re.compile(r"(?<![\w.])(?!1\.2\.840\.(?:10008\.|113619\.5\.2(?![\w.])))[0-2](?:\.[0-9]+){2,}")
+"""A UID that is none of the standard's own, nor GE's transfer syntax: those are the same for everybody."""
 _LONGEST_IP_ADDRESS = 15
 _ERRORS_AT_A_TIME = 10
 _ERRORS_SECONDS = 60

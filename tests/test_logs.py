@@ -54,7 +54,8 @@ def test_uids_are_hashed_with_the_key_wherever_they_stand(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10.1.2.3", "192.168.100.100:104", "1.2.840.10008.5.1.4.1.1.2", "torch 2.6.0", "0.25"]
+    "text",
+    ["10.1.2.3", "192.168.100.100:104", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.113619.5.2", "torch 2.6.0", "0.25"],
 )
 def test_what_is_no_uid_of_a_patient_stays_as_it_is(lines: Lines, text: str) -> None:
     structlog.get_logger().info("told", reason=text)

@@ -32,6 +32,7 @@ from iscl_node.network.commitment_reports import (
 from iscl_node.network.hardened_server import HardenedServer, start_server
 from iscl_node.network.implementation import named_entity
 from iscl_node.network.intake import Discarded, Intake
+from iscl_node.network.refused_contexts import tell_refused_contexts
 from iscl_node.network.requests_in_hand import RequestsInHand
 from iscl_node.network.tls import ServerTls
 from iscl_node.network.transport import MAXIMUM_PDU_LENGTH, prepare_connection
@@ -209,6 +210,7 @@ class StorageScp:
             (evt.EVT_CONN_CLOSE, self._admission.on_connection_closed),
             (evt.EVT_ABORTED, self._admission.on_aborted),
             (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_ACCEPTED, tell_refused_contexts),
             (evt.EVT_PDU_RECV, self._intake.on_pdu),
             (evt.EVT_C_STORE, self._on_c_store),
             (evt.EVT_N_EVENT_REPORT, self._on_event_report),

@@ -3,13 +3,15 @@
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from certificates import Authority
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import CTImageStorage, SecondaryCaptureImageStorage, Verification
 
 from iscl_node.domain import Peer, Tls, UserIdentity
 from iscl_node.metrics import Metrics
@@ -29,12 +31,12 @@ def told() -> Told:
 
 @pytest.fixture
 def start(metrics: Metrics, told: Told, request: pytest.FixtureRequest) -> Start:
-    def start_scp(tls: Tls | None = None) -> StorageScp:
+    def start_scp(tls: Tls | None = None, peer: Peer = SCANNER) -> StorageScp:
         scp = StorageScp(
             ae_title="ISCL_NODE",
             host="127.0.0.1",
             port=0,
-            peers=[SCANNER],
+            peers=[peer],
             accept_unknown_peers=False,
             receive=lambda instance: None,
             metrics=metrics,
@@ -52,6 +54,25 @@ def associated(scp: StorageScp, calling: str = "SCANNER", called: str = "ISCL_NO
     entity = AE(ae_title=calling)
     entity.add_requested_context(Verification)
     return entity.associate("127.0.0.1", scp.port, ae_title=called)
+
+
+@pytest.mark.fault(
+    "peers",
+    "a presentation context is proposed that is not accepted, such as of a private transfer syntax",
+    "a log line with the peer, the SOP Class and the transfer syntax",
+)
+def test_contexts_that_are_not_accepted_are_named(start: Start) -> None:
+    scp, entity = start(peer=replace(SCANNER, user=None)), AE(ae_title="SCANNER")
+    entity.add_requested_context(Verification)
+    entity.add_requested_context(CTImageStorage, "1.2.840.113619.5.2")
+    entity.add_requested_context(SecondaryCaptureImageStorage)
+    with structlog.testing.capture_logs() as logs:
+        association = entity.associate("127.0.0.1", scp.port, ae_title="ISCL_NODE")
+        association.release()
+    (line,) = [each for each in logs if each["event"] == "contexts.refused"]
+    assert (line["calling_ae_title"], line["host"]) == ("SCANNER", "127.0.0.1")
+    assert "CT Image Storage in 1.2.840.113619.5.2" in line["contexts"]
+    assert "Secondary Capture Image Storage in" in line["contexts"]
 
 
 @pytest.mark.parametrize(

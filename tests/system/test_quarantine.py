@@ -16,10 +16,10 @@ def test_export_release_and_send_again(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
 ) -> None:
     node = make_node()
-    localizer = make_series(2, "localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    without_scale = make_series(2, "without scale", RescaleSlope=0)
     good = make_series(2, "good")
-    uid = series_uid_of(localizer)
-    send(node, [*files_of(localizer), *files_of(good)])
+    uid = series_uid_of(without_scale)
+    send(node, [*files_of(without_scale), *files_of(good)])
     wait_until_done(node, good)
     node.wait_for(lambda: node.states(uid) == {"quarantine"}, "the quarantine")
     node.wait_for(lambda: node.metric("iscl_node_quarantine_oldest_seconds") > 0, "the age of what is in quarantine")
@@ -32,7 +32,7 @@ def test_export_release_and_send_again(
     assert exported.returncode == 0, exported.stderr
     copies = sorted((tmp_path / "copy").rglob("*.dcm"))
     assert len(copies) == 2
-    assert "it is a localizer" in next((tmp_path / "copy").rglob("reason.txt")).read_text()
+    assert "slope 0" in next((tmp_path / "copy").rglob("reason.txt")).read_text()
     assert (asked.returncode, kept) == (1, {"quarantine"})
     assert released.returncode == 0, released.stderr
     assert not node.states(uid)
@@ -75,10 +75,10 @@ def test_a_full_spool_gives_up_what_was_delivered_and_nothing_else(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries
 ) -> None:
     node = make_node()
-    localizer = make_series(1, "localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    without_scale = make_series(1, "without scale", RescaleSlope=0)
     good = make_series(2, "good")
-    send(node, [*files_of(localizer), *files_of(good)])
-    node.wait_for(lambda: node.states(series_uid_of(localizer)) == {"quarantine"}, "the quarantine")
+    send(node, [*files_of(without_scale), *files_of(good)])
+    node.wait_for(lambda: node.states(series_uid_of(without_scale)) == {"quarantine"}, "the quarantine")
     wait_until_done(node, good)
     assert_delivered(node, archive, good)
     node.terminate()
@@ -89,4 +89,4 @@ def test_a_full_spool_gives_up_what_was_delivered_and_nothing_else(
     node.wait_for(lambda: not node.states(series_uid_of(good)), "the delivered series is gone")
     purged = "iscl_node_purged_batches_total"
     node.wait_for(lambda: node.metric(purged, {"cause": "space"}) == 1, "the count of what went for space")
-    assert node.states(series_uid_of(localizer)) == {"quarantine"}
+    assert node.states(series_uid_of(without_scale)) == {"quarantine"}
