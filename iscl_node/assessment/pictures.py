@@ -39,26 +39,27 @@ class Shown:
 
 
 def draw_page(path: Path, shown: Sequence[Shown]) -> None:
-    """Two rows for each slice: the soft-tissue window; below it what was removed, and the lung window of the result."""
+    """Two rows for each slice: the soft-tissue window; below it the lung window as it came, and what was removed."""
     chosen = shown[:MOST]
-    columns = 2 + max(len(each.results) for each in chosen)
-    figure = new_figure(_INCHES * columns, 2 * _INCHES * 0.82 * len(chosen) + 0.5, "What the node makes of a low dose")
+    first = 1 if all(each.normal is None for each in chosen) else 2
+    columns = first + max(len(each.results) for each in chosen)
+    figure = new_figure(_INCHES * columns, 2 * _INCHES * 0.82 * len(chosen) + 0.5, "What the node makes of it")
     axes = np.asarray(figure.subplots(2 * len(chosen), columns, squeeze=False))
     for axis in axes.ravel():
         axis.set_axis_off()
     for number, each in enumerate(chosen):
-        _draw(axes[2 * number], axes[2 * number + 1], each)
+        _draw(axes[2 * number], axes[2 * number + 1], each, first)
     figure.savefig(path, dpi=75)
 
 
-def _draw(above: Sequence[Axes], below: Sequence[Axes], shown: Shown) -> None:
+def _draw(above: Sequence[Axes], below: Sequence[Axes], shown: Shown, first: int) -> None:
     part = body(shown.low if shown.normal is None else shown.normal, -300)
     _show(above[0], shown.low[part], shown.title, SOFT_TISSUE)
     _show(below[0], shown.low[part], "the same, window of the lung", LUNG)
     if shown.normal is not None:
         _show(above[1], shown.normal[part], "normal dose", SOFT_TISSUE)
         _show(below[1], (shown.low - shown.normal)[part], "what was added, ±60 HU", (-REMOVED_HU, REMOVED_HU))
-    for upper, lower, (form, result) in zip(above[2:], below[2:], shown.results.items(), strict=False):
+    for upper, lower, (form, result) in zip(above[first:], below[first:], shown.results.items(), strict=False):
         _show(upper, result[part], form, SOFT_TISSUE)
         _show(lower, (shown.low - result)[part], "what was removed, ±60 HU", (-REMOVED_HU, REMOVED_HU))
 

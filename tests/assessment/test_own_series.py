@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 from typer.testing import CliRunner
 
 from iscl_node.assessment.cases import Case
 from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength
 from iscl_node.assessment.own_series import body_mm, disc_rows
+from iscl_node.assessment.pictures import Shown, draw_page
 from iscl_node.cli import app
 from iscl_node.domain import ModelIdentity
 from iscl_node.domain.strength import AutoStrength
@@ -75,6 +77,14 @@ def test_the_command_writes_a_page_and_rows(write_series: object, identity_bundl
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert rows[0]["noise as is"] == rows[0]["noise left"]
+
+
+def test_a_page_without_references_leaves_no_column_for_them(tmp_path: Path) -> None:
+    hu = phantom(0).hu
+    for name, normal in (("own", None), ("gate", hu)):
+        draw_page(tmp_path / f"{name}.png", [Shown("a", hu, normal, {"b": hu})])
+    own, gate = (Image.open(tmp_path / f"{name}.png").width for name in ("own", "gate"))
+    assert own / gate == pytest.approx(2 / 3, abs=0.01)
 
 
 @pytest.mark.parametrize(("folder", "said"), [("", "holds no usable slice of anybody"), ("nowhere", "is not a folder")])
