@@ -171,7 +171,7 @@ class Node:
         concluding = Concluding(destinations, deadline, pace, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, pace)
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
-        idle = IdleWorkflows(settings.worker_name)
+        idle = IdleWorkflows(settings.worker_name if settings.has_postgresql else None)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE
         return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
 

@@ -18,11 +18,12 @@ class IdleWorkflows:
 
     Parameters
     ----------
-    worker_name : str
-        Whose workflows these are.
+    worker_name : str, optional
+        Whose workflows these are; without it everybody's, as on a spool that one node alone works on: what another name
+        claimed, nobody else goes on with.
     """
 
-    def __init__(self, worker_name: str) -> None:
+    def __init__(self, worker_name: str | None) -> None:
         self._worker_name = worker_name
         self._idle: set[str] = set()
 

@@ -1,15 +1,17 @@
 """Workflows that this worker claimed and does not run are resumed, and no others."""
 
+from pathlib import Path
 from threading import Event
 
 import dbos._queue
 import pytest
 from engine_probe import FEW, PROBE, Probe
+from test_relied_on import PATIENCE_SECONDS, left_by_another, wait_until
 from test_relied_on import engine as engine
 from test_relied_on import url as url
-from test_relied_on import wait_until
 
 from iscl_node.pipeline.engine.idle import IdleWorkflows
+from iscl_node.pipeline.engine.launch import stop_engine
 from iscl_node.pipeline.engine.words import enqueue
 
 
@@ -39,3 +41,16 @@ def test_workflows_that_nobody_runs_are_begun(engine: Probe, monkeypatch: pytest
     assert [idle.resume() for _ in range(3)] == [0, 0, 0]
     assert IdleWorkflows("node-2").resume() == 0
     engine.go_on.set()
+
+
+@pytest.mark.fault(
+    "machine",
+    "a node with a SQLite database is given another `worker_name` while series are under way",
+    "it goes on with them within two minutes",
+)
+def test_a_renamed_worker_goes_on(url: str, tmp_path: Path) -> None:
+    probe = left_by_another(url, tmp_path)
+    idle, shared = IdleWorkflows(None), IdleWorkflows("node-2")
+    assert [idle.resume(), shared.resume(), shared.resume(), idle.resume()] == [0, 0, 0, 1]
+    wait_until(lambda: probe.calls == ["mine", "second"])
+    stop_engine(PATIENCE_SECONDS)

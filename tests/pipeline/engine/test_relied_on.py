@@ -167,7 +167,7 @@ def test_another_version_does_not_run(url: str) -> None:
     stop_engine(PATIENCE_SECONDS)
 
 
-def _left_by_another(url: str, tmp_path: Path) -> Probe:
+def left_by_another(url: str, tmp_path: Path) -> Probe:
     killed(url, tmp_path, "two steps")
     probe = Probe.fresh()
     probe.go_on.set()
@@ -178,14 +178,14 @@ def _left_by_another(url: str, tmp_path: Path) -> Probe:
 
 
 def test_another_worker_s_workflows_are_left_alone(url: str, tmp_path: Path) -> None:
-    _left_by_another(url, tmp_path)
+    left_by_another(url, tmp_path)
     (theirs,) = DBOS.list_workflows(status="PENDING")
     assert (theirs.workflow_id, theirs.executor_id) == ("two", "node-1")
     stop_engine(PATIENCE_SECONDS)
 
 
 def test_another_worker_s_workflow_can_be_resumed(url: str, tmp_path: Path) -> None:
-    probe = _left_by_another(url, tmp_path)
+    probe = left_by_another(url, tmp_path)
     (theirs,) = DBOS.list_workflows(status="PENDING", executor_id="node-1")
     DBOS.resume_workflow(theirs.workflow_id, queue_name=theirs.queue_name)
     wait_until(lambda: probe.calls == ["mine", "second"])
