@@ -101,13 +101,20 @@ class Overview:
         self._listing = Listing(root)
         self._describe = describe
         self._described: dict[str, SeriesDescription] = {}
+        self._rows: tuple[tuple[ListedBatch, ...] | None, list[Row]] = None, []
 
     def rows(self) -> list[Row]:
         """Every batch, what is worked on first, then the newest first."""
-        listed = sorted(self._listing.batches(), key=lambda each: -each.since)
-        self._learn(listed)
+        snapshot = self._listing.batches()
+        known, rows = self._rows
+        if snapshot is known:
+            return rows
+        listed = sorted(snapshot, key=lambda each: -each.since)
+        is_complete = self._learn(listed)
         rows = [Row(each, self._known(each), step_of(each)) for each in listed]
-        return sorted(rows, key=lambda row: _ORDER[row.step])
+        rows.sort(key=lambda row: _ORDER[row.step])
+        self._rows = (snapshot if is_complete else None), rows
+        return rows
 
     def series(self, series_uid: str) -> list[Row]:
         """The batches of one series, newest first; empty if it is not here."""
@@ -123,13 +130,14 @@ class Overview:
     def _known(self, listed: ListedBatch) -> SeriesDescription:
         return self._described.get(listed.batch.series_instance_uid, SeriesDescription())
 
-    def _learn(self, listed: Iterable[ListedBatch]) -> None:
-        """Read headers of series that were not seen before, some at a time, and forget those that are gone."""
+    def _learn(self, listed: Iterable[ListedBatch]) -> bool:
+        """Read headers of series that were not seen before, some at a time, and say whether these were all."""
         present = {each.batch.series_instance_uid: each for each in listed if each.instances}
         unknown = [uid for uid in present if uid not in self._described][:_READ_AT_ONCE]
         for uid in unknown:
             each = present[uid]
             self._described[uid] = self._describe(each.folder / each.instances[0])
+        return len(unknown) < _READ_AT_ONCE
 
 
 def step_of(listed: ListedBatch) -> Step:
