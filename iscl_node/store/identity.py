@@ -4,6 +4,7 @@ A folder that is empty because its disk is not mounted looks like a first start.
 not start with another one.
 """
 
+import errno
 import json
 import os
 import stat
@@ -23,6 +24,8 @@ IDENTITY_FILE = "spool.json"
 _SPOOL_MODE = 0o700
 _NOT_OURS = stat.S_IWGRP | stat.S_IRWXO
 """What nobody but the owner may do with a spool: its group may read, others nothing."""
+_WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What link(2) says on exFAT and on some network file systems."""
 _OF_A_SPOOL = {SeriesState.OPEN.value, SeriesState.CLOSED.value}
 _OF_A_NEW_DISK = {"lost+found"}
 
@@ -106,11 +109,23 @@ def _made(root: Path, version: str) -> str:
     try:
         write_synced(part, json.dumps(entry).encode() + b"\n")
         with suppress(FileExistsError):  # another process was faster
-            os.link(part, root / IDENTITY_FILE)
+            _link(part, root / IDENTITY_FILE)
         sync_folder(root)
     finally:
         part.unlink(missing_ok=True)
     return str(spool_id(root))
+
+
+def _link(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno in _WITHOUT_LINKS:
+            raise ConfigurationError(
+                f"spool_dir {path.parent} is on a file system without hard links ({error.strerror}); instances are "
+                "received by them: name a folder on another one"
+            ) from error
+        raise
 
 
 def _correct_mode(root: Path) -> None:

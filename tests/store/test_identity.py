@@ -1,5 +1,6 @@
 """A spool is known again, and another one in its place is not taken for it."""
 
+import errno
 import json
 import os
 import shutil
@@ -145,3 +146,13 @@ def test_a_disk_that_refuses_the_identity_is_told(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConfigurationError, match="cannot be used"):
         settle_identity(tmp_path / "spool", memory, VERSION)
+
+
+def test_a_file_system_without_hard_links_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ConfigurationError, match="without hard links"):
+        settle_identity(tmp_path / "spool", tmp_path / "node.spool", "1")
+    assert not [path for path in (tmp_path / "spool").iterdir() if path.suffix == ".part"]
