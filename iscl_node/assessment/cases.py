@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iscl_node.assessment.methods import FloatImage, non_local_means
+from iscl_node.dicom.body_size import effective_diameter_mm
 from iscl_node.dicom.folder import Instance, read_folder, read_instance
 from iscl_node.dicom.simulated import projectable_spacing_mm
 from iscl_node.dicom.volume import to_hu
@@ -62,6 +63,11 @@ class Case:
     spacing_mm: float
     tube_current_ma: float
     hu: FloatImage
+
+    @cached_property
+    def body_mm(self) -> float | None:
+        """The body's effective diameter, mm; None where it is not whole in the picture."""
+        return effective_diameter_mm(self.hu, self.spacing_mm**2)
 
     @cached_property
     def tissue(self) -> Mask:

@@ -16,7 +16,6 @@ from iscl_node.assessment.detection import DISCS, SIDE, seen_by_scanner, seen_di
 from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength
 from iscl_node.assessment.pictures import Shown, draw_page
 from iscl_node.assessment.tables import mean
-from iscl_node.dicom.body_size import effective_diameter_mm
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.noise_power import find_squares
 from monai_bundle.scripts.evaluation.observers import disc
@@ -73,8 +72,7 @@ def assess(folder: Path, target: Path, method: NodeMethod, strength: Strength, s
 
 def body_mm(cases: Sequence[Case]) -> float | None:
     """Median of the body's effective diameter, mm; None where it is in no slice."""
-    found = [effective_diameter_mm(case.hu, case.spacing_mm**2) for case in cases]
-    known = [each for each in found if each is not None]
+    known = [case.body_mm for case in cases if case.body_mm is not None]
     return float(np.median(known)) if known else None
 
 
