@@ -8,8 +8,11 @@ from typing import Final
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from iscl_node.dicom.legible import LOOKED_AT, OF_ANY_KIND
+from iscl_node.dicom.representation import as_of_the_standard, has_another
 
 CODES: Final = tuple(
     map(
@@ -37,10 +40,13 @@ def correct(instance: FileDataset) -> None:
 
     File meta information is advice, the encoding of the data set decides; elements of the groups below 0008, which have
     no place in a data set, go; blanks around codes go; a comma in Rescale is a point, unless it may part thousands.
+    What is looked at has the standard's value representation where its value can.
     """
     for tag in [tag for tag in instance.keys() if tag.group < 0x0008]:  # noqa: SIM118 - iterating gives elements
         del instance[tag]
     _correct_syntax(instance)
+    for tag in (LOOKED_AT - OF_ANY_KIND).intersection(instance.keys()):
+        _correct_representation(instance, tag)
     for tag in CODES:
         _replace(instance, tag, b"\\".join(part.strip() for part in _raw(instance, tag).split(b"\\")))
     for tag in DECIMALS:
@@ -57,6 +63,12 @@ def _correct_syntax(instance: FileDataset) -> None:
     is_native = said in ("", *_NATIVE.values())
     if is_native and written is not None and said != written:
         instance.file_meta.TransferSyntaxUID = written
+
+
+def _correct_representation(instance: FileDataset, tag: BaseTag) -> None:
+    element = instance.get_item(tag)
+    if isinstance(element, RawDataElement) and has_another(element):
+        instance[tag] = as_of_the_standard(element) or element
 
 
 def _raw(instance: FileDataset, tag: int) -> bytes:

@@ -16,6 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import STR_VR
 
+from iscl_node.dicom.representation import as_of_the_standard, has_another
 from iscl_node.domain import PrivateElement
 from iscl_node.errors import QuarantineSeriesError
 
@@ -79,7 +80,8 @@ def inherited(source: Dataset, keep_private: Collection[PrivateElement] = ()) ->
 def _inherited(source: Dataset, keep_private: Collection[PrivateElement], levels: int) -> Dataset:
     private = _kept_private(source, keep_private)
     tags = [tag for tag in source.keys() if tag in private or _is_kept(tag, source)]  # noqa: SIM118 - keeps them raw
-    elements = {tag: _copied(source, tag, keep_private, levels) for tag in tags}
+    copied = ((tag, _copied(source, tag, keep_private, levels)) for tag in tags)
+    elements = {tag: element for tag, element in copied if element is not None}
     # An item without Specific Character Set has its parent's (PS3.5 7.5.3).
     kept = Dataset(elements, parent_encoding=source.original_character_set)
     kept.set_original_encoding(False, True, source.original_character_set)
@@ -121,9 +123,14 @@ def _text(source: Dataset, tag: BaseTag) -> str:
 
 def _copied(
     source: Dataset, tag: BaseTag, keep_private: Collection[PrivateElement], levels: int
-) -> DataElement | RawDataElement:
+) -> DataElement | RawDataElement | None:
+    """Return an element as it is to be written; None where its value is none of what the standard makes of it."""
     try:
         element = source.get_item(tag)  # decodes what is so long that it was left in the file
+        if isinstance(element, RawDataElement) and has_another(element):
+            element = as_of_the_standard(element)
+            if element is None:
+                return None
         explicit = _explicit(element) if isinstance(element, RawDataElement) else None
         if explicit is not None:
             return explicit

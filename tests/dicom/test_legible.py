@@ -48,7 +48,7 @@ def test_what_is_legible_is_left_as_it_is(tmp_path: Path, kind: Callable[[], Fil
     [
         (SLOPE + b"\2\0001 ", SLOPE[:4] + b"UL\2\0001 "),
         (b"\x08\0\x33\0TM", b"\x08\0\x33\0US"),
-        (b"\x20\0\x11\0IS", b"\x20\0\x11\0LO"),
+        (b"\x20\0\x11\0IS\2\0003", b"\x20\0\x11\0LO\2\0x"),
         (b"\x08\0\x3e\x10LO", b"\x08\0\x3e\x10US"),
         (b"ISO_IR 100", b"rot13     "),
     ],

@@ -32,7 +32,7 @@ def test_export_release_and_send_again(
     assert exported.returncode == 0, exported.stderr
     copies = sorted((tmp_path / "copy").rglob("*.dcm"))
     assert len(copies) == 2
-    assert "slope 0" in next((tmp_path / "copy").rglob("reason.txt")).read_text()
+    assert "Rescale Slope 0" in next((tmp_path / "copy").rglob("reason.txt")).read_text()
     assert (asked.returncode, kept) == (1, {"quarantine"})
     assert released.returncode == 0, released.stderr
     assert not node.states(uid)
