@@ -17,7 +17,7 @@ from iscl_node.dicom.header import read_header
 from iscl_node.dicom.series import select_series
 from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import CT_IMAGE_STORAGE, Derivation
-from iscl_node.errors import QuarantineSeriesError, RejectInstanceError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RejectInstanceError
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,7 +46,7 @@ def derived_files(paths: Sequence[Path], derivation: Derivation, noise_hu: float
                 hu = to_hu(source)
                 removed = random.normal(0, noise_hu, hu.shape).astype(np.float32)
                 yield path, encode(derive(source, hu - removed, derivation, NOW, NOW))
-            except (RejectInstanceError, QuarantineSeriesError):
+            except (RejectInstanceError, QuarantineSeriesError, IgnoreSeriesError):
                 continue
 
 
