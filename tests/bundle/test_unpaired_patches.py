@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import monai.bundle
+import nibabel
 import numpy as np
 import pytest
 from image_files import grey, write_ct, write_grey, write_volume
@@ -182,11 +183,29 @@ def test_loader_gives_whole_batches_in_order(slices: list[Slice], num_workers: i
 
 
 def test_volumes_are_found_by_name(tmp_path: Path) -> None:
-    for name in ("b.nii", "a.nii.gz", "c.txt"):
-        (tmp_path / name).touch()
-    assert volume_files(tmp_path) == [{"image": str(tmp_path / "a.nii.gz")}, {"image": str(tmp_path / "b.nii")}]
+    volume = np.zeros((4, 4, 2), np.float32)
+    for name in ("b.nii", "a.nii.gz", "p1/c.nii", "out/a_denoised.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / name)
+    (tmp_path / "c.txt").touch()
+    found = [{"image": str(tmp_path / name)} for name in ("a.nii.gz", "b.nii", "p1/c.nii")]
+    assert volume_files(tmp_path, tmp_path / "out") == found
+    assert volume_files(tmp_path / "p1", tmp_path) == found[-1:]
     with pytest.raises(ValueError, match="holds no NIfTI volume"):
         volume_files(tmp_path / "none")
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 2, 2)])
+def test_a_volume_of_other_axes_is_named_with_its_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match=r"a.nii.gz has the shape \(4, 4"):
+        volume_files(tmp_path)
+
+
+def test_what_is_no_volume_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(b"no volume")
+    with pytest.raises(ValueError, match=r"a\.nii is no NIfTI volume"):
+        volume_files(tmp_path)
 
 
 def test_a_patch_of_air_is_drawn_anew_where_there_is_tissue() -> None:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import nibabel
 import numpy as np
 from monai.data import Dataset
+from nibabel.filebasedimages import ImageFileError
 from torch.utils.data import DataLoader
 
 from ..arguments import mistakes_in_one_line
@@ -177,15 +179,32 @@ def iteration_loader(dataset: Dataset, num_workers: int = 0) -> DataLoader:
     return DataLoader(dataset, batch_size=None, num_workers=num_workers)
 
 
-def volume_files(folder: str | Path) -> list[dict[str, str]]:
-    """The NIfTI volumes in ``folder``, sorted, as items ``{"image": path}``.
+@mistakes_in_one_line
+def volume_files(folder: str | Path, output_dir: str | Path = "") -> list[dict[str, str]]:
+    """The NIfTI volumes below ``folder`` but not in ``output_dir``, sorted, as items ``{"image": path}``.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or one has not three axes.
     """
-    files = sorted(str(path) for path in Path(folder).glob("*.nii*"))
+    results = Path(output_dir).resolve()
+    is_inside = bool(output_dir) and Path(folder).resolve() in results.parents
+    found = sorted(path for path in Path(folder).rglob("*.nii*") if path.is_file())
+    files = [path for path in found if not (is_inside and results in path.resolve().parents)]
     if not files:
         raise ValueError(f"{folder} holds no NIfTI volume (*.nii, *.nii.gz)")
-    return [{"image": path} for path in files]
+    for path in files:
+        _check_axes(path)
+    return [{"image": str(path)} for path in files]
+
+
+def _check_axes(path: Path) -> None:
+    try:
+        shape = nibabel.load(path).shape
+    except (OSError, ImageFileError, EOFError) as error:
+        raise ValueError(f"{path} is no NIfTI volume that can be read") from error
+    if len(shape) != 3:
+        raise ValueError(
+            f"{path} has the shape {shape}: a volume has three axes; split it, or give a slice a third one"
+        )
