@@ -61,16 +61,15 @@ def test_mr_image_is_refused(node_that_must_survive: Node, make_series: MakeSeri
     assert not node_that_must_survive.states(series_uid_of(series))
 
 
-@pytest.mark.fault("processing", "a localizer", "quarantine with the reason; the next good series is delivered")
-def test_localizer_is_quarantined_with_the_reason(node_that_must_survive: Node, make_series: MakeSeries) -> None:
+@pytest.mark.fault("processing", "a localizer", "ignored with the reason; the next good series is delivered")
+def test_localizer_is_ignored_with_the_reason(node_that_must_survive: Node, make_series: MakeSeries) -> None:
     series = make_series(1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     uid = series_uid_of(series)
 
     send(node_that_must_survive, files_of(series))
-    node_that_must_survive.wait_for(lambda: node_that_must_survive.states(uid) == {"quarantine"}, "the quarantine")
+    node_that_must_survive.wait_for(lambda: node_that_must_survive.states(uid) == {"ignored"}, "the series is ignored")
 
-    quarantined = node_that_must_survive.status()["quarantine"]
-    assert [each["reason"] for each in quarantined if each["series"] == uid] == ["1 of 1 instances: it is a localizer"]
+    assert node_that_must_survive.status()["ignored"] == {"1 of 1 instances: it is a localizer": 1}
 
 
 @pytest.mark.parametrize("kept_bytes", [40, 400, -1000], ids=["in an early element", "in the header", "in the pixels"])
