@@ -82,7 +82,7 @@ class DisturbedNode(Node):
         assert self._fork is not None
         assert self._fork.pid is not None
         jumps.amount.write_text(str(seconds))
-        os.kill(self._fork.pid, signal.SIGUSR1)
+        os.kill(self._fork.pid, signal.SIGRTMIN)
         self.wait_for(lambda: not jumps.amount.exists(), "the clock is set")
 
     def is_at_rest(self) -> bool:

@@ -56,7 +56,7 @@ class Passing:
 
 @dataclass(frozen=True)
 class Jumps:
-    """The clock is set by the seconds in ``amount`` at each SIGUSR1, and the node sweeps twice a second."""
+    """The clock is set by the seconds in ``amount`` at each SIGRTMIN, and the node sweeps twice a second."""
 
     amount: Path
 

@@ -14,7 +14,7 @@ import time_machine
 
 
 class MovedClock:
-    """The clock of this process; `signal.SIGUSR1` adds an amount to it.
+    """The clock of this process; `signal.SIGRTMIN` adds an amount to it.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class MovedClock:
         self._jumps: list[tuple[float, float]] = []
         self._stat = os.stat
         os.stat = self._moved_stat  # type: ignore[assignment]
-        signal.signal(signal.SIGUSR1, lambda *_: self._jump())
+        signal.signal(signal.SIGRTMIN, lambda *_: self._jump())
 
     def _jump(self) -> None:
         seconds = float(self._amount.read_text())

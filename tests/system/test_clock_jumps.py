@@ -51,13 +51,13 @@ def test_clock_jumps(
     delivered, unconfirmed, waiting, late = map(one, ("delivered", "unconfirmed", "waiting", "late"))
     derived, arriving = (make_series(3, name, ProtocolName="TWO STRENGTHS") for name in ("derived", "arriving"))
     incomplete = make_series(5, "incomplete", ProtocolName="TWO STRENGTHS")
-    localizer = make_series(1, "localizer", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    refused = make_series(1, "refused", RescaleSlope=0)
     node = DisturbedNode(tmp_path / "node", archives, slow_bundle(tmp_path / "bundle", seconds=0.2))
     node.change_settings("[spool]", "[spool]\nretention_hours = 2")
     jumps = Jumps(tmp_path / "amount")
     try:
         node.start(jumps)
-        send(node, [*files_of(delivered), *files_of(localizer)])
+        send(node, [*files_of(delivered), *files_of(refused)])
         wait_until_done(node, delivered)
         archives[0].commits = False
         send(node, files_of(unconfirmed))
@@ -86,7 +86,7 @@ def test_clock_jumps(
         send(node, files_of(late))
         wait_until_done(node, late)
         wait_until_done(node, unconfirmed)
-        assert node.states(series_uid_of(localizer)) == {"quarantine"}
+        assert node.states(series_uid_of(refused)) == {"quarantine"}
     finally:
         node.close()
     for archive in archives:
