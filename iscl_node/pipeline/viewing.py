@@ -18,7 +18,7 @@ from iscl_node.dicom.display import (
     source_uid_of,
 )
 from iscl_node.dicom.noise_level import noise_level_hu
-from iscl_node.domain import CT_STORAGE, Batch
+from iscl_node.domain import CT_STORAGE
 from iscl_node.pipeline.overview import Row
 from iscl_node.store import tree
 from iscl_node.store.layout import Layout
@@ -114,12 +114,6 @@ class Viewing:
         """
         place = _place(viewed, which, number)
         return None if place is None else noise_level_hu(shown_hu(place))
-
-
-def first_derived(root: Path, batch: Batch, series_uid: str) -> dict[str, str]:
-    """What the first instance of a derived series tells of how it was made; empty if there is none."""
-    files = tree.files(Layout(root).outbox(batch) / series_uid, ".dcm")
-    return provenance_of(files[0]) if files else {}
 
 
 def _derived(folder: Path, sources: tuple[SlicePlace, ...]) -> DerivedSeries | None:
