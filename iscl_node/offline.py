@@ -8,14 +8,14 @@ from pathlib import Path
 
 from iscl_node import __version__
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
-from iscl_node.dicom.content import check_content
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import Instance, SkippedFile, read_folder, read_instance
-from iscl_node.dicom.frames import is_multiframe
-from iscl_node.dicom.rules import check_strengths
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.copies.simulated import Simulation, projectable_spacing_mm, simulated
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.judging.content import check_content
+from iscl_node.dicom.reading.folder import Instance, SkippedFile, read_folder, read_instance
+from iscl_node.dicom.reading.frames import is_multiframe
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.rules import check_strengths
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits, Site
 from iscl_node.domain.strength import StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError

@@ -18,8 +18,8 @@ from iscl_node import __version__, logs
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
-from iscl_node.dicom.rules import check_rules
-from iscl_node.dicom.transcoding import native
+from iscl_node.dicom.deriving.transcoding import native
+from iscl_node.dicom.selecting.rules import check_rules
 from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
 from iscl_node.errors import ConfigurationError, StartAgainError
 from iscl_node.metrics import Metrics

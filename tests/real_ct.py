@@ -12,10 +12,10 @@ from pydicom import dcmread
 from pydicom.data.data_manager import external_data_sources
 from pydicom.errors import InvalidDicomError
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import CT_IMAGE_STORAGE, Derivation
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RejectInstanceError
 

@@ -33,12 +33,12 @@ CATCHES_EVERYTHING = {
     "iscl_node/pipeline/trying.py": "a step: the engine keeps what is raised, and it may quote patient data; logged",
     "iscl_node/pipeline/peer_listings.py": "the thread that asks a peer; the fault is logged, and the peer asked again",
     "iscl_node/pipeline/series_facts.py": "what cannot be read keeps no series open; the workflow tells what it is",
-    "iscl_node/dicom/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
-    "iscl_node/dicom/legible.py": "the same of the values that are looked at; each becomes quarantine",
-    "iscl_node/dicom/inherited.py": "the same of the values that are copied; each becomes quarantine",
-    "iscl_node/dicom/derived.py": "the same of the values that are written; each becomes quarantine",
-    "iscl_node/dicom/rules.py": "the same of a value that a rule asks for: it is as good as none",
-    "iscl_node/dicom/codec_child.py": "codecs raise almost anything; each becomes the answer that it cannot be done",
+    "iscl_node/dicom/reading/header.py": "foreign bytes make the parser raise almost anything; each becomes a refusal",
+    "iscl_node/dicom/reading/legible.py": "the same of the values that are looked at; each becomes quarantine",
+    "iscl_node/dicom/deriving/inherited.py": "the same of the values that are copied; each becomes quarantine",
+    "iscl_node/dicom/deriving/derived.py": "the same of the values that are written; each becomes quarantine",
+    "iscl_node/dicom/selecting/rules.py": "the same of a value that a rule asks for: it is as good as none",
+    "iscl_node/dicom/reading/codec_child.py": "codecs raise almost anything; each becomes an answer",
 }
 MOST_BROAD_EXCEPTS = 27
 """Only ever lowered."""
@@ -47,7 +47,7 @@ LISTS = {
     "iscl_node/store/tree.py": "the spool: it follows no link",
     "iscl_node/audit/journal.py": "its own folder",
     "iscl_node/denoise/bundle_digest.py": "the bundle",
-    "iscl_node/dicom/folder.py": "folders of the command line",
+    "iscl_node/dicom/reading/folder.py": "folders of the command line",
     "iscl_node/offline.py": "the same",
     "iscl_node/pipeline/decisions.py": "its own copy of what is exported, outside of the spool",
     "iscl_node/web/rendering.py": "the page's own scripts and style sheets",
@@ -93,6 +93,8 @@ def test_the_rooms_keep_to_the_plan() -> None:
     ("module", "line", "broken"),
     [
         ("iscl_node/dicom/uids.py", "from iscl_node.network import transport", "strangers"),
+        ("iscl_node/dicom/judging/slices.py", "from iscl_node.dicom.selecting import rules", "wing of dicom"),
+        ("iscl_node/dicom/cabinet.py", "", "wing of dicom"),
         ("iscl_node/store/layout.py", "from iscl_node.pipeline import closing", "rooms below"),
         ("iscl_node/pipeline/workflow.py", "import dbos", "knows the workflow engine"),
         ("iscl_node/pipeline/engine/words.py", "import iscl_node.domain", "knows no series"),

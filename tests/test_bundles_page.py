@@ -14,8 +14,8 @@ from scipy import ndimage
 from surroundings import REPOSITORY
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
-from iscl_node.dicom.noise_level import noise_level_hu
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.judging.noise_level import noise_level_hu
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain.strength import AutoStrength
 from iscl_node.offline import Denoising, FinishedSeries, WrittenInstance, denoise_folder
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from iscl_node import __version__
 from iscl_node.cli import app
 from iscl_node.denoise.bundle_digest import bundle_digest
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, IncompleteSeries
 from iscl_node.logs import hashed
 from iscl_node.metrics import Metrics

@@ -13,7 +13,9 @@ from surroundings import REPOSITORY
 
 from iscl_node import __version__
 from iscl_node.conformance.statement import SENT, conformance_statement, parameters
-from iscl_node.dicom import header, noise_map, provenance, report
+from iscl_node.dicom import provenance
+from iscl_node.dicom.evidence import noise_map, report
+from iscl_node.dicom.reading import header
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics

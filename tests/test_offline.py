@@ -14,8 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from small_bundle import write_bundle
 
 from iscl_node import offline
-from iscl_node.dicom import folder
-from iscl_node.dicom.folder import SkippedFile, read_folder
+from iscl_node.dicom.reading import folder
+from iscl_node.dicom.reading.folder import SkippedFile, read_folder
 from iscl_node.domain import EvidenceChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.offline import (

@@ -7,7 +7,7 @@ import pytest
 from factories import ct_series
 from surroundings import REPOSITORY
 
-from iscl_node.dicom.rules import check_rule, decide
+from iscl_node.dicom.selecting.rules import check_rule, decide
 from iscl_node.domain import Rule
 from iscl_node.errors import IgnoreSeriesError
 from iscl_node.settings import RuleSettings, load_settings

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscl_node.dicom.rules import check_strengths
+from iscl_node.dicom.selecting.rules import check_strengths
 from iscl_node.dicom.uids import INSTANCE, SERIES, derivation_number, derived_uid
 from iscl_node.domain import Derivation, ModelIdentity
 from iscl_node.domain.strength import (

@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 
 from iscl_node.assessment.cases import FEWEST_PIXELS, Case
 from iscl_node.assessment.methods import FloatImage
-from iscl_node.dicom.noise_level import noise_level_hu
+from iscl_node.dicom.judging.noise_level import noise_level_hu
 from monai_bundle.scripts.evaluation.noise_power import NoisePower, noise_power
 
 BLOTCHES: Final = 0.15

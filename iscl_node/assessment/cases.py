@@ -13,10 +13,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iscl_node.assessment.methods import FloatImage, non_local_means
-from iscl_node.dicom.body_size import effective_diameter_mm
-from iscl_node.dicom.folder import Instance, read_folder, read_instance
-from iscl_node.dicom.simulated import projectable_spacing_mm
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.copies.simulated import projectable_spacing_mm
+from iscl_node.dicom.judging.body_size import effective_diameter_mm
+from iscl_node.dicom.reading.folder import Instance, read_folder, read_instance
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.errors import ConfigurationError, IsclNodeError
 from iscl_node.simulation.low_dose import low_dose_noise
 from iscl_node.simulation.series import slice_generator

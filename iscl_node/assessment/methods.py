@@ -12,7 +12,7 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
-from iscl_node.dicom.series_quality import series_noise_level_hu
+from iscl_node.dicom.judging.series import series_noise_level_hu
 from iscl_node.domain.strength import AutoStrength, StrengthChoice, chosen_strength
 from iscl_node.errors import ConfigurationError
 

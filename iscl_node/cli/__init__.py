@@ -175,7 +175,7 @@ def _write_all(outcomes: "Iterator[Outcome]") -> None:
 
 def _tell(outcome: "Outcome") -> None:
     """Print what was not made, and why."""
-    from iscl_node.dicom.folder import SkippedFile
+    from iscl_node.dicom.reading.folder import SkippedFile
     from iscl_node.offline import IgnoredSeries, Note, RefusedSeries
 
     match outcome:

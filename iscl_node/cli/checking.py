@@ -55,7 +55,7 @@ def check(
 
 def _explain(settings: Settings, path: Path, as_json: bool) -> None:
     from iscl_node.denoise.bundle_digest import bundle_identity
-    from iscl_node.dicom.rules import check_rules
+    from iscl_node.dicom.selecting.rules import check_rules
     from iscl_node.pipeline.explanation import explain, told
 
     rules = settings.known_rules()
@@ -74,7 +74,7 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
 
 
 def _checked(settings: Settings) -> dict[str, str]:
-    from iscl_node.dicom.rules import check_rules
+    from iscl_node.dicom.selecting.rules import check_rules
     from iscl_node.network.verification import answers_queries
     from iscl_node.network.verification import echo as verify
     from iscl_node.service import load_denoisers

@@ -12,7 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from iscl_node import __version__
-from iscl_node.dicom import attribute_table, noise_map, provenance, report
+from iscl_node.conformance import attributes as attribute_table
+from iscl_node.dicom import provenance
+from iscl_node.dicom.evidence import noise_map, report
 from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
 from iscl_node.network.query import MOVED_AT_A_TIME
 from iscl_node.network.service_tables import (

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from iscl_node.demo.processes import Program, get, running
 from iscl_node.demo.workplace import Workplace, free_port
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Peer, ReceivedInstance
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics

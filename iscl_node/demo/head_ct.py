@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iscl_node.demo.failure import DemoError
-from iscl_node.dicom.folder import read_instance
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.reading.folder import read_instance
+from iscl_node.dicom.reading.volume import to_hu
 
 Volume = npt.NDArray[np.int16]
 

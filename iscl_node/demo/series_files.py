@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from iscl_node.demo.failure import DemoError
 from iscl_node.demo.head_ct import HeadCt
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import read_folder
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.new_series import NewSeries, new_series
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.copies.new_series import NewSeries, new_series
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.reading.folder import read_folder
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
 
 Volume = npt.NDArray[np.float32]
 

@@ -19,6 +19,9 @@ _NAME: Final = "iscl-node/2"
 SERIES: Final = "series"
 INSTANCE: Final = "instance"
 
+OWN_NUMBERS: Final = 250
+"""How many Series Numbers there are for what is derived from one series."""
+
 _FIRST_TARGET: Final = 101
 _TARGETS: Final = 24
 

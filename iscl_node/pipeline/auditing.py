@@ -14,7 +14,7 @@ import structlog
 
 from iscl_node.audit.messages import Messages, Transfer
 from iscl_node.audit.schema import AuditMessage
-from iscl_node.dicom.identity import read_identity
+from iscl_node.dicom.reading.identity import read_identity
 from iscl_node.domain import Batch, InstanceIdentity, Peer, SeriesState
 from iscl_node.store import tree
 from iscl_node.store.deliveries import Deliveries

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iscl_node.dicom.folder import Instance, read_instance
+from iscl_node.dicom.reading.folder import Instance, read_instance
 from iscl_node.domain import FIRST_UID_SCHEME, UID_SCHEME, Batch
 from iscl_node.errors import RetryLaterError
 from iscl_node.store.earlier_batches import earlier_instances, oldest_sent

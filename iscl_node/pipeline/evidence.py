@@ -12,14 +12,14 @@ from typing import Final
 
 import numpy as np
 
-from iscl_node.dicom.evidence import frame_number
-from iscl_node.dicom.folder import Instance, read_with_pixels
-from iscl_node.dicom.frames import frames, is_multiframe
-from iscl_node.dicom.measurements import SliceMeasurements, measured_series, measured_slice
-from iscl_node.dicom.noise_map import map_groups, noise_map
-from iscl_node.dicom.report import report
+from iscl_node.dicom.evidence.measurements import SliceMeasurements, measured_series, measured_slice
+from iscl_node.dicom.evidence.noise_map import map_groups, noise_map
+from iscl_node.dicom.evidence.objects import frame_number
+from iscl_node.dicom.evidence.report import report
+from iscl_node.dicom.reading.folder import Instance, read_with_pixels
+from iscl_node.dicom.reading.frames import frames, is_multiframe
+from iscl_node.dicom.reading.volume import Slice, to_hu
 from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
-from iscl_node.dicom.volume import Slice, to_hu
 from iscl_node.domain import NO_EVIDENCE, Derivation, EvidenceChoice
 from iscl_node.errors import QuarantineSeriesError
 

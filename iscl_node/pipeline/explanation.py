@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from iscl_node.dicom.completeness import coverage, slice_of
-from iscl_node.dicom.conditions import Finding
-from iscl_node.dicom.content import check_content
-from iscl_node.dicom.derived import DerivedSeries, derived_series
-from iscl_node.dicom.folder import Instance, SkippedFile, read_folder
-from iscl_node.dicom.rules import Decision, RuleFinding, decide, findings
+from iscl_node.dicom.deriving.derived import DerivedSeries, derived_series
+from iscl_node.dicom.judging.content import check_content
+from iscl_node.dicom.reading.folder import Instance, SkippedFile, read_folder
+from iscl_node.dicom.selecting.completeness import coverage, slice_of
+from iscl_node.dicom.selecting.conditions import Finding
+from iscl_node.dicom.selecting.rules import Decision, RuleFinding, decide, findings
 from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, QualityLimits, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.pipeline.products import checked_strengths, derivations

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from iscl_node.dicom.display import IDENTITY, SeriesDescription, read_description, without_identity
+from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
 from iscl_node.domain import SeriesState
 from iscl_node.store.layout import time_of
 from iscl_node.store.listing import ListedBatch, Listing

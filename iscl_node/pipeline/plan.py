@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NotRequired, TypedDict, cast
 
-from iscl_node.dicom.folder import Instance
+from iscl_node.dicom.reading.folder import Instance
 from iscl_node.domain import OutputSyntax, Rule
 from iscl_node.domain.strength import AutoStrength, ChosenStrength
 

@@ -7,11 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
-from iscl_node.dicom.derived import derive
-from iscl_node.dicom.folder import Instance, read_with_pixels
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.quality import check_numbers, judge
-from iscl_node.dicom.series_quality import (
+from iscl_node.dicom.deriving.derived import derive
+from iscl_node.dicom.deriving.transcoding import as_asked
+from iscl_node.dicom.judging.series import (
     judge_input,
     judge_series,
     sample,
@@ -19,9 +17,11 @@ from iscl_node.dicom.series_quality import (
     series_noise,
     series_noise_level_hu,
 )
-from iscl_node.dicom.transcoding import as_asked
+from iscl_node.dicom.judging.slices import check_numbers, judge
+from iscl_node.dicom.reading.folder import Instance, read_with_pixels
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
-from iscl_node.dicom.volume import to_hu
 from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
 from iscl_node.domain.strength import ChosenStrength, StrengthChoice, chosen_strength
 from iscl_node.errors import QuarantineSeriesError

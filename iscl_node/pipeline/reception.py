@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import structlog
 
-from iscl_node.dicom.folder import differing
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.folder import differing
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Arrival, ReceivedInstance
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.auditing import NO_AUDIT, Audit

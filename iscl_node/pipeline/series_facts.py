@@ -7,11 +7,11 @@ from pathlib import Path
 
 import structlog
 
-from iscl_node.dicom.completeness import Coverage, Slice, coverage, slice_of
-from iscl_node.dicom.eligibility import fault_of, is_left_out
-from iscl_node.dicom.folder import Instance, read_instance
-from iscl_node.dicom.frames import is_multiframe
-from iscl_node.dicom.rules import findings, representative
+from iscl_node.dicom.reading.folder import Instance, read_instance
+from iscl_node.dicom.reading.frames import is_multiframe
+from iscl_node.dicom.selecting.completeness import Coverage, Slice, coverage, slice_of
+from iscl_node.dicom.selecting.eligibility import fault_of, is_left_out
+from iscl_node.dicom.selecting.rules import findings, representative
 from iscl_node.domain import CompletenessPolicy, Rule
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.store.open_series import OpenSeries

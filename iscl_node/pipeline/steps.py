@@ -18,12 +18,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node.denoise.denoiser import Denoiser
-from iscl_node.dicom.content import check_content
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.folder import read_instance, read_with_pixels
-from iscl_node.dicom.quality import ImplausibleResultError
-from iscl_node.dicom.quality_picture import picture
-from iscl_node.dicom.rules import decide
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.judging.content import check_content
+from iscl_node.dicom.judging.picture import picture
+from iscl_node.dicom.judging.slices import ImplausibleResultError
+from iscl_node.dicom.reading.folder import read_instance, read_with_pixels
+from iscl_node.dicom.selecting.rules import decide
 from iscl_node.domain import NO_EVIDENCE, Batch, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from iscl_node.dicom.display import (
+from iscl_node.dicom.judging.noise_level import noise_level_hu
+from iscl_node.dicom.reading.display import (
     SliceForm,
     SlicePlace,
     as_int16,
@@ -17,7 +18,6 @@ from iscl_node.dicom.display import (
     slice_places,
     source_uid_of,
 )
-from iscl_node.dicom.noise_level import noise_level_hu
 from iscl_node.domain import CT_STORAGE
 from iscl_node.pipeline.overview import Row
 from iscl_node.store import tree

@@ -12,7 +12,7 @@ from factories import ct_dataset
 
 from iscl_node.audit.messages import Messages, Transfer
 from iscl_node.audit.schema import AuditMessage, AuditSource, encoded
-from iscl_node.dicom.identity import read_identity
+from iscl_node.dicom.reading.identity import read_identity
 from iscl_node.domain import InstanceIdentity, ModelIdentity
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

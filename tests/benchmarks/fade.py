@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import blend, removable_noise
-from iscl_node.dicom.folder import read_folder
-from iscl_node.dicom.simulated import projectable_spacing_mm
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.copies.simulated import projectable_spacing_mm
+from iscl_node.dicom.reading.folder import read_folder
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.settings import INSTALLED_BUNDLE
 from iscl_node.simulation.low_dose import Scanner

@@ -21,9 +21,9 @@ from training_data import low_dose
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
-from iscl_node.dicom.noise_level import noise_correlation, noise_level_hu
-from iscl_node.dicom.quality import ImplausibleResultError, judge, measure
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.judging.noise_level import noise_correlation, noise_level_hu
+from iscl_node.dicom.judging.slices import ImplausibleResultError, judge, measure
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings
 
 Image = npt.NDArray[np.float32]

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import Slice, blend, removable_noise
-from iscl_node.dicom.body_size import effective_diameter_mm
-from iscl_node.dicom.noise_level import noise_level_hu
+from iscl_node.dicom.judging.body_size import effective_diameter_mm
+from iscl_node.dicom.judging.noise_level import noise_level_hu
 from iscl_node.domain.strength import AutoStrength, chosen_strength
 from iscl_node.simulation.low_dose import low_dose_noise
 from monai_bundle.scripts.evaluation.image_quality import psnr

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from iscl_node.dicom.simulated import Simulation, simulated
+from iscl_node.dicom.copies.simulated import Simulation, simulated
 from iscl_node.simulation.low_dose import Scanner, line_integrals
 from iscl_node.simulation.series import Slice, low_dose_slice
 

@@ -16,9 +16,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from iscl_node.dicom.attribute_table import CT_IMAGE, Row, Treatment
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.volume import to_hu
+from iscl_node.conformance.attributes import CT_IMAGE, Row, Treatment
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, PrivateElement, Site
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 250000, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from factories import ct_dataset
 from real_ct import NOW
 
-from iscl_node.dicom.derived import derive
-from iscl_node.dicom.volume import padding_mask, stored_values, to_hu
+from iscl_node.dicom.deriving.derived import derive
+from iscl_node.dicom.reading.volume import padding_mask, stored_values, to_hu
 from iscl_node.domain import Derivation
 from iscl_node.errors import QuarantineSeriesError
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from iscl_node.dicom.body_size import effective_diameter_mm
+from iscl_node.dicom.judging.body_size import effective_diameter_mm
 
 
 def slice_with(radius: float, side: int = 200) -> np.ndarray:

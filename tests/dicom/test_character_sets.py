@@ -11,8 +11,8 @@ from pydicom.charset import convert_encodings, encode_string
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation
 from iscl_node.errors import QuarantineSeriesError
 

@@ -14,7 +14,7 @@ from multiframe import enhanced_ct
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.completeness import COMPLETE, NOT_JUDGED, Coverage, Slice, coverage, slice_of
+from iscl_node.dicom.selecting.completeness import COMPLETE, NOT_JUDGED, Coverage, Slice, coverage, slice_of
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 TILTED = (1.0, 0.0, 0.0, 0.0, 0.948, -0.317)

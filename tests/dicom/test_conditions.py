@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscl_node.dicom.condition_tables import FaultyTableError, read_conditions
-from iscl_node.dicom.conditions import Finding
+from iscl_node.dicom.selecting.condition_tables import FaultyTableError, read_conditions
+from iscl_node.dicom.selecting.conditions import Finding
 
 SERIES: dict[str, tuple[Any, ...]] = {
     "Modality": ("CT",),

@@ -8,8 +8,8 @@ from factories import ROOT, ct_series, part10
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.consistency import check_one_series
-from iscl_node.dicom.series import select_series
+from iscl_node.dicom.selecting.consistency import check_one_series
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.errors import QuarantineSeriesError
 
 SECRETS = ("T1", "Doe", "Test", "P2", "1960", "Hospital")

@@ -8,7 +8,7 @@ import pytest
 from factories import ct_dataset, soft_tissue
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.content import check_content
+from iscl_node.dicom.judging.content import check_content
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 ABDOMEN = (-160.0, 240.0)

@@ -13,10 +13,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from iscl_node.dicom.folder import FolderContent, read_folder, read_instance, read_with_pixels
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.reading.folder import FolderContent, read_folder, read_instance, read_with_pixels
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.errors import RejectInstanceError
 
 

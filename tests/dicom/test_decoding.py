@@ -17,10 +17,10 @@ from factories import ct_dataset, soft_tissue
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from iscl_node.dicom import codec_child, decoding
-from iscl_node.dicom.codec import ENCODERS, PixelForm
-from iscl_node.dicom.codec_child import DECODE, ENCODE
-from iscl_node.dicom.decoding import COMMAND, CodecProcess, decoded, encoded
+from iscl_node.dicom.reading import codec_child, decoding
+from iscl_node.dicom.reading.codec import ENCODERS, PixelForm
+from iscl_node.dicom.reading.codec_child import DECODE, ENCODE
+from iscl_node.dicom.reading.decoding import COMMAND, CodecProcess, decoded, encoded
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 
 FORM = PixelForm(JPEGLSLossless, 64, 64, 16, True)
@@ -216,8 +216,8 @@ def test_child_knows_nothing_of_the_node(process: CodecProcess, monkeypatch: pyt
 NODE = f"""
 import os, signal, sys
 from pydicom.encaps import encapsulate
-from iscl_node.dicom import decoding
-from iscl_node.dicom.codec import PixelForm
+from iscl_node.dicom.reading import decoding
+from iscl_node.dicom.reading.codec import PixelForm
 
 def ask():
     form = PixelForm({str(RLELossless)!r}, 2, 2, 16, True)

@@ -22,12 +22,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.inherited import MOST_NESTED
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.deriving.inherited import MOST_NESTED
+from iscl_node.dicom.deriving.writing import keep_loss_history
 from iscl_node.dicom.provenance import is_own_output
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import to_hu
-from iscl_node.dicom.writing import keep_loss_history
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import Derivation, Site
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
@@ -331,8 +331,8 @@ def test_lossy_transfer_syntax_is_remembered(derivation: Derivation, monkeypatch
     source = ct_dataset()
     hu, stored = to_hu(source), source.pixel_array.astype(np.int32)
     source.file_meta = file_meta_of(source, JPEGBaseline8Bit)
-    monkeypatch.setattr("iscl_node.dicom.derived.stored_values", lambda _: stored)
-    monkeypatch.setattr("iscl_node.dicom.derived.padding_mask", lambda _: stored < -3000)
+    monkeypatch.setattr("iscl_node.dicom.deriving.derived.stored_values", lambda _: stored)
+    monkeypatch.setattr("iscl_node.dicom.deriving.derived.padding_mask", lambda _: stored < -3000)
     assert derive(source, hu, derivation, STARTED, NOW).LossyImageCompression == "01"
 
 

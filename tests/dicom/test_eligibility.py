@@ -6,8 +6,8 @@ import pytest
 from factories import ct_dataset, ct_series
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.eligibility import fault_of
-from iscl_node.dicom.series import parted, select_series
+from iscl_node.dicom.selecting.eligibility import fault_of
+from iscl_node.dicom.selecting.series import parted, select_series
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "KVP": None}

@@ -19,13 +19,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from validator import DEVICE_UID
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.enhanced import derived_frame_type
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.deriving.enhanced import derived_frame_type
 from iscl_node.dicom.provenance import is_own_output
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import Derivation
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 

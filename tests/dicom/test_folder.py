@@ -5,7 +5,7 @@ from pathlib import Path
 from factories import ct_series, part10
 from pydicom.data import get_testdata_file
 
-from iscl_node.dicom.folder import read_folder, read_instance
+from iscl_node.dicom.reading.folder import read_folder, read_instance
 
 
 def test_reads_series_and_reports_the_rest(tmp_path: Path) -> None:

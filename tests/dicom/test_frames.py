@@ -13,9 +13,9 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from iscl_node.dicom.folder import read_instance
-from iscl_node.dicom.frames import frames, is_multiframe
-from iscl_node.dicom.volume import padding_mask, stored_values, to_hu
+from iscl_node.dicom.reading.folder import read_instance
+from iscl_node.dicom.reading.frames import frames, is_multiframe
+from iscl_node.dicom.reading.volume import padding_mask, stored_values, to_hu
 from iscl_node.errors import QuarantineSeriesError
 
 

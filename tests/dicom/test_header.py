@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from iscl_node.dicom import header
-from iscl_node.dicom.header import SIZES, read_header
+from iscl_node.dicom.reading import header
+from iscl_node.dicom.reading.header import SIZES, read_header
 from iscl_node.domain import InstanceHeader
 from iscl_node.errors import RejectInstanceError
 

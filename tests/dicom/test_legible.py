@@ -12,13 +12,13 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import RLELossless
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.folder import read_folder, read_instance
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.legible import check_legible
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import stored_values, to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.reading.folder import read_folder, read_instance
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.legible import check_legible
+from iscl_node.dicom.reading.volume import stored_values, to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import Derivation
 from iscl_node.errors import QuarantineSeriesError
 

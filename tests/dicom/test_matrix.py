@@ -35,14 +35,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from iscl_node.dicom.codec import ENCODERS
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.folder import read_instance
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.transcoding import as_asked
-from iscl_node.dicom.volume import to_hu
-from iscl_node.dicom.writing import LOSSY_SYNTAXES
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.deriving.transcoding import as_asked
+from iscl_node.dicom.deriving.writing import LOSSY_SYNTAXES
+from iscl_node.dicom.reading.codec import ENCODERS
+from iscl_node.dicom.reading.folder import read_instance
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import Derivation
 
 NATIVE: Final = (

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from iscl_node.dicom.measurements import (
+from iscl_node.dicom.evidence.measurements import (
     ImageMeasurements,
     SeriesMeasurements,
     measured_series,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.new_series import NewSeries, new_series
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.copies.new_series import NewSeries, new_series
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.series import select_series
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from iscl_node.dicom.noise_level import noise_level_hu
+from iscl_node.dicom.judging.noise_level import noise_level_hu
 
 
 def phantom(side: int = 192) -> np.ndarray:

@@ -21,11 +21,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, ExplicitVRLittleEndian
 from validator import DEVICE_UID, LATERALITY
 
-from iscl_node.dicom import noise_map as module
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.noise_map import map_groups, noise_map, noise_map_uid
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.evidence import noise_map as module
+from iscl_node.dicom.evidence.noise_map import map_groups, noise_map, noise_map_uid
 from iscl_node.dicom.provenance import is_own_output
+from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.uids import SERIES, derived_uid
 from iscl_node.domain import Derivation
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from phantom import SIDE, Image, anatomy, noise
 from scipy import ndimage
 
-from iscl_node.dicom.quality import ImplausibleResultError, judge, measure
+from iscl_node.dicom.judging.slices import ImplausibleResultError, judge, measure
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.settings import QualitySettings
 

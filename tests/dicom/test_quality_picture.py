@@ -7,7 +7,7 @@ import pytest
 from phantom import anatomy, noise
 from PIL import Image
 
-from iscl_node.dicom.quality_picture import picture
+from iscl_node.dicom.judging.picture import picture
 
 SOURCE = anatomy() + noise(20, 0)
 

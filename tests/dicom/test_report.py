@@ -16,11 +16,11 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ComprehensiveSRStorage
 from validator import DEVICE_UID, OWN_SCHEME
 
-from iscl_node.dicom import report as module
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.measurements import ImageMeasurements, SeriesMeasurements
-from iscl_node.dicom.report import report, report_uid
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.evidence import report as module
+from iscl_node.dicom.evidence.measurements import ImageMeasurements, SeriesMeasurements
+from iscl_node.dicom.evidence.report import report, report_uid
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation
 
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)

@@ -10,8 +10,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from iscl_node.dicom.folder import read_folder, read_instance
-from iscl_node.dicom.inherited import inherited
+from iscl_node.dicom.deriving.inherited import inherited
+from iscl_node.dicom.reading.folder import read_folder, read_instance
 
 
 def with_raw(tmp_path: Path, keyword: str, vr: str, value: bytes) -> Path:

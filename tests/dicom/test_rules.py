@@ -8,9 +8,9 @@ import pytest
 from factories import ct_dataset, ct_series
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.derived import derive
-from iscl_node.dicom.rules import check_rule, decide, findings
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive
+from iscl_node.dicom.reading.volume import to_hu
+from iscl_node.dicom.selecting.rules import check_rule, decide, findings
 from iscl_node.domain import Derivation, Rule
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 

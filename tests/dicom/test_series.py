@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.series import select_series
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.errors import QuarantineSeriesError
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from phantom import Image, anatomy, noise
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.quality import ImplausibleResultError
-from iscl_node.dicom.series_quality import judge_input, judge_series, sample, series_noise
+from iscl_node.dicom.judging.series import judge_input, judge_series, sample, series_noise
+from iscl_node.dicom.judging.slices import ImplausibleResultError
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.settings import QualitySettings
 

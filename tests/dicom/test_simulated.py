@@ -14,11 +14,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.derived import encode
+from iscl_node.dicom.copies.simulated import Simulation, projectable_spacing_mm, simulated
+from iscl_node.dicom.deriving.derived import encode
 from iscl_node.dicom.provenance import is_own_output
-from iscl_node.dicom.series import select_series
-from iscl_node.dicom.simulated import Simulation, projectable_spacing_mm, simulated
-from iscl_node.dicom.volume import stored_values, to_hu
+from iscl_node.dicom.reading.volume import stored_values, to_hu
+from iscl_node.dicom.selecting.series import select_series
 from iscl_node.errors import QuarantineSeriesError
 from tests.factories import ct_dataset, part10
 

@@ -21,11 +21,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from iscl_node.dicom import transcoding
-from iscl_node.dicom.codec import ENCODERS
-from iscl_node.dicom.derived import encode
-from iscl_node.dicom.transcoding import as_asked, native
-from iscl_node.dicom.volume import stored_values
+from iscl_node.dicom.deriving import transcoding
+from iscl_node.dicom.deriving.derived import encode
+from iscl_node.dicom.deriving.transcoding import as_asked, native
+from iscl_node.dicom.reading.codec import ENCODERS
+from iscl_node.dicom.reading.volume import stored_values
 from iscl_node.errors import QuarantineSeriesError
 
 

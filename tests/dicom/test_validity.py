@@ -18,9 +18,9 @@ from real_ct import NOW, SHARED_DATA, derived_files, real_ct_files, small_subset
 from surroundings import required_program
 from validator import DEVICE_UID, LATERALITY, OWN_SCHEME
 
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import SCAN_FACTS, Derivation, EvidenceChoice, Site
 from iscl_node.pipeline.evidence import evidence
 

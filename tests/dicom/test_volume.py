@@ -13,7 +13,15 @@ from hypothesis.extra.numpy import arrays
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from iscl_node.dicom.volume import TISSUE_HU, padding_mask, padding_range, stored_range, stored_values, to_hu, to_stored
+from iscl_node.dicom.reading.volume import (
+    TISSUE_HU,
+    padding_mask,
+    padding_range,
+    stored_range,
+    stored_values,
+    to_hu,
+    to_stored,
+)
 from iscl_node.errors import QuarantineSeriesError
 
 

@@ -28,7 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from iscl_node.dicom.codec import PixelForm, encode
+from iscl_node.dicom.reading.codec import PixelForm, encode
 
 SIDE: Final = 16
 JPEG_2000_SIDE: Final = 32

@@ -12,12 +12,12 @@ from file_mutations import Mutations
 from file_seeds import seeds
 
 from iscl_node.denoise.denoiser import Denoiser, Slice
-from iscl_node.dicom import decoding
-from iscl_node.dicom.folder import read_instance
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.header import read_header
-from iscl_node.dicom.quality_picture import picture
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.judging.picture import picture
+from iscl_node.dicom.reading import decoding
+from iscl_node.dicom.reading.folder import read_instance
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import (
     SCAN_FACTS,
     Batch,

@@ -16,7 +16,7 @@ from multiframe import enhanced_ct
 from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import AtTimeout, CompletenessPolicy, Peer, Rule
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics

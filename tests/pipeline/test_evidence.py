@@ -14,11 +14,11 @@ from multiframe import enhanced_ct
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, ParametricMapStorage
 
-from iscl_node.dicom import noise_map as noise_map_module
-from iscl_node.dicom import report as report_module
-from iscl_node.dicom.derived import derive, encode
-from iscl_node.dicom.frames import frames
-from iscl_node.dicom.volume import to_hu
+from iscl_node.dicom.deriving.derived import derive, encode
+from iscl_node.dicom.evidence import noise_map as noise_map_module
+from iscl_node.dicom.evidence import report as report_module
+from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, EvidenceChoice, ModelIdentity
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.pipeline import evidence as module

@@ -11,7 +11,7 @@ from factories import ct_dataset, part10
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics

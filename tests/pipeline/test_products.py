@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from iscl_node.denoise.denoiser import CT_RANGE_HU, Slice
-from iscl_node.dicom import derived, writing
-from iscl_node.dicom.noise_level import noise_level_hu
-from iscl_node.dicom.volume import Stored, to_hu
+from iscl_node.dicom.deriving import derived, writing
+from iscl_node.dicom.judging.noise_level import noise_level_hu
+from iscl_node.dicom.reading.volume import Stored, to_hu
 from iscl_node.domain import ModelIdentity, QualityLimits, Site
 from iscl_node.domain.strength import LEAST_STRENGTH, AutoStrength, ChosenStrength
 from iscl_node.errors import QuarantineSeriesError

@@ -16,7 +16,7 @@ from multiframe import enhanced_ct
 from phantom import BODY_SPACING, anatomy, noise
 
 from iscl_node.denoise.bundle_denoiser import load_bundle
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.dicom.uids import INSTANCE, derived_uid
 from iscl_node.domain import (
     FIRST_UID_SCHEME,

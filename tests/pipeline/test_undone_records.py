@@ -10,7 +10,7 @@ from dbos import DBOS
 from factories import ct_dataset, part10
 from test_workflow import PATIENCE_SECONDS, the_workflow
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, Peer, SeriesState, StoreAnswer
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.ask import Asking

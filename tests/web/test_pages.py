@@ -12,7 +12,7 @@ from factories import ct_series
 from factories import part10 as part10_of
 from starlette.testclient import TestClient
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics

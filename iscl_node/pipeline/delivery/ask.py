@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from iscl_node.dicom.folder import read_instance
+from iscl_node.dicom.reading.folder import read_instance
 from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.answers import ServiceRefusedError

@@ -11,7 +11,7 @@ from typing import Any
 from factories import CT_IMAGE, ROOT, ct_dataset, part10
 from simulated_engine import PACE, Clock, PutOff, SimulatedEngine
 
-from iscl_node.dicom.header import read_header
+from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, CommitmentReport, Confirm, InstanceReference, Peer, SeriesState, StoreAnswer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics

@@ -1,0 +1,1 @@
+"""CT series that are no derived ones: simulated low dose, and volumes that came without DICOM."""

@@ -1,0 +1,1 @@
+"""A source instance and HU make a derived instance."""

@@ -1,0 +1,1 @@
+"""The objects beside a derived series: noise maps and the report."""

@@ -1,0 +1,1 @@
+"""Bytes and files to values: headers, frames, pixels in HU."""
