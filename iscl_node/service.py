@@ -252,9 +252,9 @@ class Node:
             raise ConfigurationError(f"spool_dir {self._spool.root} cannot be used: {error.strerror}") from error
 
     def _stop(self) -> None:
+        self._shutdown.request()  # first: closing the port may take seconds, and the instance in hand is to be the last
         _log.info("node.stopping")
         self._scp.stop()
-        self._shutdown.request()
         self._housekeeping.stop()
         stop_engine(_LAST_STEP_SECONDS)
         if self._trail is not None:

@@ -28,6 +28,8 @@ from iscl_node.store.plan import kept_plan
 _KEPT_SHARE: Final = 4
 """A quarter of the reserve stays for what is small: the workflow database, records, the log."""
 
+_LEAST_KEPT_BYTES: Final = 1 << 20
+"""Kept for it however small the reserve: what is made and cannot be recorded as sent never gives its space back."""
 
 _GRACE_SECONDS: Final = 600
 """How long a series that was begun is waited for while it is not made here."""
@@ -48,7 +50,7 @@ class Room:
 
     def __init__(self, layout: Layout, min_free_bytes: int, derived_per_received: float = 0) -> None:
         self._layout = layout
-        self._kept_bytes = min_free_bytes // _KEPT_SHARE
+        self._kept_bytes = max(min_free_bytes // _KEPT_SHARE, _LEAST_KEPT_BYTES)
         self._derived_per_received = derived_per_received
         self._deliveries = Deliveries(layout.root)
         self._promised = 0.0
