@@ -19,8 +19,8 @@ from iscl_node.dicom.selecting.series import select_series
 from iscl_node.domain import NO_EVIDENCE, EvidenceChoice, OutputSyntax, QualityLimits, Site
 from iscl_node.domain.strength import StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
-from iscl_node.pipeline.evidence import evidence
-from iscl_node.pipeline.products import Products, checked_strengths, derivations
+from iscl_node.making.evidence import evidence
+from iscl_node.making.products import Products, checked_strengths, derivations
 from iscl_node.settings import QualitySettings
 from iscl_node.settings.derived import DerivedSettings
 from iscl_node.simulation.low_dose import Scanner

@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__, logs
+from iscl_node.assembly.auditing import RunningTrail, append_all, messages_of
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
@@ -23,17 +24,12 @@ from iscl_node.dicom.selecting.rules import check_rules
 from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
 from iscl_node.errors import ConfigurationError, StartAgainError
 from iscl_node.metrics import Metrics
-from iscl_node.network import query, storage_commitment, storage_scu
-from iscl_node.network.association import abort_all
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.network.scu import query, storage_commitment, storage_scu
+from iscl_node.network.scu.association import abort_all
+from iscl_node.network.scu.verification import echo
 from iscl_node.network.tls import expiry_timestamp
-from iscl_node.network.verification import echo
-from iscl_node.pipeline.audit_trail import RunningTrail, append_all, messages_of
-from iscl_node.pipeline.auditing import NO_AUDIT, Audit, AuditTrail
-from iscl_node.pipeline.closing import SeriesCloser
-from iscl_node.pipeline.commitment_reports import CommitmentReports
-from iscl_node.pipeline.completeness import Completeness
-from iscl_node.pipeline.decisions import Decisions
+from iscl_node.pipeline.audit.what_happened import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
@@ -46,24 +42,28 @@ from iscl_node.pipeline.engine.idle import IdleWorkflows
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.housekeeping import Housekeeping
-from iscl_node.pipeline.overview import Overview
-from iscl_node.pipeline.peer_listings import PeerListings
-from iscl_node.pipeline.plan import derived_per_received
-from iscl_node.pipeline.reception import reception
-from iscl_node.pipeline.reconcile import Reconcile
-from iscl_node.pipeline.steps import SeriesSteps
-from iscl_node.pipeline.trying import Trying
-from iscl_node.pipeline.viewing import Viewing
-from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.page.decisions import Decisions
+from iscl_node.pipeline.page.overview import Overview
+from iscl_node.pipeline.page.viewing import Viewing
+from iscl_node.pipeline.reception.closing import SeriesCloser
+from iscl_node.pipeline.reception.completeness import Completeness
+from iscl_node.pipeline.reception.peer_lists import PeerListings
+from iscl_node.pipeline.reception.receive import reception
+from iscl_node.pipeline.steps.plan import derived_per_received
+from iscl_node.pipeline.steps.series import SeriesSteps
+from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
+from iscl_node.pipeline.workflows.reconcile import Reconcile
+from iscl_node.pipeline.workflows.trying import Trying
 from iscl_node.settings import Settings
 from iscl_node.settings.shown import shown_settings
-from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.identity import settle_identity
+from iscl_node.store.leaving.retention import Retention, RetentionLimits
 from iscl_node.store.lock import hold
 from iscl_node.store.log_key import made_log_key
-from iscl_node.store.open_series import OpenSeries
-from iscl_node.store.retention import Retention, RetentionLimits
-from iscl_node.store.running_time import RunningTime
+from iscl_node.store.receiving.open_series import OpenSeries
+from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.running_time import RunningTime
 from iscl_node.store.spool import Spool
 from iscl_node.web.access import Access
 from iscl_node.web.app import web_app

@@ -24,10 +24,10 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, IncompleteSeries
 from iscl_node.logs import hashed
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import StorageScp
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.network.scp.storage_scp import StorageScp
 from iscl_node.store.log_key import made_log_key
-from iscl_node.store.open_series import OpenSeries
+from iscl_node.store.receiving.open_series import OpenSeries
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -312,7 +312,7 @@ def test_a_disk_that_refuses_is_told(config: Path, quarantined: Batch, monkeypat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iscl_node.store.retention.append_synced", full)
+    monkeypatch.setattr("iscl_node.store.leaving.retention.append_synced", full)
     result = run("release", quarantined.series_instance_uid, "--yes", "--config", config)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr

@@ -9,8 +9,8 @@ from surroundings import REPOSITORY
 
 from iscl_node.denoise.bundle_digest import bundle_identity
 from iscl_node.domain import Rule
+from iscl_node.making.explanation import explain, told
 from iscl_node.offline import Denoising, FinishedSeries, IgnoredSeries, RefusedSeries, denoise_folder
-from iscl_node.pipeline.explanation import explain, told
 from iscl_node.settings import QualitySettings
 
 DOCUMENT = REPOSITORY / "docs" / "compatibility.md"

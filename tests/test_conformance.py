@@ -12,16 +12,7 @@ from pynetdicom.presentation import build_context
 from surroundings import REPOSITORY
 
 from iscl_node import __version__
-from iscl_node.conformance.statement import SENT, conformance_statement, parameters
-from iscl_node.dicom import provenance
-from iscl_node.dicom.evidence import noise_map, report
-from iscl_node.dicom.reading import header
-from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
-from iscl_node.errors import QuarantineSeriesError, RetryLaterError
-from iscl_node.metrics import Metrics
-from iscl_node.network import commitment_reports, intake, storage_scp, storage_scu
-from iscl_node.network.answers import ServiceRefusedError, failure
-from iscl_node.network.service_tables import (
+from iscl_node.conformance.services import (
     ASKED,
     ASKED_STATUSES,
     REPORT_STATUSES,
@@ -29,9 +20,20 @@ from iscl_node.network.service_tables import (
     SCU_STATUSES,
     VERIFICATION,
 )
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.conformance.statement import SENT, conformance_statement, parameters
+from iscl_node.dicom import provenance
+from iscl_node.dicom.evidence import noise_map, report
+from iscl_node.dicom.reading import header
+from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
+from iscl_node.errors import QuarantineSeriesError, RetryLaterError
+from iscl_node.metrics import Metrics
+from iscl_node.network import commitment_reports
+from iscl_node.network.scp import intake, storage_scp
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.network.scu import storage_scu
+from iscl_node.network.scu.answers import ServiceRefusedError, failure
 from iscl_node.settings import Settings
-from iscl_node.store import reception
+from iscl_node.store.receiving import reception
 
 DOCUMENT = REPOSITORY / "docs" / "conformance.md"
 SENDER = Peer("sender", "SENDER", "127.0.0.1", 104)

@@ -203,7 +203,7 @@ def echo(
 ) -> None:
     """Verify a peer by C-ECHO."""
     from iscl_node.domain import Peer, Tls
-    from iscl_node.network.verification import echo as verify
+    from iscl_node.network.scu.verification import echo as verify
 
     with reported():
         seconds = verify(Peer("peer", called, host, port, tls=None if tls is None else Tls(*tls)), calling)

@@ -31,7 +31,7 @@ def record(settings: Settings, root: Path, told: "Callable[[Messages], Sequence[
     RetryLaterError
         It is not recorded: then it must not be done.
     """
-    from iscl_node.pipeline.audit_trail import append_all, messages_of
+    from iscl_node.assembly.auditing import append_all, messages_of
 
     plan = settings.audit_plan()
     if plan is None:
@@ -54,7 +54,7 @@ def _model(settings: Settings) -> ModelIdentity:
 
 def checked(settings: Settings) -> dict[str, str]:
     """Whether the trail can be written, and the syslog server be reached."""
-    from iscl_node.pipeline.audit_trail import connected
+    from iscl_node.assembly.auditing import connected
 
     plan, report = settings.audit_plan(), {}
     if plan is not None and plan.file is not None:

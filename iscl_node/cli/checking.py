@@ -56,7 +56,7 @@ def check(
 def _explain(settings: Settings, path: Path, as_json: bool) -> None:
     from iscl_node.denoise.bundle_digest import bundle_identity
     from iscl_node.dicom.selecting.rules import check_rules
-    from iscl_node.pipeline.explanation import explain, told
+    from iscl_node.making.explanation import explain, told
 
     rules = settings.known_rules()
     check_rules(rules)
@@ -75,8 +75,8 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
 
 def _checked(settings: Settings) -> dict[str, str]:
     from iscl_node.dicom.selecting.rules import check_rules
-    from iscl_node.network.verification import answers_queries
-    from iscl_node.network.verification import echo as verify
+    from iscl_node.network.scu.verification import answers_queries
+    from iscl_node.network.scu.verification import echo as verify
     from iscl_node.service import load_denoisers
 
     report = {"settings": f"good, digest {settings.digest()}"}
@@ -171,7 +171,7 @@ def _checked_time_zone(name: str) -> str:
 
 def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:
     """How a destination will confirm that it keeps what is sent to it."""
-    from iscl_node.network.verification import confirmation_services
+    from iscl_node.network.scu.verification import confirmation_services
 
     if not peer.may_receive or peer.confirm == "none":
         return {}

@@ -54,7 +54,7 @@ def _spool(config: Path, command: str) -> "Iterator[Spool]":
 
 def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what is in the spool: open, incomplete, waiting, delivered, ignored, in quarantine, why, and since when."""
-    from iscl_node.store.open_series import OpenSeries
+    from iscl_node.store.receiving.open_series import OpenSeries
 
     with _spool(config, "status") as spool:
         counts = {state.value: count for state, count in spool.counts().items()}
@@ -117,8 +117,8 @@ def _told_incomplete(each: IncompleteSeries, spool: Path) -> dict[str, Any]:
 
 
 def _told_sent(each: Batch, spool: Path) -> dict[str, Any]:
-    from iscl_node.store.deliveries import Deliveries
     from iscl_node.store.log_key import log_name
+    from iscl_node.store.records.deliveries import Deliveries
 
     deliveries = Deliveries(spool)
     records = {name: deliveries.record(each, name) for name in deliveries.destinations(each)}
@@ -211,8 +211,8 @@ def release(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Delete what is in quarantine of a series for good; who did it is recorded in the spool's releases.jsonl."""
-    from iscl_node.pipeline.auditing import deletion_messages
-    from iscl_node.store.retention import discard
+    from iscl_node.pipeline.audit.what_happened import deletion_messages
+    from iscl_node.store.leaving.retention import discard
 
     with _spool(config, "release") as spool:
         chosen = [
@@ -249,9 +249,9 @@ def export(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Copy all that the spool has of a series: received and derived instances, reasons, pictures."""
-    from iscl_node.pipeline.auditing import export_messages
+    from iscl_node.pipeline.audit.what_happened import export_messages
     from iscl_node.store import tree
-    from iscl_node.store.export import export as export_series
+    from iscl_node.store.leaving.export import export as export_series
 
     with _spool(config, "export") as spool:
         try:

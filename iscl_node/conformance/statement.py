@@ -13,11 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from iscl_node import __version__
 from iscl_node.conformance import attributes as attribute_table
-from iscl_node.dicom import provenance
-from iscl_node.dicom.evidence import noise_map, report
-from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
-from iscl_node.network.query import MOVED_AT_A_TIME
-from iscl_node.network.service_tables import (
+from iscl_node.conformance.services import (
     ASKED,
     ASKED_STATUSES,
     COMPREHENSIVE_SR_STORAGE,
@@ -29,7 +25,11 @@ from iscl_node.network.service_tables import (
     accepted_contexts,
     uid_name,
 )
-from iscl_node.network.transport import MAXIMUM_PDU_LENGTH
+from iscl_node.dicom import provenance
+from iscl_node.dicom.evidence import noise_map, report
+from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, SCAN_FACTS, implementation_version_name
+from iscl_node.network.patches.pdu_reader import MAXIMUM_PDU_LENGTH
+from iscl_node.network.scu.query import MOVED_AT_A_TIME
 from iscl_node.settings import Settings
 
 TEMPLATE: Final = Path(__file__).with_name("template.md")

@@ -16,7 +16,7 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Peer, ReceivedInstance
 from iscl_node.errors import ConfigurationError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.scp.storage_scp import StorageScp
 
 HOST = "127.0.0.1"
 _READY_SECONDS = 60

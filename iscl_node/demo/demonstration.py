@@ -20,7 +20,7 @@ from iscl_node.demo.series_files import Volume, read_volume, series_uid, write_n
 from iscl_node.demo.workplace import Workplace, free_port, open_workplace
 from iscl_node.domain import Peer
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scu import send
+from iscl_node.network.scu.storage_scu import send
 from iscl_node.offline import RefusedSeries, WrittenInstance, simulate_folder
 
 _SEED = 0

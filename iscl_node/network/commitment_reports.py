@@ -1,10 +1,8 @@
 """What a peer tells of a storage commitment request in an N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
-from typing import Any
 
 import structlog
 from pydicom.dataelem import RawDataElement
@@ -12,7 +10,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import decode
-from pynetdicom.events import Event
 
 from iscl_node.domain import CommitmentReport
 from iscl_node.errors import IsclNodeError, RetryLaterError
@@ -41,23 +38,6 @@ _log = structlog.get_logger(__name__)
 
 class UnknownTransactionError(IsclNodeError):
     """Nobody here asked for commitment with that Transaction UID, or not that peer."""
-
-
-def serve_in_turn(event: Event) -> None:
-    """Have reports served one after the other by the association's own thread; for pynetdicom's EVT_CONN_OPEN.
-
-    pynetdicom 3.0.4 starts a thread for each, however many come. In the queue of requests `Intake` counts them.
-    """
-    association = event.assoc
-    serve = association._serve_request
-
-    def serve_or_queue(message: Any, context_id: int) -> None:
-        if threading.current_thread() is association:
-            serve(message, context_id)
-        else:
-            association.dimse.msg_queue.put((context_id, message))
-
-    association._serve_request = serve_or_queue  # type: ignore[method-assign, assignment]  # no other way
 
 
 def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, report: Report) -> int:

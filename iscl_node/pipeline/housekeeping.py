@@ -9,8 +9,8 @@ import structlog
 from iscl_node.domain import SeriesState
 from iscl_node.errors import IsclNodeError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.closing import SeriesCloser
-from iscl_node.store.retention import Retention, Sizes
+from iscl_node.pipeline.reception.closing import SeriesCloser
+from iscl_node.store.leaving.retention import Retention, Sizes
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)

@@ -19,7 +19,7 @@
     log.key                                       hashes UIDs in the log
     incomplete.json                               which open series wait for what is missing
 
-A batch's folder also holds what its destinations answered (`iscl_node/store/deliveries.py`).
+A batch's folder also holds what its destinations answered (`iscl_node/store/records/deliveries.py`).
 """
 
 import re

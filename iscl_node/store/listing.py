@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.store import tree
-from iscl_node.store.batches import batch_folders, open_series
-from iscl_node.store.deliveries import entries, record_file, summary
+from iscl_node.store.inventory import batch_folders, open_series
 from iscl_node.store.layout import INCOMPLETE_FILE, PICTURE_FILE, REASON_FILE, Layout, is_uid
-from iscl_node.store.open_series import OpenSeries
+from iscl_node.store.receiving.open_series import OpenSeries
+from iscl_node.store.records.deliveries import entries, record_file, summary
 
 _REST_SECONDS: Final = 1.0
 _REST_RATIO: Final = 10.0

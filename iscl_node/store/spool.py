@@ -14,9 +14,10 @@ from pathlib import Path
 from iscl_node.domain import Arrival, Batch, InstanceHeader, SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
 from iscl_node.store import tree
-from iscl_node.store.batches import BATCH_STATES, batch_folders, batches, open_series, strays
-from iscl_node.store.conflicts import contradicts
+from iscl_node.store.batches.recovery import recover, remove_outbox
+from iscl_node.store.batches.set_aside import set_aside
 from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, replace_synced
+from iscl_node.store.inventory import BATCH_STATES, batch_folders, batches, open_series, strays
 from iscl_node.store.layout import (
     CONFLICT_FILE,
     CONFLICT_PREFIX,
@@ -29,10 +30,9 @@ from iscl_node.store.layout import (
     key_of,
     time_of,
 )
-from iscl_node.store.reception import Differing, Reception
-from iscl_node.store.recovery import recover, remove_outbox
-from iscl_node.store.room import Room
-from iscl_node.store.set_aside import set_aside
+from iscl_node.store.receiving.conflicts import contradicts
+from iscl_node.store.receiving.free_space import Room
+from iscl_node.store.receiving.reception import Differing, Reception
 
 
 class Spool:

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from iscl_node.domain import Peer
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError
-from iscl_node.pipeline.decisions import SET_ASIDE, Decisions
-from iscl_node.pipeline.overview import IN_HAND, Overview, Row, Step, matching, shown
-from iscl_node.pipeline.viewing import ViewedSeries, Viewing
+from iscl_node.pipeline.page.decisions import SET_ASIDE, Decisions
+from iscl_node.pipeline.page.overview import IN_HAND, Overview, Row, Step, matching, shown
+from iscl_node.pipeline.page.viewing import ViewedSeries, Viewing
 from iscl_node.web.access import SESSION_COOKIE, Access, Endpoint, Need, Visitor, own_path
 from iscl_node.web.rendering import etag_of, rendered, static_files
 from iscl_node.web.timeline import timeline

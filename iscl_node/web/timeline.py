@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from iscl_node.domain import SeriesState
-from iscl_node.pipeline.overview import Row, closed_at
+from iscl_node.pipeline.page.overview import Row, closed_at
 
 _ENDS = {
     SeriesState.DONE: "Every destination has it and keeps it",

@@ -14,6 +14,7 @@ from certificates import Authority
 from prometheus_client import CollectorRegistry
 from syslog_receiver import SyslogReceiver
 
+from iscl_node.assembly.auditing import connected
 from iscl_node.audit import forwarding as forwarding_module
 from iscl_node.audit.forwarding import Forwarding
 from iscl_node.audit.journal import Journal, Position
@@ -23,7 +24,6 @@ from iscl_node.audit.syslog import SyslogConnection, framed, syslog_line
 from iscl_node.domain import ModelIdentity, SyslogServer, Tls
 from iscl_node.metrics import Metrics
 from iscl_node.network.tls import server_context
-from iscl_node.pipeline.audit_trail import connected
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MESSAGES = Messages(AuditSource("node-1"), "ISCL_NODE", "ct-node", ModelIdentity("m", "1", "a"), "b")

@@ -22,7 +22,7 @@ from iscl_node.dicom.deriving.derived import derive, encode
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import SCAN_FACTS, Derivation, EvidenceChoice, Site
-from iscl_node.pipeline.evidence import evidence
+from iscl_node.making.evidence import evidence
 
 NOISE_HU = 10.0
 """Standard deviation of what is removed where a map is to hold something."""

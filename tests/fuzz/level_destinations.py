@@ -40,10 +40,10 @@ from protocol_parts import (
 from iscl_node.domain import CT_IMAGE_STORAGE, InstanceReference, Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network import association, query
-from iscl_node.network.query import find_instances, move_instances
-from iscl_node.network.storage_commitment import STORAGE_COMMITMENT, request
-from iscl_node.network.storage_scu import send
+from iscl_node.network.scu import association, query
+from iscl_node.network.scu.query import find_instances, move_instances
+from iscl_node.network.scu.storage_commitment import STORAGE_COMMITMENT, request
+from iscl_node.network.scu.storage_scu import send
 
 LIMIT_SECONDS: Final = 0.5
 """Our own time limits."""

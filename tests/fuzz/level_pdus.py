@@ -33,7 +33,7 @@ from protocol_parts import (
 )
 
 from iscl_node.domain import CT_STORAGE
-from iscl_node.network.storage_scp import TRANSFER_SYNTAXES
+from iscl_node.network.scp.storage_scp import TRANSFER_SYNTAXES
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 ECHO: Final = p_data(

@@ -19,10 +19,10 @@ from pynetdicom.sop_class import Verification
 
 from iscl_node.domain import CT_IMAGE_STORAGE, CommitmentReport, Peer, ReceptionLimits
 from iscl_node.metrics import Metrics
-from iscl_node.network import storage_scp
 from iscl_node.network.commitment_reports import UnknownTransactionError
-from iscl_node.network.storage_scp import StorageScp
-from iscl_node.pipeline.reception import reception
+from iscl_node.network.scp import storage_scp
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.pipeline.reception.receive import reception
 from iscl_node.store import durable
 from iscl_node.store.spool import Spool
 

@@ -16,7 +16,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from iscl_node.domain import CT_IMAGE_STORAGE, Peer
-from iscl_node.network.storage_scp import TRANSFER_SYNTAXES
+from iscl_node.network.scp.storage_scp import TRANSFER_SYNTAXES
 
 HANG_UP = -1
 """Scripted in place of a status: the peer drops the connection."""

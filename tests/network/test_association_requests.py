@@ -13,8 +13,8 @@ from scripted_peers import wait_until
 
 from iscl_node.domain import Peer
 from iscl_node.metrics import Metrics
-from iscl_node.network.association_requests import NO_TITLE, as_meant, calling_ae_title
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.patches.association_requests import NO_TITLE, as_meant, calling_ae_title
+from iscl_node.network.scp.storage_scp import StorageScp
 
 ACCEPTED, REJECTED, ABORTED = 2, 3, 7
 """Types of the PDU that answers (PS3.8 9.3)."""

@@ -17,10 +17,10 @@ from scripted_peers import storescu
 
 from iscl_node.domain import CT_IMAGE_STORAGE, Peer, UserIdentity
 from iscl_node.metrics import Metrics
-from iscl_node.network.authorization import Authorization
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
-from iscl_node.network.storage_scp import StorageScp
-from iscl_node.network.verification import echo
+from iscl_node.network.scp.authorization import Authorization
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.network.scu.verification import echo
 
 HERE = Peer("ct 1", "SCANNER", "127.0.0.1", 104)
 SECRET = UserIdentity("ct1", "pass word")

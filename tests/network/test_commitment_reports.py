@@ -25,7 +25,7 @@ from iscl_node.network.commitment_reports import (
     UnknownTransactionError,
     on_behalf_of,
 )
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.scp.storage_scp import StorageScp
 
 ARCHIVE = Peer("archive", "ARCHIVE", "127.0.0.1", 104, may_store=False)
 TRANSACTION = "2.25.1000"

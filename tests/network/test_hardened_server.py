@@ -19,7 +19,7 @@ from scripted_peers import dcmtk, storescu, wait_until
 
 from iscl_node.domain import CT_IMAGE_STORAGE, ReceivedInstance, ReceptionLimits
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.scp.storage_scp import StorageScp
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 A_ASSOCIATE_RQ, P_DATA_TF = 0x01, 0x04

@@ -16,8 +16,8 @@ from scripted_peers import ScriptedStorageScp, running
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network import association
-from iscl_node.network.storage_scu import send
+from iscl_node.network.scu import association
+from iscl_node.network.scu.storage_scu import send
 
 MakeFiles = Callable[[int], list[Path]]
 

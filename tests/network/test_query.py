@@ -19,10 +19,10 @@ from scripted_peers import ScriptedStorageScp, running, verification_only, wait_
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network import association, query
-from iscl_node.network.answers import ServiceRefusedError
-from iscl_node.network.association import NothingAcceptedError
-from iscl_node.network.query import MoveResult, find_instances, move_instances
+from iscl_node.network.scu import association, query
+from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.association import NothingAcceptedError
+from iscl_node.network.scu.query import MoveResult, find_instances, move_instances
 
 STUDY, SERIES = "2.25.100", "2.25.200"
 UIDS = [f"2.25.{number}" for number in (1, 2, 3)]

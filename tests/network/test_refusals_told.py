@@ -15,8 +15,8 @@ from pynetdicom.sop_class import CTImageStorage, SecondaryCaptureImageStorage, V
 
 from iscl_node.domain import Peer, Tls, UserIdentity
 from iscl_node.metrics import Metrics
-from iscl_node.network.admission import Refusal
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.refusals import Refusal
+from iscl_node.network.scp.storage_scp import StorageScp
 
 SCANNER = Peer("ct 1", "SCANNER", "127.0.0.1", 104, user=UserIdentity("ct1", "secret"))
 

@@ -13,10 +13,10 @@ from scripted_peers import running, verification_only, wait_until
 
 from iscl_node.domain import CT_IMAGE_STORAGE, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network import association, storage_commitment
-from iscl_node.network.answers import ServiceRefusedError
-from iscl_node.network.association import NothingAcceptedError
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
+from iscl_node.network.scu import association, storage_commitment
+from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.association import NothingAcceptedError
 
 TRANSACTION = "2.25.1000"
 INSTANCES = [InstanceReference(CT_IMAGE_STORAGE, f"2.25.{number}") for number in (1, 2, 3)]

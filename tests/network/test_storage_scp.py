@@ -20,7 +20,7 @@ from scripted_peers import dcmtk, storescu, wait_until
 from iscl_node.domain import CT_IMAGE_STORAGE, CT_STORAGE, MULTIFRAME_CT_STORAGE, Peer, ReceivedInstance
 from iscl_node.errors import ConfigurationError, RejectInstanceError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import DEFLATED, StorageScp
+from iscl_node.network.scp.storage_scp import DEFLATED, StorageScp
 
 SCANNER = Peer("scanner", "SCANNER", "127.0.0.1", 104)
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -12,7 +12,7 @@ from scripted_peers import HANG_UP, ScriptedStorageScp, running, verification_on
 from iscl_node.domain import Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scu import send
+from iscl_node.network.scu.storage_scu import send
 
 MakeFiles = Callable[[int], list[Path]]
 

@@ -20,9 +20,9 @@ from scripted_peers import dcmtk, storescu, wait_until
 from iscl_node.domain import Peer, ReceivedInstance, ReceptionLimits, Tls
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scp import StorageScp
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.network.scu.verification import echo
 from iscl_node.network.tls import days_left, expiry_timestamp, server_context
-from iscl_node.network.verification import echo
 
 Start = Callable[..., StorageScp]
 

@@ -7,8 +7,8 @@ from scripted_peers import ScriptedStorageScp, running, verification_only
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.association import established
-from iscl_node.network.verification import echo
+from iscl_node.network.scu.association import established
+from iscl_node.network.scu.verification import echo
 
 
 class EchoScp(ScriptedStorageScp):

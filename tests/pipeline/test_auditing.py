@@ -10,6 +10,7 @@ import pytest
 from factories import ct_dataset, part10
 from prometheus_client import CollectorRegistry
 
+from iscl_node.assembly.auditing import RunningTrail
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage, AuditSource, encoded
 from iscl_node.domain import (
@@ -23,11 +24,10 @@ from iscl_node.domain import (
     StoreAnswer,
 )
 from iscl_node.metrics import Metrics
-from iscl_node.network.admission import Refusal
-from iscl_node.pipeline.audit_trail import RunningTrail
-from iscl_node.pipeline.auditing import AuditTrail, deletion_messages
-from iscl_node.pipeline.reception import reception
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.network.refusals import Refusal
+from iscl_node.pipeline.audit.what_happened import AuditTrail, deletion_messages
+from iscl_node.pipeline.reception.receive import reception
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 MESSAGES = Messages(AuditSource("node-1"), "ISCL_NODE", "ct-node", ModelIdentity("m", "1", "a"), "b")

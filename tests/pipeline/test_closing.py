@@ -20,12 +20,13 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import AtTimeout, CompletenessPolicy, Peer, Rule
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.query import MoveResult
-from iscl_node.pipeline import completeness, series_facts
-from iscl_node.pipeline.closing import SeriesCloser
-from iscl_node.pipeline.completeness import Completeness
-from iscl_node.pipeline.peer_listings import PeerListings
-from iscl_node.store.open_series import OpenSeries
+from iscl_node.network.scu.query import MoveResult
+from iscl_node.pipeline.reception import completeness
+from iscl_node.pipeline.reception import headers as series_facts
+from iscl_node.pipeline.reception.closing import SeriesCloser
+from iscl_node.pipeline.reception.completeness import Completeness
+from iscl_node.pipeline.reception.peer_lists import PeerListings
+from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
 RULE = Rule("CT", {"Modality": "CT"}, "abdomen", (1.0,), " ISCL", ("pacs",))
@@ -256,7 +257,7 @@ def test_what_waits_is_told_as_soon_as_the_disk_lets_it(
     receive(spool, GAP)
     closer = make_closer()
     with monkeypatch.context() as patch:
-        patch.setattr("iscl_node.store.open_series.replace_synced", refuse)
+        patch.setattr("iscl_node.store.receiving.open_series.replace_synced", refuse)
         assert closer.tick() == []
     assert OpenSeries(spool.root).incomplete() == []
     closer.tick()

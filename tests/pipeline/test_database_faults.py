@@ -19,7 +19,7 @@ from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults, reason
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
-from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 
 FULL = ("database or disk is full", sqlite3.SQLITE_FULL)
 FAULTS = {

@@ -21,8 +21,8 @@ from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, EvidenceChoice, ModelIdentity
 from iscl_node.errors import QuarantineSeriesError
-from iscl_node.pipeline import evidence as module
-from iscl_node.pipeline.evidence import evidence
+from iscl_node.making import evidence as module
+from iscl_node.making.evidence import evidence
 
 DERIVATION = Derivation(ModelIdentity("test", "0", "5f" * 32), "abdomen", 1.0, " ISCL", "0.1.0")
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)

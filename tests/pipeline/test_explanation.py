@@ -17,8 +17,8 @@ from iscl_node.denoise.bundle_digest import bundle_identity
 from iscl_node.domain import EvidenceChoice, Rule
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
+from iscl_node.making.explanation import SeriesExplanation, explain, told
 from iscl_node.offline import Denoising, denoise_folder
-from iscl_node.pipeline.explanation import SeriesExplanation, explain, told
 from iscl_node.settings import QualitySettings
 
 WriteSeries = Callable[..., Path]

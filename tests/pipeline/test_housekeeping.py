@@ -15,12 +15,12 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.closing import SeriesCloser
-from iscl_node.pipeline.completeness import Completeness
 from iscl_node.pipeline.housekeeping import Housekeeping
-from iscl_node.pipeline.peer_listings import PeerListings
-from iscl_node.store.open_series import OpenSeries
-from iscl_node.store.retention import Retention, RetentionLimits
+from iscl_node.pipeline.reception.closing import SeriesCloser
+from iscl_node.pipeline.reception.completeness import Completeness
+from iscl_node.pipeline.reception.peer_lists import PeerListings
+from iscl_node.store.leaving.retention import Retention, RetentionLimits
+from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
 AN_HOUR = RetentionLimits(3600)

@@ -22,7 +22,7 @@ from iscl_node.dicom.reading.volume import Stored, to_hu
 from iscl_node.domain import ModelIdentity, QualityLimits, Site
 from iscl_node.domain.strength import LEAST_STRENGTH, AutoStrength, ChosenStrength
 from iscl_node.errors import QuarantineSeriesError
-from iscl_node.pipeline.products import Products, checked_strengths, derivations
+from iscl_node.making.products import Products, checked_strengths, derivations
 from iscl_node.settings import QualitySettings
 
 STARTED = datetime(2026, 3, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELos
 
 from iscl_node.domain import ReceivedInstance, SeriesState
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.reception import reception
+from iscl_node.pipeline.reception.receive import reception
 from iscl_node.store.spool import Spool
 
 

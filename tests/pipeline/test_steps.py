@@ -37,11 +37,11 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.send import SendFiles, Sending
-from iscl_node.pipeline.plan import BegunRule
-from iscl_node.pipeline.reception import reception
-from iscl_node.pipeline.steps import SeriesSteps
+from iscl_node.pipeline.reception.receive import reception
+from iscl_node.pipeline.steps.plan import BegunRule
+from iscl_node.pipeline.steps.series import SeriesSteps
 from iscl_node.settings import QualitySettings
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 LIMITS = QualitySettings().limits()
@@ -168,7 +168,7 @@ def test_what_was_decided_stays(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided = steps_for().check(batch)
-    monkeypatch.setattr("iscl_node.pipeline.steps.read_instance", None)  # it is not even looked at again
+    monkeypatch.setattr("iscl_node.pipeline.steps.series.read_instance", None)  # it is not even looked at again
     changed = steps_for(suffix=" OTHER", send_to=("pacs", "elsewhere"))
     assert changed.check(batch) == decided
     assert changed.destinations(batch, decided[0], [(uid, 3) for uid in decided[1]]) == ("pacs",)
@@ -203,7 +203,7 @@ def test_a_plan_that_the_disk_refuses_is_tried_again(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iscl_node.store.plan.replace_synced", full)
+    monkeypatch.setattr("iscl_node.store.records.plan.replace_synced", full)
     with pytest.raises(RetryLaterError, match="No space"):
         steps_for().check(batch)
 
@@ -649,7 +649,7 @@ def test_a_late_slice_of_another_patient_does_not_join(
 def test_an_earlier_batch_that_moves_is_looked_for_again(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iscl_node.pipeline.earlier_batches.earlier_instances", lambda *_: [Path("gone.dcm")])
+    monkeypatch.setattr("iscl_node.pipeline.steps.earlier_batches.earlier_instances", lambda *_: [Path("gone.dcm")])
     with pytest.raises(RetryLaterError, match="moves"):
         steps_for().check(batch)
 

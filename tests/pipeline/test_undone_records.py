@@ -22,8 +22,8 @@ from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.engine.words import enqueue
-from iscl_node.pipeline.workflow import CONFIRMATIONS, QUEUES, REPORTS, STEP_ORDER_VERSION, SeriesWorkflow
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.pipeline.workflows.batch import CONFIRMATIONS, QUEUES, REPORTS, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 PACS = Peer("pacs", "PACS", "127.0.0.1", 104)

@@ -19,15 +19,15 @@ from sqlalchemy.exc import OperationalError
 from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline import workflow
 from iscl_node.pipeline.delivery.conclude import Attempt, Next
 from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine import ended
 from iscl_node.pipeline.engine.ended import forget_ended
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import NodeStopping, Shutdown
-from iscl_node.pipeline.trying import Trying
-from iscl_node.pipeline.workflow import QUEUES, SeriesWorkflow
+from iscl_node.pipeline.workflows import batch as workflow
+from iscl_node.pipeline.workflows.batch import QUEUES, SeriesWorkflow
+from iscl_node.pipeline.workflows.trying import Trying
 
 BATCH = Batch("1.2.3", "20260301T120000.000000Z")
 PATIENCE_SECONDS = 60

@@ -16,8 +16,8 @@ from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
-from iscl_node.pipeline.trying import Trying
-from iscl_node.pipeline.workflow import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.workflows.trying import Trying
 
 
 class NotedSteps:

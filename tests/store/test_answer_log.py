@@ -11,9 +11,9 @@ from spool_contents import NOW, SERIES, header, part10
 from surroundings import REPOSITORY
 
 from iscl_node.domain import Batch, InstanceReference, StoreAnswer
-from iscl_node.store import answer_log
-from iscl_node.store.answer_log import AT_A_TIME, recorded
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.records import answer_log
+from iscl_node.store.records.answer_log import AT_A_TIME, recorded
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 PACS = "pacs"
@@ -22,8 +22,8 @@ ANSWERED = """
 import os, signal, sys
 from pathlib import Path
 from iscl_node.domain import Batch, InstanceReference, StoreAnswer
-from iscl_node.store.answer_log import recorded
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.records.answer_log import recorded
+from iscl_node.store.records.deliveries import Deliveries
 with recorded(Deliveries(Path(sys.argv[1])), Batch(sys.argv[2], sys.argv[3]), "pacs") as answered:
     for number in range(int(sys.argv[4])):
         answered(StoreAnswer(InstanceReference("1.2", f"2.25.{number}"), 0, True))

@@ -8,8 +8,8 @@ import pytest
 from spool_contents import NOW, SERIES, header, part10
 
 from iscl_node.domain import Batch, InstanceReference, StoreAnswer
-from iscl_node.store.deliveries import Deliveries, DeliveryRecord
-from iscl_node.store.export import export
+from iscl_node.store.leaving.export import export
+from iscl_node.store.records.deliveries import Deliveries, DeliveryRecord
 from iscl_node.store.spool import Spool
 
 PACS = "pacs"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from spool_contents import NOW, SERIES, files, header, part10, quarantined_series
 
-from iscl_node.store import export as module
-from iscl_node.store.export import export
+from iscl_node.store.leaving import export as module
+from iscl_node.store.leaving.export import export
 from iscl_node.store.spool import Spool
 
 

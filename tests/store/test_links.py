@@ -15,12 +15,12 @@ from spool_contents import NOW, SERIES, header, part10, quarantined_series
 from iscl_node.domain import Batch
 from iscl_node.errors import RejectInstanceError
 from iscl_node.store import tree
-from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.durable import append_synced
-from iscl_node.store.export import export
+from iscl_node.store.leaving.export import export
+from iscl_node.store.leaving.retention import Retention, RetentionLimits, Sizes
 from iscl_node.store.log_key import places_of_uids
-from iscl_node.store.open_series import OpenSeries
-from iscl_node.store.retention import Retention, RetentionLimits, Sizes
+from iscl_node.store.receiving.open_series import OpenSeries
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 KEY = "20200101T000000.000000Z"

@@ -8,9 +8,9 @@ from spool_contents import NOW, SERIES, header, part10
 
 from iscl_node.domain import CT_IMAGE_STORAGE, Batch, InstanceReference, SeriesState, StoreAnswer
 from iscl_node.store import listing
-from iscl_node.store.deliveries import Deliveries
 from iscl_node.store.listing import ListedBatch, Listing
-from iscl_node.store.plan import keep_plan
+from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.plan import keep_plan
 from iscl_node.store.spool import Spool
 
 

@@ -6,7 +6,7 @@ import pytest
 from spool_contents import NOW, SERIES, arrival, header, part10
 
 from iscl_node.domain import IncompleteSeries
-from iscl_node.store.open_series import OpenSeries
+from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.spool import Spool
 
 

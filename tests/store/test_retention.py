@@ -13,9 +13,10 @@ from spool_contents import NOW, SERIES, files, header, part10, quarantined_serie
 
 from iscl_node.domain import Batch, SetAsideBatch
 from iscl_node.logs import hashed
-from iscl_node.store import retention, tree
+from iscl_node.store import tree
+from iscl_node.store.leaving import retention
+from iscl_node.store.leaving.retention import RELEASES_FILE, Retention, RetentionLimits, Sizes, discard
 from iscl_node.store.log_key import made_log_key
-from iscl_node.store.retention import RELEASES_FILE, Retention, RetentionLimits, Sizes, discard
 from iscl_node.store.spool import Spool
 
 Usage = namedtuple("Usage", "total used free")

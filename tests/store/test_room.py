@@ -10,9 +10,9 @@ from spool_contents import NOW, header, part10
 
 from iscl_node.domain import Arrival, Batch
 from iscl_node.errors import RejectInstanceError, RetryLaterError
-from iscl_node.store.deliveries import Deliveries
-from iscl_node.store.plan import keep_plan
-from iscl_node.store.retention import Retention, RetentionLimits
+from iscl_node.store.leaving.retention import Retention, RetentionLimits
+from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.plan import keep_plan
 from iscl_node.store.spool import Spool
 
 Usage = namedtuple("Usage", "total used free")
@@ -162,7 +162,7 @@ def test_an_outbox_whose_series_goes_at_this_moment_is_made_later(
         raise FileNotFoundError
 
     batch = closed(spool, "1.2.3")
-    monkeypatch.setattr("iscl_node.store.room.make_folder", gone)
+    monkeypatch.setattr("iscl_node.store.receiving.free_space.make_folder", gone)
     with pytest.raises(RetryLaterError, match="comes to its end"):
         spool.room.admit(batch)
 

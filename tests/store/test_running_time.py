@@ -2,8 +2,8 @@
 
 import pytest
 
-from iscl_node.store import running_time
-from iscl_node.store.running_time import RUNNING_TIME_FILE, RunningTime
+from iscl_node.store.records import running_time
+from iscl_node.store.records.running_time import RUNNING_TIME_FILE, RunningTime
 from iscl_node.store.spool import Spool
 
 

@@ -15,7 +15,7 @@ from spool_contents import NOW, SERIES, files, header, part10, quarantined_serie
 
 from iscl_node.domain import Arrival, SeriesState
 from iscl_node.errors import RejectInstanceError
-from iscl_node.store import reception
+from iscl_node.store.receiving import reception
 from iscl_node.store.spool import Spool
 
 

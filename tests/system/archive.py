@@ -29,7 +29,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from iscl_node.domain import CT_STORAGE, Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.verification import echo
+from iscl_node.network.scu.verification import echo
 
 
 class RecordingArchive:

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.association import established
+from iscl_node.network.scu.association import established
 
 _MIRROR = """[[peers]]
 name = "mirror"

@@ -13,10 +13,10 @@ from pydicom.dataset import FileDataset
 from iscl_node.domain import CT_IMAGE_STORAGE, CommitmentReport, InstanceReference, Peer, ReceivedInstance
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network import storage_commitment
-from iscl_node.network.query import MoveResult, find_instances, move_instances
-from iscl_node.network.storage_scp import StorageScp
-from iscl_node.network.storage_scu import send
+from iscl_node.network.scp.storage_scp import StorageScp
+from iscl_node.network.scu import storage_commitment
+from iscl_node.network.scu.query import MoveResult, find_instances, move_instances
+from iscl_node.network.scu.storage_scu import send
 
 pytestmark = pytest.mark.peers
 

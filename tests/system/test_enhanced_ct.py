@@ -18,8 +18,8 @@ from sending import send as send_to_node
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scu import send
-from iscl_node.network.verification import echo
+from iscl_node.network.scu.storage_scu import send
+from iscl_node.network.scu.verification import echo
 
 pytestmark = [pytest.mark.peers, pytest.mark.parametrize("make", [enhanced_ct, legacy_ct], ids=["enhanced", "legacy"])]
 

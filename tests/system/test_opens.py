@@ -12,8 +12,8 @@ from open_counter import OpenCounter, as_text
 from sending import MakeSeries, send
 from surroundings import REPOSITORY
 
+from iscl_node.conformance.services import COMPREHENSIVE_SR_STORAGE, PARAMETRIC_MAP_STORAGE
 from iscl_node.domain import CT_STORAGE
-from iscl_node.network.service_tables import COMPREHENSIVE_SR_STORAGE, PARAMETRIC_MAP_STORAGE
 
 pytestmark = pytest.mark.peers
 

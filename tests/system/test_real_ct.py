@@ -15,8 +15,8 @@ from real_ct import derived_files, real_ct_files, small_subset
 from iscl_node.domain import Derivation, ModelIdentity, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.storage_scu import send
-from iscl_node.network.verification import echo
+from iscl_node.network.scu.storage_scu import send
+from iscl_node.network.scu.verification import echo
 
 pytestmark = pytest.mark.peers
 

@@ -16,11 +16,11 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.decisions import Decisions
-from iscl_node.pipeline.overview import Overview
-from iscl_node.pipeline.viewing import Viewing
-from iscl_node.store.deliveries import Deliveries
-from iscl_node.store.plan import keep_plan
+from iscl_node.pipeline.page.decisions import Decisions
+from iscl_node.pipeline.page.overview import Overview
+from iscl_node.pipeline.page.viewing import Viewing
+from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.plan import keep_plan
 from iscl_node.store.spool import Spool
 from iscl_node.web.access import SESSION_COOKIE, Access, Need
 from iscl_node.web.app import web_app
@@ -267,7 +267,7 @@ def test_what_cannot_be_recorded_is_not_done(
     spool.quarantine(batch, "why")
     client = ask()
     token = logged_in(client)
-    monkeypatch.setattr("iscl_node.pipeline.decisions.note_action", full)
+    monkeypatch.setattr("iscl_node.pipeline.page.decisions.note_action", full)
     answers = [
         client.post(f"{page_of(batch)}/{action}", data={"token": token, "confirmed": "yes"}).status_code
         for action in ("requeue", "release", "export")

@@ -7,8 +7,8 @@ from functools import partial
 from iscl_node.dicom.reading.folder import read_instance
 from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.answers import ServiceRefusedError
-from iscl_node.network.association import NothingAcceptedError
+from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.association import NothingAcceptedError
 from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, refused, reported
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations, gone

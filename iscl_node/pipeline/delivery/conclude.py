@@ -13,7 +13,7 @@ from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
-from iscl_node.store.deliveries import DeliveryRecord
+from iscl_node.store.records.deliveries import DeliveryRecord
 
 _log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from iscl_node.domain import Batch
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.store.records.deliveries import Deliveries
 
 _HOUR = 3600
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iscl_node.domain import Batch, Peer
-from iscl_node.store.deliveries import Deliveries, DeliveryRecord
+from iscl_node.store.records.deliveries import Deliveries, DeliveryRecord
 from iscl_node.store.spool import Spool
 
 

@@ -8,7 +8,7 @@ from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
-from iscl_node.store.answer_log import recorded
+from iscl_node.store.records.answer_log import recorded
 
 SendFiles = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
 """Sends files over one association and tells of each answer; raises RetryLaterError or QuarantineSeriesError."""

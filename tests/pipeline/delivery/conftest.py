@@ -16,7 +16,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimulatedEngine:
     engine = SimulatedEngine(Clock())
     engine.install(monkeypatch)
     monkeypatch.setattr(Durable, "__init__", lambda self, name: None)
-    for module in ("workflow", "reconcile", "delivery.ask"):
+    for module in ("workflows.batch", "workflows.reconcile", "delivery.ask"):
         monkeypatch.setattr(f"iscl_node.pipeline.{module}.time", engine.clock)
     return engine
 

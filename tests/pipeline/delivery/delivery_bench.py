@@ -15,17 +15,17 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, CommitmentReport, Confirm, InstanceReference, Peer, SeriesState, StoreAnswer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.network.answers import ServiceRefusedError
-from iscl_node.network.association import NothingAcceptedError
-from iscl_node.pipeline.commitment_reports import CommitmentReports
+from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.association import NothingAcceptedError
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.send import Sending
-from iscl_node.pipeline.reconcile import Reconcile
-from iscl_node.pipeline.workflow import SeriesWorkflow
-from iscl_node.store.deliveries import Deliveries
+from iscl_node.pipeline.workflows.batch import SeriesWorkflow
+from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
+from iscl_node.pipeline.workflows.reconcile import Reconcile
+from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
 A_DAY = 86_400.0

@@ -12,7 +12,7 @@ from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.queues import Queue
 from iscl_node.pipeline.engine.words import UnknownWorkflowError, Work
 
-MODULES = ("workflow", "reconcile", "commitment_reports")
+MODULES = ("workflows.batch", "workflows.reconcile", "workflows.commitment_reports")
 PACE = Pace(5, 900)
 
 

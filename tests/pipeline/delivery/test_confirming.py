@@ -523,7 +523,7 @@ def _full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("iscl_node.store.deliveries.append_synced", full)
+        patched.setattr("iscl_node.store.records.deliveries.append_synced", full)
         yield
 
 

@@ -11,7 +11,7 @@ from simulated_engine import Killed
 MakeBench = Callable[..., Bench]
 
 FORGETFUL = UIDS[0]
-WRITES = ("deliveries.append_synced", "deliveries.replace_synced", "spool.move_folder")
+WRITES = ("records.deliveries.append_synced", "records.deliveries.replace_synced", "spool.move_folder")
 
 
 class Forgetting(Archive):

@@ -149,9 +149,9 @@ def test_a_database_that_refuses_is_asked_again(bench: MakeBench, monkeypatch: p
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 
     on = bench(Archive())
-    monkeypatch.setattr("iscl_node.pipeline.reconcile.under_way", refuse)
+    monkeypatch.setattr("iscl_node.pipeline.workflows.reconcile.under_way", refuse)
     with pytest.raises(RetryLaterError, match="tells nothing: OperationalError"):
         on.reconcile()
-    monkeypatch.setattr("iscl_node.pipeline.commitment_reports.find", refuse)
+    monkeypatch.setattr("iscl_node.pipeline.workflows.commitment_reports.find", refuse)
     with pytest.raises(RetryLaterError, match="takes no report: OperationalError"):
         on.reports("PACS", Archive().report("2.25.7"))

@@ -20,7 +20,7 @@ from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
 from iscl_node.domain import ModelIdentity, Site
 from iscl_node.domain.strength import ChosenStrength
-from iscl_node.pipeline.products import derivations
+from iscl_node.making.products import derivations
 from soak.sources import Source, pixels_of
 
 _READERS = 4

@@ -1,0 +1,1 @@
+"""Builders: settings to objects, without decisions."""

@@ -1,0 +1,1 @@
+"""What the page shows, and what a person decides on it."""

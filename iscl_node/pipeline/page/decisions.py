@@ -1,0 +1,112 @@
+"""What a person decides on the page: requeue, release, export. Who did it is recorded before it is done."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from iscl_node.audit.messages import Messages
+from iscl_node.audit.schema import AuditMessage
+from iscl_node.domain import SeriesState, SetAsideBatch
+from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline.audit.what_happened import deletion_messages, export_messages
+from iscl_node.store.leaving.export import export
+from iscl_node.store.leaving.retention import discard
+from iscl_node.store.records.actions import note_action
+from iscl_node.store.spool import Spool
+
+_log = structlog.get_logger(__name__)
+
+RecordAudit = Callable[[Callable[[Messages], Sequence[AuditMessage]]], None]
+"""Records audit messages durably, if the node has an audit trail; raises OSError if it cannot."""
+
+SET_ASIDE = (SeriesState.QUARANTINE, SeriesState.IGNORED)
+"""States out of which a series can be requeued."""
+
+
+class Decisions:
+    """Does what a person decided about a series.
+
+    Parameters
+    ----------
+    spool : Spool
+        Holds it.
+    audit : callable
+        See :data:`RecordAudit`.
+    """
+
+    def __init__(self, spool: Spool, audit: RecordAudit) -> None:
+        self._spool = spool
+        self._audit = audit
+
+    def requeue(self, series_uid: str, user: str) -> int:
+        """Give a series that is set aside another try, and say how many batches.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be recorded or done now.
+        """
+        try:
+            self._note("requeued", user, series_uid)
+            return len(self._spool.requeue(series_uid, _now()))
+        except OSError as error:
+            raise _refused(error) from error
+
+    def release(self, series_uid: str, key: str, user: str) -> int:
+        """Delete a batch in quarantine for good, and say how many: 1, or 0 if it is not there.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be recorded or done now.
+        """
+        chosen = [each for each in self._spool.quarantined() if _is(each, series_uid, key)]
+        folders = [each.folder for each in chosen]
+        try:
+            if chosen:
+                self._note("released", user, series_uid)
+                self._audit(lambda messages: deletion_messages(messages, user, self._spool.root, folders))
+            return discard(self._spool.root, chosen, user, _now())
+        except OSError as error:
+            raise _refused(error) from error
+
+    def export(self, series_uid: str, user: str) -> Path | None:
+        """Make a ZIP file of all that the spool has of a series; None if that is nothing. The caller removes it.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be recorded or done now.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="iscl-node-export-"))
+        try:
+            if not export(self._spool.root, series_uid, folder / "series"):
+                return None
+            self._note("exported", user, series_uid)
+            self._audit(lambda messages: export_messages(messages, user, folder / "series"))
+            packed = Path(tempfile.mkstemp(prefix="iscl-node-export-", suffix=".zip")[1])
+            return Path(shutil.make_archive(str(packed.with_suffix("")), "zip", folder / "series"))
+        except OSError as error:
+            raise _refused(error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _note(self, event: str, user: str, series_uid: str) -> None:
+        note_action(self._spool.root, event, user, series_uid, _now())
+        _log.info("decision.noted", decision=event, user=user, series_uid=series_uid)
+
+
+def _is(each: SetAsideBatch, series_uid: str, key: str) -> bool:
+    return (each.batch.series_instance_uid, each.batch.key) == (series_uid, key)
+
+
+def _refused(error: OSError) -> RetryLaterError:
+    return RetryLaterError(f"it cannot be done, or not be recorded: {error.strerror}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,139 @@
+"""Slices for the viewer of the page: source and derived, paired, from the spool, in HU."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from iscl_node.dicom.judging.noise_level import noise_level_hu
+from iscl_node.dicom.reading.display import (
+    SliceForm,
+    SlicePlace,
+    as_int16,
+    form_of,
+    provenance_of,
+    shown_hu,
+    slice_places,
+    source_uid_of,
+)
+from iscl_node.domain import CT_STORAGE
+from iscl_node.pipeline.page.overview import Row
+from iscl_node.store import tree
+from iscl_node.store.layout import Layout
+
+_KEPT: Final = 16
+"""How many series' slice lists are kept in memory."""
+
+
+@dataclass(frozen=True)
+class DerivedSeries:
+    """One derived CT series: ``places`` has the slice for each source slice that has one, by its number."""
+
+    series_uid: str
+    places: Mapping[int, SlicePlace]
+    provenance: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ViewedSeries:
+    """What a viewer can show of a batch."""
+
+    sources: tuple[SlicePlace, ...]
+    derived: tuple[DerivedSeries, ...]
+    form: SliceForm
+
+
+class Viewing:
+    """Finds and decodes slices; safe to be used by several threads.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the spool.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._layout = Layout(root)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[object, ...], ViewedSeries] = OrderedDict()
+
+    def series(self, row: Row) -> ViewedSeries | None:
+        """The slices of a batch; None if it holds no CT image that can be read.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            The first slice cannot be read.
+        OSError
+            It moved meanwhile.
+        """
+        listed = row.listed
+        mark = (listed.folder, len(listed.instances), tuple(sorted(listed.derived.items())))
+        with self._lock:
+            if mark in self._known:
+                self._known.move_to_end(mark)
+                return self._known[mark]
+        viewed = self._viewed(row)
+        if viewed is not None:
+            with self._lock:
+                self._known[mark] = viewed
+                while len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+        return viewed
+
+    def _viewed(self, row: Row) -> ViewedSeries | None:
+        listed = row.listed
+        sources = tuple(slice_places(listed.folder / name for name in listed.instances))
+        if not sources:
+            return None
+        outbox = self._layout.outbox(listed.batch)
+        wanted = row.planned_series or tuple(sorted(listed.derived))
+        found = (_derived(outbox / uid, sources) for uid in wanted if listed.derived.get(uid))
+        return ViewedSeries(sources, tuple(each for each in found if each), form_of(sources[len(sources) // 2]))
+
+    def pixels(self, viewed: ViewedSeries, which: int, number: int) -> bytes | None:
+        """Whole HU of a slice, 16 bits little-endian; ``which`` is 0 for the source, 1 for the first derived series.
+
+        Raises
+        ------
+        QuarantineSeriesError, OSError
+            As `series`.
+        """
+        place = _place(viewed, which, number)
+        return None if place is None else as_int16(shown_hu(place))
+
+    def noise_hu(self, viewed: ViewedSeries, which: int, number: int) -> float | None:
+        """The noise in uniform soft tissue of a slice, HU; None where there is none, or no such slice.
+
+        Raises
+        ------
+        QuarantineSeriesError, OSError
+            As `series`.
+        """
+        place = _place(viewed, which, number)
+        return None if place is None else noise_level_hu(shown_hu(place))
+
+
+def _derived(folder: Path, sources: tuple[SlicePlace, ...]) -> DerivedSeries | None:
+    files = tree.files(folder, ".dcm")
+    provenance = provenance_of(files[0]) if files else {}
+    if provenance.get("sop_class_uid") not in CT_STORAGE:
+        return None
+    numbers = {(place.sop_instance_uid, place.frame): number for number, place in enumerate(sources)}
+    made = slice_places(files)
+    uids = {path: source_uid_of(path) for path in files}
+    places = {
+        number: place
+        for index, place in enumerate(made)
+        if (number := numbers.get((uids[place.path], place.frame), index if len(made) == len(sources) else None))
+        is not None
+    }
+    return DerivedSeries(folder.name, places, provenance)
+
+
+def _place(viewed: ViewedSeries, which: int, number: int) -> SlicePlace | None:
+    if which == 0:
+        return viewed.sources[number] if 0 <= number < len(viewed.sources) else None
+    return viewed.derived[which - 1].places.get(number) if 0 < which <= len(viewed.derived) else None

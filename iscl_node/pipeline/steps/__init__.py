@@ -1,0 +1,1 @@
+"""The steps that make what is sent of a batch."""

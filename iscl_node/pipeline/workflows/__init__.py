@@ -1,0 +1,1 @@
+"""The durable workflows, and what begins them."""

@@ -1,0 +1,1 @@
+"""What closed series hold, and hold in common."""

@@ -1,0 +1,1 @@
+"""What leaves the spool: deleted by age, for space or by a person, or copied."""

@@ -1,0 +1,1 @@
+"""From bytes to an instance of an open series, on disk."""

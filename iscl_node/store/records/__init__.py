@@ -1,0 +1,1 @@
+"""Files beside the instances: plans, answers, times, acts."""
