@@ -101,7 +101,7 @@ def test_the_rooms_keep_to_the_plan() -> None:
         ("iscl_node/store/records/plan.py", "from iscl_node.store import spool", "wing of store"),
         ("iscl_node/pipeline/reception/closing.py", "from iscl_node.pipeline.steps import plan", "wing of pipeline"),
         ("iscl_node/pipeline/steps/plan.py", "from iscl_node.pipeline.engine import words", "no workflow engine"),
-        ("iscl_node/making/products.py", "from iscl_node.store import spool", "rooms below"),
+        ("iscl_node/making/products.py", "from iscl_node.store import spool", "no spool"),
         ("iscl_node/store/layout.py", "from iscl_node.pipeline import housekeeping", "rooms below"),
         ("iscl_node/pipeline/workflows/batch.py", "import dbos", "knows the workflow engine"),
         ("iscl_node/pipeline/engine/words.py", "import iscl_node.domain", "knows no series"),
