@@ -281,7 +281,7 @@ class Node:
         parts = PageParts(
             Overview(root),
             Viewing(root),
-            Decisions(self._spool, self._record_decision),
+            self._decisions(),
             tuple(self._peers.values()),
             lambda name: echo(self._peers[name], settings.scp.ae_title),
             shown_settings(settings),
@@ -289,6 +289,10 @@ class Node:
             __version__,
         )
         return Pages(parts, Access(users, frozenset(http.hosts), http.open_on_loopback))
+
+    def _decisions(self) -> Decisions:
+        receiving = [name for name, peer in self._peers.items() if peer.may_receive]
+        return Decisions(self._spool, self._record_decision, receiving, self._running_time.seconds)
 
     def _record_decision(self, told: Callable[[Messages], Sequence[AuditMessage]]) -> None:
         plan = self._settings.audit_plan()

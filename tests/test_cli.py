@@ -243,6 +243,59 @@ def test_requeue_gives_a_series_another_try(config: Path, quarantined: Batch, sp
     assert len(spool.closed_batches()) == 1
 
 
+@pytest.fixture
+def delivered(spool: Spool) -> Batch:
+    data = part10(ct_dataset())
+    header = read_header(data)
+    spool.store(header, data)
+    batch = spool.close(header.series_instance_uid, datetime.now(UTC))
+    Deliveries(spool.root).begin(batch, ["pacs", "gone"])
+    spool.write_derived(batch, "2.25.1", "2.25.2", b"derived")
+    spool.release(batch)
+    return batch
+
+
+def test_redo_has_a_delivered_series_made_anew(config: Path, delivered: Batch, spool: Spool) -> None:
+    result = run("redo", delivered.series_instance_uid, "--config", config)
+    assert result.exit_code == 0
+    (batch,) = spool.closed_batches()
+    assert f"1 instances are processed anew as batch {batch.key}" in result.stdout
+    assert '"event": "redone"' in (spool.root / "actions.jsonl").read_text()
+    again = run("redo", delivered.series_instance_uid, "--config", config)
+    assert again.exit_code != 0
+    assert "still on its way" in again.stderr
+
+
+@pytest.mark.parametrize("to", [[], ["--to", "pacs"]])
+def test_resend_has_a_delivered_series_sent_once_more(
+    config: Path, delivered: Batch, spool: Spool, to: list[str]
+) -> None:
+    result = run("resend", delivered.series_instance_uid, *to, "--config", config)
+    assert result.exit_code == 0
+    assert result.stdout == "1 objects are sent to pacs once more\n"  # 'gone' is not in the settings any more
+    assert spool.closed_batches() == [delivered]
+    assert '"event": "resent"' in (spool.root / "actions.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["redo", "1.2.3"], "not among the delivered"),
+        (["redo", "../../etc"], "not among the delivered"),
+        (["resend", "1.2.3"], "nothing is kept"),
+        (["resend", "1.2.3", "--to", "gone"], "no peer 'gone'"),
+    ],
+)
+def test_what_is_not_delivered_cannot_be_redone_or_resent(
+    config: Path, delivered: Batch, spool: Spool, command: list[str], told: str
+) -> None:
+    result = run(*command, "--config", config)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert spool.closed_batches() == []
+    assert not (spool.root / "actions.jsonl").exists()
+
+
 @pytest.mark.parametrize("series", ["1.2.3", "../../etc"])
 def test_requeue_of_a_series_that_is_not_in_quarantine_is_exit_code_2(config: Path, series: str) -> None:
     result = run("requeue", series, "--config", config)

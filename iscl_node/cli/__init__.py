@@ -19,7 +19,7 @@ from iscl_node.cli.checking import check
 from iscl_node.cli.demo import demo
 from iscl_node.cli.passwords import password
 from iscl_node.cli.progress import Progress
-from iscl_node.cli.spool import close, export, lookup, release, requeue, status
+from iscl_node.cli.spool import close, export, lookup, redo, release, requeue, resend, status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, err, out, reported
 from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
@@ -40,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, password, status, lookup, close, requeue, release, export, check, assess):
+for command in (demo, password, status, lookup, close, requeue, redo, resend, release, export, check, assess):
     app.command()(command)
 
 

@@ -204,6 +204,46 @@ def requeue(
     out.print(f"{len(batches)} batch(es) requeued", highlight=False)
 
 
+def redo(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
+    """Make a delivered series anew, as model and settings are now; what was made before stays at its destinations.
+
+    Under another model, profile or strength it becomes a series of its own beside that one.
+    """
+    from iscl_node.store.again import redo as give_back
+    from iscl_node.store.records.actions import note_action
+
+    with _spool(config, "redo") as spool:
+        batch = give_back(spool, series_uid, datetime.now(UTC))
+        if batch is None:
+            raise ConfigurationError(f"series {series_uid} is not among the delivered ones that are kept")
+        note_action(spool.root, "redone", _user(), series_uid, datetime.now(UTC))
+        instances = len(spool.instances(batch))
+    out.print(f"{instances} instances are processed anew as batch {batch.key}", highlight=False)
+
+
+def resend(
+    series_uid: SeriesUid,
+    to: Annotated[str, typer.Option(metavar="PEER", help="Only to this destination, by its name.")] = "",
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Send the derived objects of a delivered series once more as they are, to one of its destinations or to all."""
+    from iscl_node.store.again import resend as send_again
+    from iscl_node.store.records.actions import note_action
+    from iscl_node.store.records.running_time import RunningTime
+
+    with _spool(config, "resend") as spool:
+        receiving = {peer.name for peer in load_settings(config).known_peers() if peer.may_receive}
+        if to and to not in receiving:
+            raise ConfigurationError(f"no peer {to!r} that may receive; there are {', '.join(sorted(receiving))}")
+        chosen = {to} if to else receiving
+        counts = send_again(spool, series_uid, chosen, RunningTime(spool.root).seconds())
+        if not counts:
+            raise ConfigurationError(f"nothing is kept that series {series_uid} was sent as to {to or 'a peer'}")
+        note_action(spool.root, "resent", _user(), series_uid, datetime.now(UTC))
+    for name, count in counts.items():
+        out.print(f"{count} objects are sent to {name} once more", highlight=False)
+
+
 def release(
     series_uid: SeriesUid,
     batch: Annotated[str | None, typer.Option(help="Only this batch of it, as status shows it.")] = None,

@@ -121,7 +121,7 @@ class Spool:
         FileNotFoundError
             The series is not open.
         """
-        batch = self._fresh_batch(series_uid, now)
+        batch = self.fresh_batch(series_uid, now)
         folder = self._layout.open_series(series_uid)
         # Before the move, so that no closed batch lacks it; one of an earlier try that was killed in between goes.
         (folder / INCOMPLETE_FILE).unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Spool:
         move_folder(self._layout.open_series(series_uid), self._layout.batch(SeriesState.CLOSED, batch))
         return batch
 
-    def _fresh_batch(self, series_uid: str, now: datetime) -> Batch:
+    def fresh_batch(self, series_uid: str, now: datetime) -> Batch:
         """A batch whose key no other batch of the series has, in any state: the key names its workflow for ever.
 
         It is later than theirs also when the clock was set back, because the first batch tells when the derived series
@@ -342,7 +342,7 @@ class Spool:
                 continue
             if old.key.startswith(CONFLICT_PREFIX) or contradicts(self._layout, quarantined.folder):
                 continue
-            new = self._fresh_batch(series_uid, now)
+            new = self.fresh_batch(series_uid, now)
             folder = self._layout.batch(SeriesState.CLOSED, new)
             # The reason goes after the move: left over by a crash it does no harm in a closed batch.
             # What sent it there goes before it: left over by a crash it would bring the batch to quarantine again.

@@ -76,6 +76,8 @@ class Pages:
         }
         acts: dict[str, Endpoint] = {
             f"{_SERIES}/requeue": self._requeue,
+            f"{_SERIES}/redo": self._redo,
+            f"{_SERIES}/resend": self._resend,
             f"{_SERIES}/release": self._release,
             f"{_SERIES}/export": self._export,
             "/peers/{name}/echo": self._echo,
@@ -213,6 +215,19 @@ class Pages:
         if not count:
             raise HTTPException(409, "nothing of this series can be requeued now")
         return RedirectResponse("/", status_code=303)
+
+    async def _redo(self, request: Request) -> Response:
+        row = await self._row(request)
+        if not await _done(self._parts.decisions.redo, row.series_uid, _visitor(request).user):
+            raise HTTPException(409, "this series is not delivered")
+        return RedirectResponse(f"/series/{row.series_uid}", status_code=303)
+
+    async def _resend(self, request: Request) -> Response:
+        row = await self._row(request)
+        destination = request.state.form.get("destination", "")
+        if not await _done(self._parts.decisions.resend, row.series_uid, destination, _visitor(request).user):
+            raise HTTPException(409, "nothing of this series is kept that this destination was sent")
+        return RedirectResponse(f"/series/{row.series_uid}", status_code=303)
 
     async def _release(self, request: Request) -> Response:
         row = await self._row(request)

@@ -59,6 +59,8 @@ def _event(destination: str, line: Any) -> Event:
             return Event(time, f"{destination} refuses", str(line.get("reason", "")), True)
         case "confirmed":
             return Event(time, f"{destination} confirmed that it keeps everything", f"by {line.get('way')}")
+        case "again":
+            return Event(time, f"{destination} is sent everything once more", "a person wants it")
         case "put_off":
             return Event(time, f"{destination} does not take it now", str(line.get("reason", "")), True)
         case other:

@@ -54,7 +54,7 @@ def echo(name: str) -> float:
 
 @pytest.fixture
 def pages(spool: Spool) -> Pages:
-    decisions = Decisions(spool, lambda _told: None)
+    decisions = Decisions(spool, lambda _told: None, ["pacs"])
     settings = {"scp": {"ae_title": "ISCL_NODE"}}
     parts = PageParts(Overview(spool.root), Viewing(spool.root), decisions, (PACS,), echo, settings, "node-1", "1.0")
     return Pages(parts, Access({"anna": HASH}, frozenset({"node.hospital"})))
@@ -191,7 +191,7 @@ def test_after_the_log_out_the_cookie_is_worth_nothing(ask: Ask) -> None:
 # Acting
 
 
-@pytest.mark.parametrize("action", ["requeue", "release", "export"])
+@pytest.mark.parametrize("action", ["requeue", "redo", "resend", "release", "export"])
 def test_without_a_log_in_nothing_is_done(ask: Ask, spool: Spool, batch: Batch, action: str) -> None:
     spool.quarantine(batch, "why")
     answer = ask().post(f"{page_of(batch)}/{action}", data={"confirmed": "yes", "token": ""})
@@ -229,6 +229,47 @@ def test_requeue_gives_another_try_and_says_who(ask: Ask, spool: Spool, batch: B
     entry = json.loads(line)
     assert (entry["event"], entry["user"]) == ("requeued", "anna")
     assert batch.series_instance_uid not in line
+
+
+def delivered(spool: Spool, batch: Batch) -> None:
+    Deliveries(spool.root).begin(batch, ["pacs"])
+    (made,) = ct_series(count=1, SeriesInstanceUID="2.25.1")
+    spool.write_derived(batch, "2.25.1", str(made.SOPInstanceUID), part10_of(made))
+    spool.release(batch)
+
+
+def test_redo_makes_a_delivered_series_anew_and_says_who(ask: Ask, spool: Spool, batch: Batch) -> None:
+    delivered(spool, batch)
+    client = ask()
+    token = logged_in(client)
+    assert "Resend" in client.get(page_of(batch)).text
+    answer = client.post(f"{page_of(batch)}/redo", data={"token": token})
+    (again,) = spool.closed_batches()
+    assert (answer.status_code, again > batch) == (303, True)
+    assert "Redo" not in client.get(page_of(again)).text
+    assert client.post(f"{page_of(again)}/redo", data={"token": token}).status_code == 503  # it is on its way
+    assert '"event": "redone", "user": "anna"' in (spool.root / "actions.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("destination", "status"), [("", 303), ("pacs", 303), ("other", 409)])
+def test_resend_sends_a_delivered_series_once_more(
+    ask: Ask, spool: Spool, batch: Batch, destination: str, status: int
+) -> None:
+    delivered(spool, batch)
+    client = ask()
+    data = {"token": logged_in(client), "destination": destination}
+    assert client.post(f"{page_of(batch)}/resend", data=data).status_code == status
+    assert spool.closed_batches() == ([batch] if status == 303 else [])
+    assert "once more" in client.get(page_of(batch)).text or status == 409
+    assert '"event": "resent", "user": "anna"' in (spool.root / "actions.jsonl").read_text()
+
+
+def test_what_is_not_delivered_is_not_made_anew(ask: Ask, spool: Spool, batch: Batch) -> None:
+    spool.quarantine(batch, "why")
+    client = ask()
+    data = {"token": logged_in(client)}
+    answers = [client.post(f"{page_of(batch)}/{action}", data=data).status_code for action in ("redo", "resend")]
+    assert answers == [409, 409]
 
 
 def test_release_deletes_only_when_confirmed(ask: Ask, spool: Spool, batch: Batch) -> None:
@@ -270,9 +311,9 @@ def test_what_cannot_be_recorded_is_not_done(
     monkeypatch.setattr("iscl_node.pipeline.page.decisions.note_action", full)
     answers = [
         client.post(f"{page_of(batch)}/{action}", data={"token": token, "confirmed": "yes"}).status_code
-        for action in ("requeue", "release", "export")
+        for action in ("requeue", "redo", "resend", "release", "export")
     ]
-    assert answers == [503] * 3
+    assert answers == [503] * 5
     assert len(spool.quarantined()) == 1
 
 

@@ -1,8 +1,8 @@
-"""What a person decides on the page: requeue, release, export. Who did it is recorded before it is done."""
+"""What a person decides on the page: requeue, redo, resend, release, export. Who did it is recorded before."""
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from iscl_node.audit.schema import AuditMessage
 from iscl_node.domain import SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
 from iscl_node.pipeline.audit.what_happened import deletion_messages, export_messages
+from iscl_node.store.again import redo, resend
 from iscl_node.store.leaving.export import export
 from iscl_node.store.leaving.retention import discard
 from iscl_node.store.records.actions import note_action
@@ -36,11 +37,23 @@ class Decisions:
         Holds it.
     audit : callable
         See :data:`RecordAudit`.
+    destinations : collection of str
+        The peers that may receive.
+    running_seconds : callable, optional
+        How long the node has run so far.
     """
 
-    def __init__(self, spool: Spool, audit: RecordAudit) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        audit: RecordAudit,
+        destinations: Collection[str] = (),
+        running_seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._spool = spool
         self._audit = audit
+        self._destinations = frozenset(destinations)
+        self._running_seconds = running_seconds
 
     def requeue(self, series_uid: str, user: str) -> int:
         """Give a series that is set aside another try, and say how many batches.
@@ -53,6 +66,35 @@ class Decisions:
         try:
             self._note("requeued", user, series_uid)
             return len(self._spool.requeue(series_uid, _now()))
+        except OSError as error:
+            raise _refused(error) from error
+
+    def redo(self, series_uid: str, user: str) -> bool:
+        """Have a delivered series made anew as the settings are now; False if it is not delivered, or not here.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be recorded or done now.
+        """
+        try:
+            self._note("redone", user, series_uid)
+            return redo(self._spool, series_uid, _now()) is not None
+        except OSError as error:
+            raise _refused(error) from error
+
+    def resend(self, series_uid: str, destination: str, user: str) -> int:
+        """Have a delivered series sent once more, to a destination or, without a name, to all; say how many objects.
+
+        Raises
+        ------
+        RetryLaterError
+            It cannot be recorded or done now.
+        """
+        chosen = self._destinations & {destination} if destination else self._destinations
+        try:
+            self._note("resent", user, series_uid)
+            return sum(resend(self._spool, series_uid, chosen, self._running_seconds()).values())
         except OSError as error:
             raise _refused(error) from error
 

@@ -64,15 +64,21 @@ class Reconcile:
         self._has_woken = False
 
     def begin(self, batch: Batch) -> None:
-        """Begin the workflow of a batch that is closed, unless its delivery has begun.
+        """Begin the workflow of a batch that is closed, unless its delivery has begun; or that of a further delivery.
 
         Raises
         ------
         RetryLaterError
             If the workflow database refuses it.
         """
-        if not self._deliveries.destinations(batch):
+        names = self._deliveries.destinations(batch)
+        if not names:
             self._workflow.enqueue(batch)
+        for name in names:
+            again = self._destinations.record(batch, name).again
+            if again and self._destinations.end(batch, name) is None:
+                with not_waiting("takes no delivery"):
+                    self._workflow.enqueue_delivery(batch, name, 0, f"again-{again}")
 
     def reconcile(self) -> int:
         """Begin what is lacking, and say how many workflows that were.

@@ -12,7 +12,7 @@ A confirmation counts for what was stored before it: a batch that an upgrade beg
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,9 @@ _UNDER_WAY = (SeriesState.CLOSED, SeriesState.SENT)
 FRUITLESS_ROUNDS: Final = 5
 """After so many rounds in which a destination took everything and showed nothing, nothing is stored there any more."""
 
+AGAIN: Final = "again"
+"""The line of a record behind which nothing counts that was before: everything is sent once more."""
+
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -41,6 +44,7 @@ class DeliveryRecord:
     Instance UID; ``missing`` the instances that it turned out not to have, and that it was not sent since; ``rounds``
     tells how often it turned out so; ``refusal`` is why it refuses for good, or empty. ``instances`` is as ``stored``,
     with those that it turned out to miss; ``fruitless_rounds`` is how often in succession it missed all of them.
+    ``again`` is how often a person had everything sent once more; what was before does not count.
     """
 
     stored: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +54,7 @@ class DeliveryRecord:
     is_confirmed: bool = False
     instances: Mapping[str, str] = field(default_factory=dict)
     fruitless_rounds: int = 0
+    again: int = 0
 
     @property
     def is_stopped(self) -> bool:
@@ -94,6 +99,30 @@ class Deliveries:
         }
         folder = self._layout.batch(SeriesState.CLOSED, batch)
         replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
+
+    def begin_again(self, batch: Batch, destinations: Collection[str], running_seconds: float) -> tuple[str, ...]:
+        """Write into the records of a delivered batch that some of its destinations are sent everything once more.
+
+        Returns
+        -------
+        tuple of str
+            Those that the batch went to.
+
+        Raises
+        ------
+        OSError
+            The disk refuses it.
+        """
+        folder = self._layout.batch(SeriesState.DONE, batch)
+        with suppress(*_NOT_THERE, ValueError):
+            begun = json.loads(read_bytes(folder / _destinations_file(batch)))
+            names = tuple(name for name in begun["destinations"] if name in destinations)
+            entry = {**begun, "running_seconds": running_seconds}
+            replace_synced(folder / _destinations_file(batch), json.dumps(entry).encode() + b"\n")
+            for name in names:
+                append_synced(folder / record_file(batch, name), _line({"event": AGAIN}))
+            return names
+        return ()
 
     def destinations(self, batch: Batch) -> tuple[str, ...]:
         """Where a batch goes; empty as long as that is not decided, or if its file is damaged."""
@@ -166,7 +195,7 @@ class Deliveries:
     def _note(self, batch: Batch, destination: str, entries: Sequence[Mapping[str, object]]) -> None:
         if not entries:
             return
-        lines = b"".join(json.dumps({"time": _now(), **entry}).encode() + b"\n" for entry in entries)
+        lines = b"".join(map(_line, entries))
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):  # it moved on meanwhile
                 append_synced(folder / record_file(batch, destination), lines)
@@ -175,6 +204,10 @@ class Deliveries:
 
     def _folders(self, batch: Batch) -> Iterator[Path]:
         return (self._layout.batch(state, batch) for state in _UNDER_WAY)
+
+
+def _line(entry: Mapping[str, object]) -> bytes:
+    return json.dumps({"time": _now(), **entry}).encode() + b"\n"
 
 
 def _destinations_file(batch: Batch) -> str:
@@ -195,7 +228,13 @@ def entries(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
-    """What the lines of a record tell together."""
+    """What the lines of a record tell together, behind the last that has everything sent once more."""
+    lines = list(lines)
+    begins = [number for number, entry in enumerate(lines, 1) if entry["event"] == AGAIN]
+    return _summary(lines[begins[-1] if begins else 0 :], len(begins))
+
+
+def _summary(lines: Iterable[Mapping[str, Any]], again: int) -> DeliveryRecord:
     instances: dict[str, str] = {}
     missing: set[str] = set()
     missed_in: dict[int, set[str]] = {}
@@ -215,7 +254,7 @@ def summary(lines: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
                 is_confirmed = True
     stored = {uid: sop_class for uid, sop_class in instances.items() if uid not in missing}
     rounds, fruitless = max(missed_in, default=0), _fruitless(instances, missed_in)
-    return DeliveryRecord(stored, frozenset(missing), rounds, refusal, is_confirmed, instances, fruitless)
+    return DeliveryRecord(stored, frozenset(missing), rounds, refusal, is_confirmed, instances, fruitless, again)
 
 
 def _fruitless(instances: Mapping[str, str], missed_in: Mapping[int, set[str]]) -> int:

@@ -16,6 +16,7 @@ from factories import ct_dataset, part10
 from iscl_node.domain import CommitmentReport, Confirm, SeriesState
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.pipeline.delivery.pace import Pace
+from iscl_node.store.again import resend
 
 MakeBench = Callable[..., Bench]
 
@@ -539,3 +540,25 @@ def test_waits_grow_to_the_last_one() -> None:
     pace = Pace(5, 900)
     assert [pace.wait_seconds(tries) for tries in (0, 1, 2, 3, 100)] == [5, 10, 20, 40, 900]
     assert pace.wait_seconds(10**6) < math.inf
+
+
+@pytest.mark.parametrize("confirm", ["auto", "none"])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_a_person_has_sent_once_more_is_sent_and_confirmed_once_more(
+    bench: MakeBench, confirm: Confirm, is_lost: bool
+) -> None:
+    archives = Archive(confirm=confirm), Archive("other", confirm=confirm)
+    on = bench(*archives)
+    batch = on.batch()
+    on.tick(times=2)
+    assert on.states() == {"done": 1}
+    assert resend(on.spool, batch.series_instance_uid, {"pacs"}, 0) == {"pacs": 3}
+    for _ in range(2):  # as after a restart
+        on.begin(batch)
+    assert [work.arguments[2] for work in on.engine.under_way()] == ["pacs"]
+    if is_lost:
+        on.engine.lose()
+    on.tick(times=3)
+    assert on.states() == {"done": 1}
+    assert [archive.stored for archive in archives] == [list(UIDS), []]
+    assert on.engine.under_way() == []
