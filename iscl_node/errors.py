@@ -8,11 +8,15 @@
     ├── RejectInstanceError     the sender gets a failure status and keeps its copy
     ├── IgnoreSeriesError       the series is left alone, and nobody need look
     ├── QuarantineSeriesError   the series waits in quarantine until a person decides
-    └── RetryLaterError         the same step again, after a back-off
+    ├── RetryLaterError         the same step again, after a back-off
+    └── OutsideBytesError       a decoder failed; who asked for it says which of the others that is
 
 Every message is read by a person: it names what was found, what was expected and,
 where there is one, the setting that changes it. No message carries patient data.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class IsclNodeError(Exception):
@@ -55,3 +59,41 @@ class IgnoreSeriesError(IsclNodeError):
 
 class RetryLaterError(IsclNodeError):
     """Nothing is wrong with the series; the step must be tried again later."""
+
+
+class OutsideBytesError(IsclNodeError):
+    """Bytes from outside cannot be decoded. Its text is the class of the decoder's error, whose own may quote them."""
+
+
+@contextmanager
+def outside_bytes(*passing: type[Exception]) -> Iterator[None]:
+    """Turn what a decoder raises about bytes from outside, which is almost anything, into one error.
+
+    Parameters
+    ----------
+    *passing
+        Classes of errors that go through unchanged, as those of the node do.
+
+    Raises
+    ------
+    OutsideBytesError
+        From the decoder's error.
+    """
+    try:
+        yield
+    except IsclNodeError:
+        raise
+    except passing:
+        raise
+    except Exception as error:
+        raise OutsideBytesError(type(error).__name__) from error
+
+
+def text_of(error: BaseException) -> str:
+    """Why something failed, for logs and people: in our words or the operating system's, else the class alone.
+
+    Paths hold UIDs, and what other libraries say may quote the patient data that they were given.
+    """
+    if isinstance(error, IsclNodeError) and str(error):
+        return str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

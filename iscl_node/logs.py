@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, TextIO, cast
@@ -170,6 +171,27 @@ def configure(
 def guard_prints(output: LogOutput) -> None:
     """Have what libraries print go where a reader that is gone fails nobody."""
     sys.stdout = sys.stderr = output
+
+
+@contextmanager
+def unforeseen_logged(event: str, *passing: type[Exception], **fields: object) -> Iterator[None]:
+    """Log what nobody thought of and go on behind the ``with`` block, where the caller answers for it.
+
+    Parameters
+    ----------
+    event : str
+        Of the log.
+    *passing
+        Classes of errors that go through unchanged.
+    **fields
+        Of the log.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception:  # noqa: BLE001 - the edge of a service: the caller answers for it
+        _log.exception(event, **fields)
 
 
 def tell_faults_of_threads() -> None:

@@ -34,7 +34,6 @@ from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
 from iscl_node.pipeline.engine.ended import forget_ended
@@ -55,6 +54,7 @@ from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, Serie
 from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
 from iscl_node.pipeline.workflows.reconcile import Reconcile
 from iscl_node.pipeline.workflows.trying import Trying
+from iscl_node.retry import Backoff
 from iscl_node.settings import Settings
 from iscl_node.settings.shown import shown_settings
 from iscl_node.store.identity import settle_identity
@@ -164,12 +164,12 @@ class Node:
         deliveries = Deliveries(self._spool.root)
         destinations = Destinations(self._spool, deliveries, self._peers)
         deadline = Deadline(deliveries, self._running_time.seconds, delivery.give_up_hours * 3600)
-        pace = Pace(delivery.first_retry_seconds, delivery.last_retry_seconds)
+        backoff = Backoff(delivery.first_retry_seconds, delivery.last_retry_seconds)
         report_seconds = delivery.report_hours * 3600
         sending = Sending(destinations, self._send, deadline)
         asking = Asking(destinations, self._commit, self._find, deadline, report_seconds)
-        concluding = Concluding(destinations, deadline, pace, report_seconds, self._metrics)
-        trying = Trying(self._shutdown, self._metrics, pace)
+        concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
+        trying = Trying(self._shutdown, self._metrics, backoff)
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
         idle = IdleWorkflows(settings.worker_name if settings.has_postgresql else None)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE

@@ -12,7 +12,8 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import decode
 
 from iscl_node.domain import CommitmentReport
-from iscl_node.errors import IsclNodeError, RetryLaterError
+from iscl_node.errors import IsclNodeError, OutsideBytesError, RetryLaterError, outside_bytes
+from iscl_node.logs import unforeseen_logged
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 """SOP Class UID of the Storage Commitment Push Model (PS3.4 J.3.5)."""
@@ -40,6 +41,10 @@ class UnknownTransactionError(IsclNodeError):
     """Nobody here asked for commitment with that Transaction UID, or not that peer."""
 
 
+_FORESEEN = (UnknownTransactionError, RetryLaterError)
+"""What a report may meet; each has an answer of its own."""
+
+
 def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, report: Report) -> int:
     """Read a report, pass it on, and return the status of the answer (PS3.7 10.1.1.1.8); never raises.
 
@@ -58,9 +63,10 @@ def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, repor
         _log.warning("commitment_report.refused", ae_title=ae_title, reason="no such event type")
         return _NO_SUCH_EVENT_TYPE
     try:
-        told = commitment_report(request.EventInformation, transfer_syntax)
-    except Exception as error:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
-        reason = f"not a report ({type(error).__name__})"
+        with outside_bytes():
+            told = commitment_report(request.EventInformation, transfer_syntax)
+    except OutsideBytesError as error:
+        reason = f"not a report ({error})"
         _log.warning("commitment_report.refused", ae_title=ae_title, reason=reason)
         return _INVALID_ARGUMENT_VALUE
     return _passed_on(told, ae_title, report)
@@ -81,18 +87,21 @@ def on_behalf_of(ae_titles: Sequence[str], report: Report) -> Report:
 
 def _passed_on(told: CommitmentReport, ae_title: str, report: Report) -> int:
     try:
-        report(ae_title, told)
+        with unforeseen_logged("commitment_report.failed", *_FORESEEN, ae_title=ae_title):
+            report(ae_title, told)
+            _log_received(ae_title, told)
+            return _SUCCESS
     except UnknownTransactionError as error:
         _log.warning("commitment_report.refused", ae_title=ae_title, reason=str(error))
         return _INVALID_ARGUMENT_VALUE
     except RetryLaterError as error:
         _log.warning("commitment_report.postponed", ae_title=ae_title, reason=str(error))
         return RESOURCE_LIMITATION
-    except Exception:  # noqa: BLE001 - whatever went wrong, the peer must hear that we do not have the report
-        _log.exception("commitment_report.failed", ae_title=ae_title)
-        return _PROCESSING_FAILURE
+    return _PROCESSING_FAILURE
+
+
+def _log_received(ae_title: str, told: CommitmentReport) -> None:
     _log.info("commitment_report.received", ae_title=ae_title, committed=len(told.committed), failed=len(told.failed))
-    return _SUCCESS
 
 
 def commitment_report(information: BytesIO | None, transfer_syntax: UID) -> CommitmentReport:

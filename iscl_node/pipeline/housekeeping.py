@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from iscl_node.domain import SeriesState
-from iscl_node.errors import IsclNodeError
+from iscl_node.errors import IsclNodeError, text_of
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.reception.closing import SeriesCloser
 from iscl_node.store.leaving.retention import Retention, Sizes
@@ -108,7 +108,7 @@ class Housekeeping:
             work()
         except Exception as error:  # noqa: BLE001 - one fault must not end this thread, and with it the node's work
             self._metrics.housekeeping_faults.labels(chore).inc()
-            fault = _told(error)
+            fault = text_of(error)
             if self._faults.get(chore) != fault:
                 known = isinstance(error, OSError | IsclNodeError)
                 _log.error("housekeeping.failed", chore=chore, fault=fault, exc_info=None if known else error)
@@ -151,10 +151,3 @@ class Housekeeping:
             self._metrics.spool_bytes.labels(folder).set(size)
         promised_bytes = self._spool.room.promised_bytes
         self._note_purged(self._retention.make_room(sum(sizes.values()), promised_bytes), "space")
-
-
-def _told(error: Exception) -> str:
-    """The fault without the file's path, which holds UIDs, and without what a foreign exception quotes."""
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror}"
-    return f"{type(error).__name__}: {error}" if isinstance(error, IsclNodeError) else type(error).__name__

@@ -158,8 +158,8 @@ def test_it_is_told_how_much_is_in_quarantine_and_since_when(
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (OSError(5, "Input/output error", "1.2.3.dcm"), "OSError: Input/output error"),
-        (RetryLaterError("the database is full"), "RetryLaterError: the database is full"),
+        (OSError(5, "Input/output error", "1.2.3.dcm"), "Input/output error"),
+        (RetryLaterError("the database is full"), "the database is full"),
         (KeyError("unforeseen"), "KeyError"),
     ],
 )

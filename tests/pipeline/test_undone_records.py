@@ -17,12 +17,12 @@ from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.engine.words import enqueue
 from iscl_node.pipeline.workflows.batch import CONFIRMATIONS, QUEUES, REPORTS, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.retry import Backoff
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
 
@@ -52,7 +52,7 @@ def series_workflow(
     monkeypatch.setattr(series_workflow._trying, "_shutdown", Shutdown())
     monkeypatch.setattr(series_workflow, "_sending", Sending(destinations, send, deadline))
     monkeypatch.setattr(series_workflow, "_asking", Asking(destinations, ask, ask, deadline, A_DAY))  # type: ignore[arg-type]
-    concluding = Concluding(destinations, deadline, Pace(1, 1), A_DAY, metrics)
+    concluding = Concluding(destinations, deadline, Backoff(1, 1), A_DAY, metrics)
     monkeypatch.setattr(series_workflow, "_concluding", concluding)
     launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     yield series_workflow

@@ -20,7 +20,6 @@ from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.conclude import Attempt, Next
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine import ended
 from iscl_node.pipeline.engine.ended import forget_ended
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
@@ -28,6 +27,7 @@ from iscl_node.pipeline.engine.shutdown import NodeStopping, Shutdown
 from iscl_node.pipeline.workflows import batch as workflow
 from iscl_node.pipeline.workflows.batch import QUEUES, SeriesWorkflow
 from iscl_node.pipeline.workflows.trying import Trying
+from iscl_node.retry import Backoff
 
 BATCH = Batch("1.2.3", "20260301T120000.000000Z")
 PATIENCE_SECONDS = 60
@@ -153,7 +153,7 @@ def the_workflow() -> SeriesWorkflow:
     """The one of this process: the engine knows it by its name."""
     metrics = Metrics(CollectorRegistry())
     parts: Any = [ScriptedSteps()] * 4
-    return SeriesWorkflow(*parts, Trying(Shutdown(), metrics, Pace(0.01, 0.01)), metrics)
+    return SeriesWorkflow(*parts, Trying(Shutdown(), metrics, Backoff(0.01, 0.01)), metrics)
 
 
 @pytest.fixture

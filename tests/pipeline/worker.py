@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.conclude import Next
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.pipeline.workflows.trying import Trying
+from iscl_node.retry import Backoff
 
 
 class NotedSteps:
@@ -70,7 +70,7 @@ if __name__ == "__main__":
     steps = NotedSteps(worker, notes)
     metrics = Metrics(CollectorRegistry())
     parts: Any = [steps] * 4
-    workflow = SeriesWorkflow(*parts, Trying(shutdown, metrics, Pace(0.1, 0.1)), metrics)
+    workflow = SeriesWorkflow(*parts, Trying(shutdown, metrics, Backoff(0.1, 0.1)), metrics)
     DatabaseFaults(shutdown).listen()
     launch_engine(database_url, worker, STEP_ORDER_VERSION, QUEUES)
     sys.stdin.readline()  # until all have been launched

@@ -35,7 +35,7 @@ from iscl_node.dicom.reading.frames import is_multiframe
 from iscl_node.dicom.reading.volume import Slice, Stored, padding_mask, stored_values, to_stored
 from iscl_node.dicom.uids import OWN_NUMBERS, SERIES, derivation_number, derived_uid, device_uid, instance_uid
 from iscl_node.domain import Derivation
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import OutsideBytesError, QuarantineSeriesError, outside_bytes
 
 FIRST_NUMBER: Final = 500
 """A source series 3 becomes 3500 to 3749, depending on its UID, the model, the profile and the strength."""
@@ -119,11 +119,10 @@ def encode(dataset: Dataset) -> bytes:
     """
     stream = BytesIO()
     try:
-        dcmwrite(stream, dataset, enforce_file_format=True)
-    except Exception as error:
-        # Broad on purpose: of a value that is not what its VR demands the writer raises almost anything. Its message
-        # may quote the value, so only its class is told.
-        raise QuarantineSeriesError(f"the derived instance cannot be written ({type(error).__name__})") from error
+        with outside_bytes():  # values that are not what their VR demands
+            dcmwrite(stream, dataset, enforce_file_format=True)
+    except OutsideBytesError as error:
+        raise QuarantineSeriesError(f"the derived instance cannot be written ({error})") from error
     return stream.getvalue()
 
 

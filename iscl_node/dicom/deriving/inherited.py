@@ -18,7 +18,7 @@ from pydicom.valuerep import STR_VR
 
 from iscl_node.dicom.reading.representation import as_of_the_standard, has_another
 from iscl_node.domain import PrivateElement
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import OutsideBytesError, QuarantineSeriesError, outside_bytes
 
 DROPPED: Final[Mapping[str, str]] = {
     "SmallestPixelValueInSeries": "of the source's series; the derived one's is not known from one slice",
@@ -126,27 +126,31 @@ def _copied(
 ) -> DataElement | RawDataElement | None:
     """Return an element as it is to be written; None where its value is none of what the standard makes of it."""
     try:
-        element = source.get_item(tag)  # decodes what is so long that it was left in the file
-        if isinstance(element, RawDataElement) and has_another(element):
-            element = as_of_the_standard(element)
-            if element is None:
-                return None
-        explicit = _explicit(element) if isinstance(element, RawDataElement) else None
-        if explicit is not None:
-            return explicit
-        decoded = source[tag]
-        if decoded.VR == "SQ":
-            if not levels:
-                raise QuarantineSeriesError(f"the sequence {tag} is nested in {MOST_NESTED} others")
-            items = [_inherited(item, keep_private, levels - 1) for item in decoded.value]
-            return DataElement(tag, "SQ", Sequence(items))
-        copy = deepcopy(decoded)
-        return _swapped(copy) if source.original_encoding[1] is False and copy.VR in _WORD_BYTES else copy
-    except QuarantineSeriesError:
-        raise
-    except Exception as error:
-        # Broad on purpose, as in ``header``: foreign bytes make the decoder raise almost anything.
-        raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({type(error).__name__})") from error
+        with outside_bytes():
+            return _as_written(source, tag, keep_private, levels)
+    except OutsideBytesError as error:
+        raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({error})") from error
+
+
+def _as_written(
+    source: Dataset, tag: BaseTag, keep_private: Collection[PrivateElement], levels: int
+) -> DataElement | RawDataElement | None:
+    element = source.get_item(tag)  # decodes what is so long that it was left in the file
+    if isinstance(element, RawDataElement) and has_another(element):
+        element = as_of_the_standard(element)
+        if element is None:
+            return None
+    explicit = _explicit(element) if isinstance(element, RawDataElement) else None
+    if explicit is not None:
+        return explicit
+    decoded = source[tag]
+    if decoded.VR == "SQ":
+        if not levels:
+            raise QuarantineSeriesError(f"the sequence {tag} is nested in {MOST_NESTED} others")
+        items = [_inherited(item, keep_private, levels - 1) for item in decoded.value]
+        return DataElement(tag, "SQ", Sequence(items))
+    copy = deepcopy(decoded)
+    return _swapped(copy) if source.original_encoding[1] is False and copy.VR in _WORD_BYTES else copy
 
 
 def _explicit(element: RawDataElement) -> RawDataElement | None:

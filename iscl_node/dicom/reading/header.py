@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from iscl_node.domain import CT_STORAGE, InstanceHeader
-from iscl_node.errors import RejectInstanceError
+from iscl_node.errors import OutsideBytesError, RejectInstanceError, outside_bytes
 
 CANNOT_UNDERSTAND = 0xC000
 """C-STORE failure status of PS3.4 Table B.2-1: the stream cannot be read."""
@@ -112,15 +112,12 @@ def read_header(part10: bytes) -> InstanceHeader:
 
 def _header_of(part10: bytes, is_file: bool) -> InstanceHeader:
     try:
-        return _read(part10, is_file)
-    except RejectInstanceError:
-        raise
+        with outside_bytes(_TruncatedError):
+            return _read(part10, is_file)
     except _TruncatedError as error:
         raise _cannot_understand("the stream ends inside an element") from error
-    except Exception as error:
-        # Broad on purpose: foreign bytes make the parser raise almost anything, down to RecursionError.
-        # The parser's message may quote a value, hence patient data: only its class is told.
-        raise _cannot_understand(f"not a readable DICOM stream ({type(error).__name__})") from error
+    except OutsideBytesError as error:
+        raise _cannot_understand(f"not a readable DICOM stream ({error})") from error
 
 
 def _read(part10: bytes, is_file: bool) -> InstanceHeader:

@@ -7,6 +7,7 @@ nobody looks at are kept as they are, however wrong.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from pydicom.charset import convert_encodings, default_encoding, encode_string
@@ -15,7 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import OutsideBytesError, QuarantineSeriesError, outside_bytes
 
 IMAGE: Final = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelPresentation"),
@@ -85,10 +86,9 @@ def texts(dataset: Dataset, keyword: str | BaseTag) -> tuple[str, str]:
 
 def value_of(dataset: Dataset, tag: BaseTag) -> DataElement | None:
     """Return an element decoded; None where it is absent or cannot be. The data set is not changed."""
-    try:
+    with suppress(OutsideBytesError), outside_bytes():
         return _decoded(dataset, tag) if tag in dataset else None
-    except Exception:  # noqa: BLE001 - as in ``_looked_at``
-        return None
+    return None
 
 
 def _stripped(value: object) -> str:
@@ -108,10 +108,11 @@ def _check(dataset: Dataset, levels: int) -> None:
 def _looked_at(dataset: Dataset) -> Iterator[DataElement]:
     for tag in sorted(LOOKED_AT.intersection(dataset.keys())):
         try:
-            yield _decoded(dataset, tag)
-        except Exception as error:
-            # Broad on purpose, as in ``header``: its message may quote the value, so only its class is told.
-            raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({type(error).__name__})") from error
+            with outside_bytes():
+                element = _decoded(dataset, tag)
+        except OutsideBytesError as error:
+            raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({error})") from error
+        yield element
 
 
 def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement:

@@ -17,7 +17,13 @@ from iscl_node.dicom.selecting.series import parted, select_series
 from iscl_node.dicom.uids import OWN_NUMBERS, strength_number
 from iscl_node.domain import Rule
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
-from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
+from iscl_node.errors import (
+    ConfigurationError,
+    IgnoreSeriesError,
+    OutsideBytesError,
+    QuarantineSeriesError,
+    outside_bytes,
+)
 
 COUNT: Final = "NumberOfSeriesRelatedInstances"
 """The attribute of queries (PS3.4 C.6.1.1.3) that stands in a rule for the instances the node has of the series."""
@@ -163,8 +169,9 @@ def _values(datasets: Iterable[Dataset], instance_count: int) -> Values:
 
 def _values_in(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
     try:
-        value = dataset.get(keyword)
-    except Exception:  # noqa: BLE001 - foreign bytes raise almost anything; not what its VR demands is as good as none
+        with outside_bytes():
+            value = dataset.get(keyword)
+    except OutsideBytesError:  # not what its VR demands is as good as none
         return ()
     found = value if isinstance(value, MultiValue) else (value,)
     return tuple(each for each in found if each is not None and str(each).strip())

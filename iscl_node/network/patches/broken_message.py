@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
+from iscl_node.errors import OutsideBytesError, outside_bytes
 from iscl_node.network.patches.broken_pdu import INVALID_PDU
 
 
@@ -28,9 +29,10 @@ def abort_at_broken_message(
 
     def receive_or_abort(primitive: P_DATA) -> None:
         try:
-            receive(primitive)
-            check(association)
-        except Exception:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
+            with outside_bytes():
+                receive(primitive)
+                check(association)
+        except OutsideBytesError:
             association.dul.event_queue.put(INVALID_PDU)
             told()
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from pynetdicom.association import Association
 
+from iscl_node.errors import OutsideBytesError, outside_bytes
+
 _SERVICE_PROVIDER = 2
 """Source of an A-ABORT (PS3.8 9.3.8)."""
 
@@ -24,10 +26,11 @@ def abort_at_broken_negotiation(association: Association, told: Callable[[], Non
 
     def negotiate_or_abort() -> None:
         try:
-            negotiate()
-            if association.is_established and not is_whole(association):
-                raise ValueError
-        except Exception:  # noqa: BLE001 - foreign values make the negotiation raise almost anything
+            with outside_bytes():
+                negotiate()
+                if association.is_established and not is_whole(association):
+                    raise ValueError
+        except OutsideBytesError:
             told()
             association.acse.send_abort(_SERVICE_PROVIDER)
             association.kill()  # returns when the A-ABORT is sent

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from pynetdicom.association import Association
 
+from iscl_node.errors import OutsideBytesError, outside_bytes
+
 INVALID_PDU = "Evt19"
 """Of the upper layer's state machine (PS3.8 Table 9-6)."""
 
@@ -27,8 +29,9 @@ def abort_at_broken_pdu(association: Association, told: Callable[[], None]) -> N
         if event == INVALID_PDU:
             told()
         try:
-            do_action(event)
-        except Exception:  # noqa: BLE001 - foreign bytes make the decoder raise almost anything
+            with outside_bytes():
+                do_action(event)
+        except OutsideBytesError:
             told()
             if event == INVALID_PDU:
                 _end(association)

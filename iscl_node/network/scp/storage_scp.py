@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from iscl_node.domain import CT_STORAGE, MULTIFRAME_CT_STORAGE, Peer, ReceivedInstance, ReceptionLimits, Tls
 from iscl_node.errors import ConfigurationError, RejectInstanceError
+from iscl_node.logs import unforeseen_logged
 from iscl_node.metrics import Metrics
 from iscl_node.network.commitment_reports import (
     RESOURCE_LIMITATION,
@@ -221,20 +222,17 @@ class StorageScp:
 
     def _count_refusal(self, reason: str, host: str, calling: str = "") -> None:
         self._metrics.refused_connections.labels(reason=reason).inc()
-        try:
+        with unforeseen_logged("refusal.not_told", host=host, reason=reason):
             self._refused(reason, host, calling)
-        except Exception:  # noqa: BLE001 - who is refused stays refused, told or not
-            _log.exception("refusal.not_told", host=host, reason=reason)
 
     def _on_requested(self, event: Event) -> None:
         """Judge an association; pynetdicom 3.0.4 accepts one whose handler of this event raises."""
-        try:
+        host = _address(event.assoc)
+        with unforeseen_logged("association.not_judged", host=host):
             self._judge(event.assoc)
-        except Exception:  # noqa: BLE001 - whatever went wrong, nobody gets in by it
-            host = _address(event.assoc)
-            _log.exception("association.not_judged", host=host)
-            self._count_refusal(Refusal.NOT_JUDGED, host)
-            _reject(event.assoc, _NO_REASON_GIVEN)
+            return
+        self._count_refusal(Refusal.NOT_JUDGED, host)
+        _reject(event.assoc, _NO_REASON_GIVEN)
 
     def _judge(self, association: Association) -> None:
         """Reject an association from a stranger, for somebody else, or beyond the limits; say what would let it in."""
@@ -289,19 +287,17 @@ class StorageScp:
     def _outcome(self, event: Event, calling: str) -> tuple[int, str]:
         """The status of a C-STORE request and, for a failure, why (PS3.4 B.2.3)."""
         try:
-            instance = _received_instance(event, calling)
-            self._receive(instance)
+            with unforeseen_logged("instance.failed", RejectInstanceError, calling_ae_title=calling):
+                instance = _received_instance(event, calling)
+                self._receive(instance)
+                self._metrics.received_bytes.inc(len(instance.part10))
+                self._metrics.last_received_timestamp_seconds.set(time.time())
+                return _SUCCESS, ""
         except RejectInstanceError as error:
-            _log.warning(
-                "instance.rejected", calling_ae_title=calling, status=f"{error.status:04X}", reason=error.reason
-            )
+            status = f"{error.status:04X}"
+            _log.warning("instance.rejected", calling_ae_title=calling, status=status, reason=error.reason)
             return error.status, error.reason
-        except Exception:  # noqa: BLE001 - whatever went wrong, the sender must hear that we do not have the instance
-            _log.exception("instance.failed", calling_ae_title=calling)
-            return _PROCESSING_FAILURE, "unexpected error in the node"
-        self._metrics.received_bytes.inc(len(instance.part10))
-        self._metrics.last_received_timestamp_seconds.set(time.time())
-        return _SUCCESS, ""
+        return _PROCESSING_FAILURE, "unexpected error in the node"
 
     def _on_event_report(self, event: Event) -> tuple[int, None]:
         request: Any = event.request

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pydicom.dataset import Dataset
 
 from iscl_node.domain import Peer
-from iscl_node.errors import IsclNodeError, RetryLaterError
+from iscl_node.errors import OutsideBytesError, RetryLaterError, outside_bytes
 
 SUCCESS = 0x0000
 CANCELED = 0xFE00
@@ -61,9 +61,7 @@ def lies_told(peer: Peer, request: str) -> Iterator[None]:
     The association may also have ended since it was last looked at, which is a RuntimeError.
     """
     try:
-        yield
-    except IsclNodeError:
-        raise
-    except Exception as error:  # foreign bytes make the decoders raise almost anything
-        kind = type(error).__name__
-        raise RetryLaterError(f"peer {peer.name} ended the {request}, or broke its rules ({kind})") from error
+        with outside_bytes():
+            yield
+    except OutsideBytesError as error:
+        raise RetryLaterError(f"peer {peer.name} ended the {request}, or broke its rules ({error})") from error

@@ -16,6 +16,8 @@ from iscl_node.audit.messages import Messages, Transfer
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.dicom.reading.identity import read_identity
 from iscl_node.domain import Batch, InstanceIdentity, Peer, SeriesState
+from iscl_node.errors import IsclNodeError, outside_bytes, text_of
+from iscl_node.logs import unforeseen_logged
 from iscl_node.store import tree
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
@@ -144,10 +146,11 @@ class AuditTrail(Audit):
     @contextmanager
     def _logged(self, event: str) -> Iterator[None]:
         """Turn a fault into a line of the log: the image goes on, whatever becomes of its audit message."""
-        try:
+        is_recorded = False
+        with unforeseen_logged("audit.unforeseen_fault", message=event):
             yield
-        except Exception:  # noqa: BLE001 - in a step of the workflow it would quarantine the batch
-            _log.exception("audit.unforeseen_fault", message=event)
+            is_recorded = True
+        if not is_recorded:
             self._lost()
 
 
@@ -200,9 +203,10 @@ def _by_sender_and_patient(files: Iterable[Path | BinaryIO]) -> Iterator[tuple[s
 
 def _identity(file: Path | BinaryIO) -> InstanceIdentity:
     try:
-        return _known_identity(file) if isinstance(file, Path) else read_identity(file)
-    except Exception as error:  # noqa: BLE001 - foreign bytes make the parser raise almost anything
-        _log.warning("audit.instance_not_readable", fault=type(error).__name__)
+        with outside_bytes():
+            return _known_identity(file) if isinstance(file, Path) else read_identity(file)
+    except IsclNodeError as error:
+        _log.warning("audit.instance_not_readable", fault=text_of(error))
         return _UNREADABLE
 
 

@@ -11,8 +11,8 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.answer import NOT_ASKED, QUERY, Answer
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+from iscl_node.retry import Backoff
 from iscl_node.store.records.deliveries import DeliveryRecord
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class Concluding:
         What they stored and answered.
     deadline : Deadline
         When to give up.
-    pace : Pace
+    backoff : Backoff
         Of further questions and rounds.
     report_seconds : float
         The longest wait between two questions to a destination that shows nothing.
@@ -67,12 +67,12 @@ class Concluding:
     """
 
     def __init__(
-        self, destinations: Destinations, deadline: Deadline, pace: Pace, report_seconds: float, metrics: Metrics
+        self, destinations: Destinations, deadline: Deadline, backoff: Backoff, report_seconds: float, metrics: Metrics
     ) -> None:
         self._destinations = destinations
         self._spool, self._deliveries = destinations.spool, destinations.deliveries
         self._deadline = deadline
-        self._pace = pace
+        self._backoff = backoff
         self._report_seconds = report_seconds
         self._metrics = metrics
         self._lock = threading.Lock()
@@ -132,8 +132,8 @@ class Concluding:
             return self._confirmed(batch, peer_name, answer, len(everything))
         if answer["way"] == QUERY and attempt.misses < LOOKS - 1:
             self._count(peer_name, answer, "not yet")
-            return Next(ASK, self._pace.wait_seconds(attempt.misses + 1), attempt.misses + 1)
-        wait_seconds = self._pace.last_seconds * 2.0 ** min(attempt.asks, 60)
+            return Next(ASK, self._backoff.wait_seconds(attempt.misses + 1), attempt.misses + 1)
+        wait_seconds = self._backoff.last_seconds * 2.0 ** min(attempt.asks, 60)
         if len(lacking) == len(everything) and record.is_stopped and wait_seconds < self._report_seconds:
             return self._stopped(batch, peer_name, attempt, answer, wait_seconds)
         return self._missing(batch, peer_name, answer, lacking, record)
@@ -168,7 +168,7 @@ class Concluding:
         return self._unless_given_up(batch, peer_name, lost, self._next_round(record.rounds + 1))
 
     def _next_round(self, rounds: int) -> Next:
-        return Next(SEND, self._pace.wait_seconds(rounds + _FIRST_ROUND_TRIES - 1))
+        return Next(SEND, self._backoff.wait_seconds(rounds + _FIRST_ROUND_TRIES - 1))
 
     def _unless_given_up(self, batch: Batch, peer_name: str, reason: str, otherwise: Next) -> Next:
         end = self._deadline.end(batch, reason)

@@ -13,7 +13,7 @@ from iscl_node.dicom.selecting.completeness import Coverage, Slice, coverage, sl
 from iscl_node.dicom.selecting.eligibility import fault_of, is_left_out
 from iscl_node.dicom.selecting.rules import findings, representative
 from iscl_node.domain import CompletenessPolicy, Rule
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import IsclNodeError, QuarantineSeriesError, outside_bytes, text_of
 from iscl_node.store.receiving.open_series import OpenSeries
 
 _log = structlog.get_logger(__name__)
@@ -111,16 +111,15 @@ class FactsReader:
 
     def _add(self, headers: _Headers, path: Path, is_open: bool) -> None:
         try:
-            instance = read_instance(path)
-            is_slice = is_multiframe(instance) or not is_left_out(instance)
-            headers.slices[path.name] = slice_of(instance) if is_slice else None
-            if is_open and is_slice:
-                headers.is_fit &= _is_fit(instance)
-                headers.first = instance if headers.first is None else representative([headers.first, instance])
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what cannot be read must not keep the series open: the workflow tells
-            _log.warning("header.not_read", fault=type(error).__name__)
+            with outside_bytes(FileNotFoundError):
+                instance = read_instance(path)
+                is_slice = is_multiframe(instance) or not is_left_out(instance)
+                headers.slices[path.name] = slice_of(instance) if is_slice else None
+                if is_open and is_slice:
+                    headers.is_fit &= _is_fit(instance)
+                    headers.first = instance if headers.first is None else representative([headers.first, instance])
+        except IsclNodeError as error:  # it must not keep the series open: the workflow tells what it is
+            _log.warning("header.not_read", fault=text_of(error))
             headers.slices[path.name], headers.is_fit = _UNREADABLE, False
 
     def _facts(self, headers: _Headers) -> SeriesFacts:

@@ -14,7 +14,8 @@ from typing import Protocol
 import structlog
 
 from iscl_node.domain import Peer
-from iscl_node.errors import IsclNodeError
+from iscl_node.errors import text_of
+from iscl_node.retry import Backoff
 
 _log = structlog.get_logger(__name__)
 
@@ -22,6 +23,7 @@ FIRST_PAUSE_SECONDS = 5.0
 LAST_PAUSE_SECONDS = 900.0
 """The pause before a peer is asked again doubles from the first to the last: about a series of which it has what is
 missing here, and about anything after it did not answer."""
+_PAUSES = Backoff(FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
 
 Find = Callable[[Peer, str, str], frozenset[str]]
 """Returns the SOP Instance UIDs that a peer has, by Study and Series Instance UID; raises IsclNodeError."""
@@ -65,12 +67,12 @@ class _Pauses:
     """When something may be tried again."""
 
     def __init__(self) -> None:
-        self._seconds = FIRST_PAUSE_SECONDS
+        self._tries = 0
         self._end = 0.0
 
     def begin(self, now: float) -> None:
-        self._end = now + self._seconds
-        self._seconds = min(2 * self._seconds, LAST_PAUSE_SECONDS)
+        self._end = now + _PAUSES.wait_seconds(self._tries)
+        self._tries += 1
 
     def is_over(self, now: float) -> bool:
         return now >= self._end
@@ -152,10 +154,8 @@ class PeerListings:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - whatever ends this thread, the peer is asked again
-            known = isinstance(error, IsclNodeError)
-            fault = str(error) if known else type(error).__name__
             uid = question.series_instance_uid
-            _log.warning("peer.asked_in_vain", peer=question.peer, act=key[0], series_uid=uid, fault=fault)
+            _log.warning("peer.query_failed", peer=question.peer, act=key[0], series_uid=uid, fault=text_of(error))
         finally:
             with self._lock:
                 self._busy.discard(key)
@@ -163,17 +163,22 @@ class PeerListings:
     def _ask(self, question: Question, case: _Case) -> None:
         """Ask; a peer that does not answer is absent until it does, or until its pause is over."""
         uid = question.series_instance_uid
+        listed = None
         try:
             listed = self._find(self._peers[question.peer], question.study_instance_uid, uid)
-        except Exception:
+        finally:
             with self._lock:
-                self._absent.setdefault(question.peer, _Pauses()).begin(self._clock())
-            raise
+                self._note_answer(question.peer, listed is not None)
         with self._lock:
-            self._absent.pop(question.peer, None)
             case.listed = listed
             case.asking.begin(self._clock())
         _log.info("peer.asked", peer=question.peer, series_uid=uid, instances=len(listed))
+
+    def _note_answer(self, peer: str, is_answering: bool) -> None:
+        if is_answering:
+            self._absent.pop(peer, None)
+        else:
+            self._absent.setdefault(peer, _Pauses()).begin(self._clock())
 
     def _fetch(self, question: Question, case: _Case, missing: Sequence[str]) -> None:
         try:

@@ -41,7 +41,7 @@ from iscl_node.pipeline.engine.words import (
 )
 from iscl_node.pipeline.steps.plan import BegunRule
 from iscl_node.pipeline.steps.series import SeriesSteps
-from iscl_node.pipeline.workflows.trying import Trying, unforeseen
+from iscl_node.pipeline.workflows.trying import Trying, unforeseen_quarantined
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +71,9 @@ FIRST_RUN = "0"
 """Of what the closing of a batch begins. What is begun again for want of it has another run, drawn at random."""
 
 _SENDING = "sending"
+
+_FORESEEN: Final = (IgnoreSeriesError, QuarantineSeriesError, DatabaseError)
+"""Errors with a way of their own. After one of the database nothing is wrong with the batch: it is begun again."""
 
 Result = TypeVar("Result")
 
@@ -196,16 +199,12 @@ class SeriesWorkflow(Durable):
 
     def _outcome(self, batch: Batch, work: Callable[[], str]) -> str:
         try:
-            outcome = work()
+            with unforeseen_quarantined("batch.unforeseen_fault", *_FORESEEN, batch=batch.key):
+                outcome = work()
         except IgnoreSeriesError as error:
             outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
-        except DatabaseError:
-            raise  # nothing is wrong with the batch: it is begun again
-        except Exception as error:  # noqa: BLE001 - the workflow's edge: an unforeseen fault must not lose the series
-            _log.exception("batch.unforeseen_fault", batch=batch.key)
-            outcome = self._quarantine(batch, unforeseen(error))
         if outcome != _SENDING:
             self._metrics.batches.labels(outcome).inc()
             _log.info("batch.ended", batch=batch.key, outcome=outcome)
@@ -230,14 +229,10 @@ class SeriesWorkflow(Durable):
     def _refusal(self, batch: Batch, peer: str) -> str:
         """Send, and return why a destination refused what was sent to it, or nothing."""
         try:
-            self._step("send", self._sending.send, batch, peer)
+            with unforeseen_quarantined("delivery.unforeseen_fault", *_FORESEEN, batch=batch.key, peer=peer):
+                self._step("send", self._sending.send, batch, peer)
         except QuarantineSeriesError as error:
             return str(error)
-        except DatabaseError:
-            raise
-        except Exception as error:  # noqa: BLE001 - it must be told, or the batch would never end
-            _log.exception("delivery.unforeseen_fault", batch=batch.key, peer=peer)
-            return unforeseen(error)
         return ""
 
     def _ignore(self, batch: Batch, reason: str) -> str:

@@ -1,15 +1,16 @@
 """Steps that are done again until they are done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import structlog
 
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.retry import Backoff
 
 _log = structlog.get_logger(__name__)
 
@@ -25,14 +26,14 @@ class Trying:
         Asked before each try.
     metrics : Metrics
         Times and tries.
-    pace : Pace
+    backoff : Backoff
         Of the tries; the node never gives up by itself.
     """
 
-    def __init__(self, shutdown: Shutdown, metrics: Metrics, pace: Pace) -> None:
+    def __init__(self, shutdown: Shutdown, metrics: Metrics, backoff: Backoff) -> None:
         self._shutdown = shutdown
         self._metrics = metrics
-        self._pace = pace
+        self._backoff = backoff
 
     def tried(self, name: str, work: Callable[..., Result]) -> Callable[..., Result]:
         """The work of a step, with its further tries.
@@ -48,7 +49,7 @@ class Trying:
                 try:
                     return self._timed(name, work, *arguments)
                 except RetryLaterError as error:
-                    wait_seconds = self._pace.wait_seconds(tries)
+                    wait_seconds = self._backoff.wait_seconds(tries)
                     if str(error) != told:  # once, not every time
                         _log.warning("step.put_off", step=name, reason=str(error), wait_seconds=wait_seconds)
                     told = str(error)
@@ -61,16 +62,36 @@ class Trying:
     def _timed(self, name: str, work: Callable[..., Result], *arguments: Any) -> Result:
         started = time.monotonic()
         try:
-            return work(*arguments)
-        except IsclNodeError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the engine keeps what is raised: it may quote patient data
-            _log.exception("step.unforeseen_fault", step=name)
-            raise QuarantineSeriesError(unforeseen(error)) from None
+            with unforeseen_quarantined("step.unforeseen_fault", IsclNodeError, step=name):
+                return work(*arguments)
         finally:
             self._metrics.step_seconds.labels(name).observe(time.monotonic() - started)
 
 
-def unforeseen(error: Exception) -> str:
-    """What a person is told of a fault that nobody thought of."""
-    return f"unforeseen fault: {type(error).__name__}; the log says where"
+@contextmanager
+def unforeseen_quarantined(event: str, *passing: type[Exception], **fields: object) -> Iterator[None]:
+    """Log an error that nobody thought of, and turn it into quarantine: a batch must not be lost by it.
+
+    Only its class is kept: the engine records what is raised, and its text may quote patient data.
+
+    Parameters
+    ----------
+    event : str
+        Of the log.
+    *passing
+        Classes of errors that go through unchanged.
+    **fields
+        Of the log.
+
+    Raises
+    ------
+    QuarantineSeriesError
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of a workflow: a batch must not be lost by it
+        _log.exception(event, **fields)
+        fault = f"unforeseen fault: {type(error).__name__}; the log says where"
+        raise QuarantineSeriesError(fault) from None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from factories import CT_IMAGE, ROOT, ct_dataset, part10
-from simulated_engine import PACE, Clock, PutOff, SimulatedEngine
+from simulated_engine import BACKOFF, Clock, PutOff, SimulatedEngine
 
 from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Batch, CommitmentReport, Confirm, InstanceReference, Peer, SeriesState, StoreAnswer
@@ -166,7 +166,7 @@ class Bench:
         }
         destinations = Destinations(self.spool, self.deliveries, self.peers)
         deadline = Deadline(self.deliveries, self.clock.time, self.give_up_seconds)
-        self.concluding = Concluding(destinations, deadline, PACE, A_DAY, self.metrics)
+        self.concluding = Concluding(destinations, deadline, BACKOFF, A_DAY, self.metrics)
         self.sending = Sending(destinations, self._send, deadline)
         self.asking = Asking(destinations, self._commit, self._find, deadline, A_DAY)
         parts: Any = (self.steps, self.sending, self.asking, self.concluding, OneTry())

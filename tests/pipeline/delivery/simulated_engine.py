@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from iscl_node.errors import IsclNodeError
-from iscl_node.pipeline.delivery.pace import Pace
 from iscl_node.pipeline.engine.queues import Queue
 from iscl_node.pipeline.engine.words import UnknownWorkflowError, Work
+from iscl_node.retry import Backoff
 
 MODULES = ("workflows.batch", "workflows.reconcile", "workflows.commitment_reports")
-PACE = Pace(5, 900)
+BACKOFF = Backoff(5, 900)
 
 
 class Killed(BaseException):
@@ -169,7 +169,7 @@ class SimulatedEngine:
             row.has_ended = True
         except PutOff as error:
             self.put_off.append(str(error))
-            row.due = self.clock.now + PACE.wait_seconds(row.tries)
+            row.due = self.clock.now + BACKOFF.wait_seconds(row.tries)
             row.tries += 1
         finally:
             self._running = None

@@ -15,7 +15,7 @@ from factories import ct_dataset, part10
 
 from iscl_node.domain import CommitmentReport, Confirm, SeriesState
 from iscl_node.network.commitment_reports import UnknownTransactionError
-from iscl_node.pipeline.delivery.pace import Pace
+from iscl_node.retry import Backoff
 from iscl_node.store.again import resend
 
 MakeBench = Callable[..., Bench]
@@ -537,9 +537,9 @@ def test_recovery_keeps_the_outbox_of_what_is_under_way_or_done(bench: MakeBench
 
 
 def test_waits_grow_to_the_last_one() -> None:
-    pace = Pace(5, 900)
-    assert [pace.wait_seconds(tries) for tries in (0, 1, 2, 3, 100)] == [5, 10, 20, 40, 900]
-    assert pace.wait_seconds(10**6) < math.inf
+    backoff = Backoff(5, 900)
+    assert [backoff.wait_seconds(tries) for tries in (0, 1, 2, 3, 100)] == [5, 10, 20, 40, 900]
+    assert backoff.wait_seconds(10**6) < math.inf
 
 
 @pytest.mark.parametrize("confirm", ["auto", "none"])

@@ -6,7 +6,7 @@ _MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True)
-class Pace:
+class Backoff:
     """Twice as long each time, from the first wait to the last, in seconds."""
 
     first_seconds: float
