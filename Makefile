@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARCHIVE ?= embedded
 MINUTES ?= 10
-PEERS := chromium dcmtk orthanc postgresql prometheus
+PEERS := chromium dcmtk orthanc postgresql prometheus rsyslog rsyslog-gnutls
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
