@@ -200,3 +200,13 @@ def test_every_event_of_the_log_is_a_noun_and_a_verb() -> None:
         event = call.args[0]
         if not isinstance(event, ast.Name):  # one that was chosen from two lines before
             assert re.fullmatch(r"'[a-z_]+\.[a-z_]+'", ast.unparse(event)), f"{path}:{call.lineno}"
+
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:iscl_node|monai_bundle|tests|config|docker)/[\w/.-]+)`", text))
+    assert not sorted(name for name in named if not (REPOSITORY / name).exists())

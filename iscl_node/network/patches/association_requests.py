@@ -1,7 +1,8 @@
 """An A-ASSOCIATE-RQ as devices write it, made into one that means the same and can be decoded (PS3.8 9.3.1, 9.3.2).
 
-pynetdicom 3.0.4 aborts at AE titles that are blank, padded with NUL or have characters that none may have, and at items
-that it does not know; it rejects a protocol version with other bits than the one to test.
+Replaces ``DULServiceProvider._decode_pdu``. pynetdicom 3.0.4 aborts at AE titles that are blank, padded with NUL or
+have characters that none may have, and at items that it does not know; it rejects a protocol version with other bits
+than the one to test. Its issues 746 and 921.
 """
 
 import struct

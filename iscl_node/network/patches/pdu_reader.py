@@ -1,7 +1,8 @@
 """What pynetdicom leaves open on a connection: time limits, the length of a PDU, and two TCP options.
 
-pynetdicom 3.0.4 reads as many bytes as a PDU's length field says (up to 4 GiB, before any association exists), waits
-without limit for a peer that stops in the middle of a PDU, and leaves Nagle's algorithm on.
+Replaces ``AssociationSocket.recv``. pynetdicom 3.0.4 reads as many bytes as a PDU's length field says (up to 4 GiB,
+before any association exists), waits without limit for a peer that stops in the middle of a PDU, and leaves Nagle's
+algorithm on.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""Replaces ``DIMSEServiceProvider.get_msg`` of a requestor."""
+"""Replaces ``DIMSEServiceProvider.get_msg`` of a requestor (pynetdicom's issue 875)."""
 
 from typing import Any
 
