@@ -2,7 +2,6 @@
 
 import gc
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -67,7 +66,7 @@ from iscl_node.store.records.running_time import RunningTime
 from iscl_node.store.spool import Spool
 from iscl_node.web.access import Access
 from iscl_node.web.app import web_app
-from iscl_node.web.limits import raise_descriptor_limit, web_server
+from iscl_node.web.limits import listening, raise_descriptor_limit, web_server
 from iscl_node.web.pages import PageParts, Pages
 
 _log = structlog.get_logger(__name__)
@@ -123,6 +122,7 @@ class Node:
         rules = settings.known_rules()
         check_rules(rules)
         self._settings = settings
+        self._is_working = settings.role != "receive"
         self._metrics = Metrics(CollectorRegistry())
         settle_identity(settings.spool_dir, memory, __version__)
         self._spool, self._lock = _opened_spool(settings)
@@ -136,7 +136,7 @@ class Node:
         audit = self._prepared_audit()
         reconcile = self._reconciled(steps, audit)
         self._housekeeping = self._made_housekeeping(self._closer(rules, reconcile), reconcile)
-        self._scp = self._made_scp(audit)
+        self._scp = None if settings.role == "work" else self._made_scp(audit)
         self._show_certificates()
         http = settings.http
         app = web_app(self._metrics.registry, self._readiness, self._notes, self._pages())
@@ -196,7 +196,7 @@ class Node:
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
         settings = self._settings
-        denoisers = load_denoisers(settings)
+        denoisers = load_denoisers(settings) if self._is_working else {}
         self._models = [denoiser.model for denoiser in denoisers.values()]  # all are of one bundle
         self._show_models(denoisers)
         self._configure_log(denoisers)
@@ -217,7 +217,7 @@ class Node:
         logs.tell_faults_of_threads()
         logs.guard_prints(self._log_output)
         raise_descriptor_limit()
-        web_socket = _listening(self._settings.http.host, self._settings.http.port)
+        web_socket = listening(self._settings.http.host, self._settings.http.port)
         web_thread = threading.Thread(target=self._web.run, args=([web_socket],), name="web", daemon=True)
         signals: SimpleQueue[int] = SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT, *_GO_ON):
@@ -226,18 +226,19 @@ class Node:
         faults.listen()
         settings = self._settings
         self._recover()
-        launch_engine(settings.database_url, settings.worker_name, STEP_ORDER_VERSION, QUEUES)
+        identity = settings.database_url, settings.worker_name, STEP_ORDER_VERSION
+        launch_engine(*identity, QUEUES, is_working=self._is_working)
         faults.tell_damage(partial(signals.put, signal.SIGTERM))
         if self._trail is not None:
             self._trail.start()
         self._housekeeping.start()
         try:
-            self._scp.start()
+            if self._scp is not None:
+                self._scp.start()
             web_thread.start()
             _freeze_heap()
-            _log.info(
-                "node.started", version=__version__, time_zone=settings.derived.time_zone or "that of the machine"
-            )
+            time_zone = settings.derived.time_zone or "that of the machine"
+            _log.info("node.started", version=__version__, role=settings.role, time_zone=time_zone)
             _wait_for_the_end(signals)
         finally:
             self._stop()
@@ -254,7 +255,8 @@ class Node:
     def _stop(self) -> None:
         self._shutdown.request()  # first: closing the port may take seconds, and the instance in hand is to be the last
         _log.info("node.stopping")
-        self._scp.stop()
+        if self._scp is not None:
+            self._scp.stop()
         self._housekeeping.stop()
         stop_engine(_LAST_STEP_SECONDS)
         if self._trail is not None:
@@ -381,14 +383,3 @@ def _log_key(spool: Spool) -> bytes:
         return made_log_key(spool.root)
     except OSError as error:
         raise ConfigurationError(f"the key of the log in {spool.root} cannot be used: {error.strerror}") from error
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket for the web thread, made here because uvicorn, in a thread, would fail unheard."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()
-    try:
-        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    except OSError as error:
-        message = f"cannot listen on {host}:{port}: {error.strerror}; see http.host and http.port in the settings"
-        raise ConfigurationError(message) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iscl_node.service import _listening
+from iscl_node.web.limits import listening
 
 _RUN_UNTIL_FROZEN = """
 import gc, os, signal, sys, threading, time
@@ -49,7 +49,7 @@ def test_what_the_start_made_is_out_of_the_garbage_collectors_sight(tmp_path: Pa
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the system has no IPv6 that takes IPv4")
 def test_a_socket_for_every_address_takes_both_kinds() -> None:
-    with contextlib.closing(_listening("::", 0)) as listening:
-        port = listening.getsockname()[1]
+    with contextlib.closing(listening("::", 0)) as opened:
+        port = opened.getsockname()[1]
         for address in ("127.0.0.1", "::1"):
             socket.create_connection((address, port), 20).close()

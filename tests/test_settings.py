@@ -175,6 +175,21 @@ def test_the_environment_wins_and_leaves_its_neighbours(load: Load, monkeypatch:
     assert settings.database_url == "sqlite:////elsewhere/workflows.sqlite"
 
 
+def test_what_the_command_line_gives_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('role = "all"\ndatabase_url = "postgresql://user@host/node"')
+    monkeypatch.setenv("ISCL_NODE__ROLE", "receive")
+    assert load_settings(file).role == "receive"
+    assert load_settings(file, {"role": "work"}).role == "work"
+
+
+@pytest.mark.parametrize("role", ["receive", "work"])
+def test_a_role_is_one_of_several_nodes(load: Load, role: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"role '{role}' needs PostgreSQL, .* see database_url"):
+        load(f'role = "{role}"')
+    assert load("").role == "all"
+
+
 def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
     settings = load(PEER + RULE + 'when = { Modality = "CT" }\nstrength = 0.5')
     (peer,), (rule,) = settings.known_peers(), settings.known_rules()

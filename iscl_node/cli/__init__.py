@@ -25,7 +25,7 @@ from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
 from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError
-from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, load_settings, spool_memory
+from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Role, load_settings, spool_memory
 from iscl_node.settings.derived import DerivedSettings, checked_suffix
 from iscl_node.settings.rules import strength_choices
 
@@ -54,14 +54,17 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-def serve(config: Config = DEFAULT_CONFIG) -> None:
+def serve(
+    config: Config = DEFAULT_CONFIG,
+    role: Annotated[Role | None, typer.Option(help="In place of that of the settings.")] = None,
+) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node takes signals itself
     keep_freed_memory()
     from iscl_node.service import Node
 
     with reported():
-        settings = load_settings(config)
+        settings = load_settings(config, {"role": role} if role else None)
         Node(settings, spool_memory(config)).run()
 
 

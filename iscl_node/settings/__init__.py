@@ -3,9 +3,10 @@
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -48,6 +49,7 @@ def _checked_database_url(url: str) -> str:
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_checked_database_url)]
+Role = Literal["all", "receive", "work"]
 
 
 class Settings(BaseSettings):
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     """SQLite beside the spool's folders by default, or postgresql://..."""
     worker_name: str = Field(default="node-1", min_length=1)
     """Stable: a restarted worker resumes its own series."""
+    role: Role = "all"
+    """receive: takes series in; work: denoises and sends what others received; all: both (docs/scaling.md)."""
     scp: ScpSettings = ScpSettings()
     http: HttpSettings = HttpSettings()
     bundle: BundleSettings = BundleSettings()
@@ -87,6 +91,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_references(self) -> "Settings":
+        if self.role != "all" and not self.has_postgresql:
+            raise ValueError(f"role {self.role!r} needs PostgreSQL, on which several nodes work: see database_url")
         names = [peer.name for peer in self.peers]
         if len(set(names)) != len(names):
             raise ValueError("two peers have the same name")
@@ -213,8 +219,15 @@ def _known_user(user: UserSettings) -> domain.UserIdentity:
     return domain.UserIdentity(user.name, lines[0])
 
 
-def load_settings(path: Path) -> Settings:
+def load_settings(path: Path, given: Mapping[str, Any] | None = None) -> Settings:
     """Read the TOML file; environment variables win over it. Relative paths in both count from the file's folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    given : mapping, optional
+        Wins over both.
 
     Raises
     ------
@@ -237,7 +250,8 @@ def load_settings(path: Path) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, InitSettingsSource(settings_cls, content)
+            first = InitSettingsSource(settings_cls, dict(given or {}))
+            return first, env_settings, InitSettingsSource(settings_cls, content)
 
     lines = unknown_variables(Settings)
     try:

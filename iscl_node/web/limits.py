@@ -2,12 +2,15 @@
 
 import asyncio
 import resource
+import socket
 from typing import Final
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from iscl_node.errors import ConfigurationError
 
 MOST_CONNECTIONS: Final = 96
 """A browser has six, monitoring and a load balancer one or two each; beyond, the oldest goes."""
@@ -64,6 +67,23 @@ def web_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
         server_header=False,
     )
     return uvicorn.Server(config)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for the server, made before its thread, in which uvicorn would fail unheard.
+
+    Raises
+    ------
+    ConfigurationError
+        The address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror}; see http.host and http.port in the settings"
+        raise ConfigurationError(message) from error
 
 
 def raise_descriptor_limit() -> int:

@@ -1,6 +1,6 @@
 """Starting and stopping the workflow engine."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from dbos import DBOS, DBOSConfig
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,7 +23,9 @@ _POSTGRESQL_CONNECTION = {
 https://www.postgresql.org/docs/15/libpq-connect.html. By default the operating system waits for hours."""
 
 
-def launch_engine(database_url: str, worker_name: str, version: str, queues: Iterable[Queue]) -> None:
+def launch_engine(
+    database_url: str, worker_name: str, version: str, queues: Sequence[Queue], *, is_working: bool = True
+) -> None:
     """Start the engine: unfinished workflows of this worker and version resume at once.
 
     Every :class:`~iscl_node.pipeline.engine.words.Durable` must exist before. A damaged SQLite file is set aside, and
@@ -37,8 +39,10 @@ def launch_engine(database_url: str, worker_name: str, version: str, queues: Ite
         Stable name of this worker.
     version : str
         Only workflows of the same version run.
-    queues : iterable of Queue
-        From which this worker takes work.
+    queues : sequence of Queue
+        In which work waits.
+    is_working : bool
+        Whether this worker takes work from them, or only puts it there.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def launch_engine(database_url: str, worker_name: str, version: str, queues: Ite
         config["db_engine_kwargs"] = {"connect_args": _POSTGRESQL_CONNECTION}
     try:
         set_aside_if_damaged(database_url)
-        _start(config, database_url)
+        _start(config, database_url, [queue.name for queue in queues] if is_working else [])
         for queue in queues:
             queue.register()
     except OSError as error:
@@ -68,19 +72,23 @@ def launch_engine(database_url: str, worker_name: str, version: str, queues: Ite
         raise ConfigurationError(f"the workflow database cannot be used, see database_url: {told}") from error
 
 
-def _start(config: DBOSConfig, database_url: str) -> None:
+def _start(config: DBOSConfig, database_url: str, listening: Sequence[str]) -> None:
     """Launch; what the look through the file did not find, the engine may."""
     try:
-        DBOS(config=config)
-        DBOS.launch()
+        _launch(config, listening)
     except DBAPIError as error:
         path = sqlite_file(database_url)
         if path is None or not is_damage(error.orig):
             raise
         DBOS.destroy()
         set_aside(path, type(error.orig).__name__)
-        DBOS(config=config)
-        DBOS.launch()
+        _launch(config, listening)
+
+
+def _launch(config: DBOSConfig, listening: Sequence[str]) -> None:
+    DBOS(config=config)
+    DBOS.listen_queues(listening)
+    DBOS.launch()
 
 
 def stop_engine(seconds: float) -> None:

@@ -15,6 +15,7 @@ RELIED_ON: Final = {
     "an_unknown_workflow_takes_no_message": "`send` raises `DBOSNonExistentWorkflowError`",
     "the_lower_priority_number_goes_first": "of those that wait in a queue",
     "a_full_partition_holds_up_no_other": "`partition_worker_concurrency` counts in each partition alone",
+    "who_listens_to_no_queue_takes_no_work": "and puts it there for others",
     "another_version_does_not_run": "workflows of another `application_version` stay where they are",
     "another_worker_s_workflows_are_left_alone": "recovery at launch takes only those of the own `executor_id`",
     "another_worker_s_workflow_can_be_resumed": "`resume_workflow` puts it back into a queue, and this worker runs it",

@@ -72,6 +72,19 @@ def killed(url: str, tmp_path: Path, act: str) -> list[str]:
     return notes.read_text().split() if notes.exists() else []
 
 
+def test_who_listens_to_no_queue_takes_no_work(url: str) -> None:
+    launch_engine(url, "receiver", "1", [FEW, ONE_EACH, URGENT], is_working=False)
+    probe = Probe.fresh()
+    enqueue(FEW, "a", PROBE.note, "a")
+    enqueue(ONE_EACH, "b", PROBE.note, "b", partition="one")
+    time.sleep(3)  # several looks into a queue
+    assert [each.identity for each in under_way()] == ["a", "b"]
+    stop_engine(PATIENCE_SECONDS)
+    start(url, "worker")
+    wait_until(lambda: sorted(probe.calls) == ["a", "b"])
+    stop_engine(PATIENCE_SECONDS)
+
+
 def test_an_identity_begins_once(engine: Probe) -> None:
     for _ in range(2):
         enqueue(FEW, "a", PROBE.note, "a")
@@ -193,11 +206,9 @@ def test_another_worker_s_workflow_can_be_resumed(url: str, tmp_path: Path) -> N
 
 
 def test_the_last_to_launch_sets_a_queue_s_limits(url: str) -> None:
-    for limit in (1, 4):
-        launch_engine(url, "node-1", "1", [Queue("shared", worker_concurrency=limit)])
-        stop_engine(PATIENCE_SECONDS)
     probe = Probe.fresh()
-    start(url)  # without a word of that queue
+    launch_engine(url, "node-1", "1", [Queue("shared", worker_concurrency=1)])
+    Queue("shared", worker_concurrency=4).register()  # as another process does when it is launched
     for name in ("a", "b", "c"):
         enqueue(Queue("shared"), name, PROBE.wait, name)
     wait_until(lambda: sorted(probe.calls) == ["a", "b", "c"])
