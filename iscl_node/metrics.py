@@ -51,6 +51,17 @@ class Metrics:
         )
         self.model_info = gauge("iscl_node_model_info", "1; the model in use", ["name", "version", "digest"])
 
+        self.worker_info = gauge("iscl_node_worker_info", "1; the name and role of this worker", ["worker", "role"])
+        self.leads = gauge("iscl_node_leads", "1 for the worker that does what only one of a spool's may do")
+        self.taken_over_workflows = counter(
+            "iscl_node_taken_over_workflows_total", "Workflows of dead workers that this one had go on"
+        )
+
+    def show_worker(self, name: str, role: str, leads: Callable[[], bool]) -> None:
+        """Show who this is, and whether it leads."""
+        self.worker_info.labels(name, role).set(1)
+        self.leads.set_function(lambda: float(leads()))
+
     def _register_delivery(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self.sent_instances = counter(
             "iscl_node_sent_instances_total",

@@ -1,6 +1,5 @@
 """Composition root: settings to objects to threads. Starts and stops, decides nothing."""
 
-import gc
 import signal
 import threading
 import time
@@ -17,6 +16,7 @@ from iscl_node import __version__, logs
 from iscl_node.assembly.auditing import RunningTrail, append_all, messages_of
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
+from iscl_node.denoise.allocator import freeze_heap
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
 from iscl_node.dicom.deriving.transcoding import native
 from iscl_node.dicom.selecting.rules import check_rules
@@ -36,9 +36,12 @@ from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.send import Sending
 from iscl_node.pipeline.engine.database_faults import DatabaseFaults
 from iscl_node.pipeline.engine.ended import forget_ended
+from iscl_node.pipeline.engine.fence import fence_of
 from iscl_node.pipeline.engine.idle import IdleWorkflows
 from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
-from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.engine.leases import taken_lease
+from iscl_node.pipeline.engine.takeover import takeover_of
+from iscl_node.pipeline.engine.workers import Worker
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.page.decisions import Decisions
 from iscl_node.pipeline.page.overview import Overview
@@ -56,6 +59,7 @@ from iscl_node.pipeline.workflows.trying import Trying
 from iscl_node.retry import Backoff
 from iscl_node.settings import Settings
 from iscl_node.settings.shown import shown_settings
+from iscl_node.store.batches.recovery import clear_receiving
 from iscl_node.store.identity import settle_identity
 from iscl_node.store.leaving.retention import Retention, RetentionLimits
 from iscl_node.store.lock import hold
@@ -124,9 +128,13 @@ class Node:
         self._settings = settings
         self._is_working = settings.role != "receive"
         self._metrics = Metrics(CollectorRegistry())
-        settle_identity(settings.spool_dir, memory, __version__)
+        self._lease = taken_lease(
+            settings.database_url, Worker(settings.worker_name, settings.role, STEP_ORDER_VERSION)
+        )
+        expected = self._lease.spool_id()
+        self._lease.belong_to(settle_identity(settings.spool_dir, memory, __version__, expected))
         self._spool, self._lock = _opened_spool(settings)
-        self._shutdown = Shutdown()
+        self._shutdown = fence_of(self._lease)
         self._trail: RunningTrail | None = None
         self._messages: Messages | None = None
         self._running_time = RunningTime(self._spool.root)
@@ -185,6 +193,10 @@ class Node:
             Retention(self._spool.root, limits),
             partial(forget_ended, limits.seconds),
             partial(self._reconcile, reconcile),
+            lambda: self._lease.leads,
+            takeover_of(
+                self._lease, partial(clear_receiving, self._spool.root), self._metrics.taken_over_workflows.inc
+            ),
         )
 
     def _closer(self, rules: Sequence[Rule], reconcile: Reconcile) -> SeriesCloser:
@@ -198,6 +210,7 @@ class Node:
         settings = self._settings
         denoisers = load_denoisers(settings) if self._is_working else {}
         self._models = [denoiser.model for denoiser in denoisers.values()]  # all are of one bundle
+        self._metrics.show_worker(settings.worker_name, settings.role, lambda: self._lease.leads)
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
@@ -228,7 +241,8 @@ class Node:
         self._recover()
         identity = settings.database_url, settings.worker_name, STEP_ORDER_VERSION
         launch_engine(*identity, QUEUES, is_working=self._is_working)
-        faults.tell_damage(partial(signals.put, signal.SIGTERM))
+        for tell in (faults.tell_damage, self._lease.tell_loss):
+            tell(partial(signals.put, signal.SIGTERM))
         if self._trail is not None:
             self._trail.start()
         self._housekeeping.start()
@@ -236,7 +250,7 @@ class Node:
             if self._scp is not None:
                 self._scp.start()
             web_thread.start()
-            _freeze_heap()
+            freeze_heap()
             time_zone = settings.derived.time_zone or "that of the machine"
             _log.info("node.started", version=__version__, role=settings.role, time_zone=time_zone)
             _wait_for_the_end(signals)
@@ -244,6 +258,8 @@ class Node:
             self._stop()
         if faults.is_damaged:
             raise StartAgainError("the workflow database is damaged; the next start sets it aside and makes a new one")
+        if self._lease.is_lost:
+            raise StartAgainError(f"another process has the worker_name {settings.worker_name!r}")
 
     def _recover(self) -> None:
         """Clear what a kill left; before the engine's threads run, which would keep a process that fails here alive."""
@@ -259,6 +275,7 @@ class Node:
             self._scp.stop()
         self._housekeeping.stop()
         stop_engine(_LAST_STEP_SECONDS)
+        self._lease.stop()
         if self._trail is not None:
             self._trail.stop()
         abort_all()  # those on which a peer is asked what it has
@@ -321,8 +338,11 @@ class Node:
         return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, keep, is_reported)
 
     def _reconcile(self, reconcile: Reconcile) -> None:
-        self._running_time.write_down()
-        reconcile.reconcile()
+        if self._lease.leads:
+            self._running_time.write_down()
+            reconcile.reconcile()
+        else:
+            reconcile.resume_idle()
 
     def _find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
         return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sent)
@@ -360,12 +380,6 @@ class Node:
 def _wait_for_the_end(signals: "SimpleQueue[int]") -> None:
     while (number := signals.get()) in _GO_ON:
         _log.info("signal.received", signal=signal.Signals(number).name)
-
-
-def _freeze_heap() -> None:
-    """Take what the start made out of the garbage collector's sight: it stays, and was looked at again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 def _opened_spool(settings: Settings) -> tuple[Spool, BinaryIO]:

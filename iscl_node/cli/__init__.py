@@ -76,6 +76,10 @@ def init(config: Config = DEFAULT_CONFIG) -> None:
     with reported():
         settings = load_settings(config)
         identity = adopt(settings.spool_dir, spool_memory(config), __version__)
+        if settings.has_postgresql:
+            from iscl_node.pipeline.engine.census import adopt_spool
+
+            adopt_spool(settings.database_url, identity)
     out.print(f"spool {identity} in {settings.spool_dir}", highlight=False, soft_wrap=True)
 
 

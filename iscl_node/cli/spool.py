@@ -22,6 +22,7 @@ from rich.table import Table
 from iscl_node.cli.audit import record
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
 from iscl_node.cli.users import check_user
+from iscl_node.cli.workers import show_workers, told_workers
 from iscl_node.domain import Batch, IncompleteSeries, SeriesState, SetAsideBatch
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.logs import hashed
@@ -62,8 +63,9 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         ignored = Counter(each.reason for each in spool.ignored())
         incomplete = [_told_incomplete(each, spool.root) for each in OpenSeries(spool.root).incomplete()]
         sent = [_told_sent(each, spool.root) for each in spool.sent_batches()]
+    workers = told_workers(load_settings(config))
     if as_json:
-        told = {"batches": counts, "incomplete": incomplete, "sent": sent, "ignored": ignored}
+        told = {"workers": workers, "batches": counts, "incomplete": incomplete, "sent": sent, "ignored": ignored}
         told |= {"quarantine": quarantined}
         print(json.dumps(told, indent=2))  # noqa: T201 - for machines
         return
@@ -71,6 +73,7 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     for state, count in counts.items():
         table.add_row(state, str(count))
     out.print(table)
+    show_workers(workers)
     for each in incomplete:
         out.print(
             f"[yellow]{each['state']}[/yellow] {each['series']}: {escape(each['missing'])}; "

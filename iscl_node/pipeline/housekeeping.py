@@ -1,8 +1,12 @@
-"""What is done again and again: close quiet series, make room, purge what is old, and measure the spool."""
+"""What is done again and again: close quiet series, make room, purge what is old, and measure the spool.
+
+Of several nodes on one spool one leads, and does what changes the spool.
+"""
 
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -17,6 +21,7 @@ _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 0.5
 _SWEEP_SECONDS = 60
+_TAKEOVER_SECONDS = 1
 
 
 class Housekeeping:
@@ -38,6 +43,10 @@ class Housekeeping:
         Deletes what the workflow database need not keep.
     reconcile : callable
         Begins what the spool asks for and the workflow engine lacks; in a thread of its own.
+    leads : callable, optional
+        Whether this node does what only one may do.
+    take_over : callable, optional
+        Goes on with the work of nodes that are dead; in a thread of its own, if there may be any.
     """
 
     def __init__(
@@ -48,6 +57,8 @@ class Housekeeping:
         retention: Retention,
         forget: Callable[[], int],
         reconcile: Callable[[], object],
+        leads: Callable[[], bool] = lambda: True,
+        take_over: Callable[[], object] | None = None,
     ) -> None:
         self._spool = spool
         self._closer = closer
@@ -55,6 +66,7 @@ class Housekeeping:
         self._retention = retention
         self._forget = forget
         self._reconcile = reconcile
+        self._leads = leads
         self._sizes = Sizes(spool.root)
         self._faults: dict[str, str] = {}
         self._strays: dict[str, int] = {}
@@ -64,6 +76,10 @@ class Housekeeping:
             threading.Thread(target=self._repeat, args=(self.sweep, _SWEEP_SECONDS), name="sweeping"),
             threading.Thread(target=self._repeat, args=(self.reconcile, _SWEEP_SECONDS), name="reconcile"),
         ]
+        if take_over is not None:
+            attempt = partial(self._attempt, "takeover", take_over)
+            name = "takeover"
+            self._threads.append(threading.Thread(target=self._repeat, args=(attempt, _TAKEOVER_SECONDS), name=name))
         self.last_tick = time.monotonic()
 
     def start(self) -> None:
@@ -84,8 +100,8 @@ class Housekeeping:
 
     def tick(self) -> None:
         """What may not wait; readiness tells when no series could be closed, or the spool not be measured, for long."""
-        closed = self._attempt("close", self._closer.tick)
-        self._attempt("room", self._make_room)
+        closed = self._attempt_alone("close", self._closer.tick)
+        self._attempt_alone("room", self._make_room)
         measured = self._attempt("measure", self._measure)
         if closed and measured:
             self.last_tick = time.monotonic()
@@ -93,14 +109,18 @@ class Housekeeping:
     def sweep(self) -> None:
         """What may take long."""
         self._attempt("promised", self._spool.room.measure)
-        self._attempt("purge", self._purge)
-        self._attempt("strays", self._note_strays)
-        self._attempt("sizes", self._measure_sizes)
-        self._attempt("workflows", self._forget)
+        self._attempt_alone("purge", self._purge)
+        self._attempt_alone("strays", self._note_strays)
+        self._attempt_alone("sizes", self._measure_sizes)
+        self._attempt_alone("workflows", self._forget)
 
     def reconcile(self) -> None:
         """What makes the workflow engine agree with the spool."""
         self._attempt("reconcile", self._reconcile)
+
+    def _attempt_alone(self, chore: str, work: Callable[[], object]) -> bool:
+        """Do it if this node leads."""
+        return not self._leads() or self._attempt(chore, work)
 
     def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
         """Do it, whatever comes of it; a fault is logged when it is new, not twice a second for as long as it lasts."""

@@ -32,7 +32,7 @@ _OF_A_NEW_DISK = {"lost+found"}
 _log = structlog.get_logger(__name__)
 
 
-def settle_identity(root: Path, memory: Path, version: str) -> str:
+def settle_identity(root: Path, memory: Path, version: str, expected: str | None = None) -> str:
     """Make a spool, or recognize it, and return its ID.
 
     Parameters
@@ -43,17 +43,20 @@ def settle_identity(root: Path, memory: Path, version: str) -> str:
         A file outside of the spool that keeps the ID, or will.
     version : str
         Of the program, for a new spool.
+    expected : str, optional
+        The ID that the workflow database names, which counts more than that of the file.
 
     Raises
     ------
     ConfigurationError
         It is not the spool that was here before, or is none; or others may write or read it and that cannot be changed.
     """
-    known, found = _known(memory), spool_id(root)
+    known, found = expected or _known(memory), spool_id(root)
     if known and known != found:
+        where = "the workflow database" if expected else memory
         raise ConfigurationError(
             f"spool_dir {root} is not the spool that was used before: is its disk mounted? {_described(found)}, and "
-            f"{memory} names {known}; `iscl-node init` starts with a new or another spool"
+            f"{where} names {known}; `iscl-node init` starts with a new or another spool"
         )
     return adopt(root, memory, version)
 

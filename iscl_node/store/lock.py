@@ -1,4 +1,7 @@
-"""One node works on a spool: it holds a file lock (flock(2)), which ends with its process, however that ends."""
+"""One node works on a spool: it holds a file lock (flock(2)), which ends with its process, however that ends.
+
+Nodes with PostgreSQL share it: who has which name is told there, see `iscl_node.pipeline.engine.leases`.
+"""
 
 import fcntl
 import json
@@ -9,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from iscl_node.errors import ConfigurationError
-from iscl_node.store.layout import name_for
 
 LOCK_FILE = "node.lock"
 _UNKNOWN = "another process"
@@ -25,7 +27,7 @@ def hold(root: Path, worker: str, *, is_shared: bool) -> BinaryIO:
     worker : str
         Who takes it.
     is_shared : bool
-        Whether nodes of other names may work on the spool at the same time.
+        Whether other nodes that share it may work on the spool at the same time.
 
     Raises
     ------
@@ -34,15 +36,15 @@ def hold(root: Path, worker: str, *, is_shared: bool) -> BinaryIO:
     OSError
         The file cannot be made.
     """
-    path = root / (f"node-{name_for(worker)}.lock" if is_shared else LOCK_FILE)
+    path = root / LOCK_FILE
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     file = open(os.open(path, flags, 0o600), "r+b", buffering=0)  # noqa: PTH123, SIM115 - flags; stays open
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _holder(file)
         file.close()
-        advice = "give it another worker_name" if is_shared else "a second node needs PostgreSQL, see database_url"
+        advice = "several nodes on it need PostgreSQL, all of them, see database_url"
         raise ConfigurationError(f"the spool {root} is in use by {holder}, which holds {path.name}; {advice}") from None
     with suppress(
         OSError

@@ -43,12 +43,14 @@ def test_the_second_is_told_who_holds_it_and_has_it_after_the_end_or_a_kill(tmp_
     hold(tmp_path, "node-2", is_shared=False).close()
 
 
-def test_several_names_may_share_a_spool_and_one_name_has_one_process(tmp_path: Path) -> None:
+def test_nodes_with_postgresql_share_a_spool_but_not_with_one_without(tmp_path: Path) -> None:
     kept = [hold(tmp_path, name, is_shared=True) for name in ("node-1", "node-2")]
-    with pytest.raises(ConfigurationError, match="another worker_name"):
-        hold(tmp_path, "node-1", is_shared=True)
+    with pytest.raises(ConfigurationError, match="need PostgreSQL, all of them"):
+        hold(tmp_path, "node-3", is_shared=False)
     for lock in kept:
         lock.close()
+    with hold(tmp_path, "node-3", is_shared=False), pytest.raises(ConfigurationError, match=r"'node-3'.*PostgreSQL"):
+        hold(tmp_path, "node-1", is_shared=True)
 
 
 def test_a_holder_that_did_not_write_who_it_is_is_another_process(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ class Reconcile:
             If the workflow database, or the disk, refuses it.
         """
         batches = self._spool.batches_under_way()  # before the workflows: one that is closed meanwhile is begun already
+        resumed = self.resume_idle()
         with not_waiting("tells nothing"):
-            resumed = self._idle.resume()
             work = under_way()
             self._wake([each.identity for each in work if each.name == REPORT and each.due is not None])
             self._wake_late({each.identity: each.due for each in work if each.due is not None})
@@ -104,6 +104,17 @@ class Reconcile:
                 _log.warning("workflow.begun_again", workflows=sum(begun))
         self._measure(batches)
         return sum(begun) + resumed
+
+    def resume_idle(self) -> int:
+        """Go on with what this worker claimed and does not run, and say how many workflows that were.
+
+        Raises
+        ------
+        RetryLaterError
+            If the workflow database refuses it.
+        """
+        with not_waiting("resumes nothing"):
+            return self._idle.resume()
 
     def _wake(self, reports: Collection[str]) -> None:
         """Ask anew, once after a start: a report may have come while nobody listened."""

@@ -17,15 +17,23 @@ def recover(layout: Layout, worker: str) -> int:
     for batch in outboxes(layout):
         if not keeps_outbox(layout, batch):
             remove_outbox(layout, batch)
-    own = layout.receiving_of(worker)
     of_earlier_releases = tree.files(layout.receiving, PART_SUFFIX)
-    leftovers = [*of_earlier_releases, *(own / name for name in tree.names(own))]
-    for leftover in leftovers:
+    for leftover in of_earlier_releases:
         tree.remove(leftover)
+    half_received = clear_receiving(layout.root, worker)
     tree.remove(layout.former_commitments)
     for folder in tree.folders(layout.state(SeriesState.OPEN)):
         if is_uid(folder.name):
             remove_if_empty(folder)
+    return len(of_earlier_releases) + half_received
+
+
+def clear_receiving(root: Path, worker: str) -> int:
+    """Remove what a worker, which does not receive now, had half-received, and say how many instances that were."""
+    own = Layout(root).receiving_of(worker)
+    leftovers = [own / name for name in tree.names(own)]
+    for leftover in leftovers:
+        tree.remove(leftover)
     return len(leftovers)
 
 

@@ -67,11 +67,11 @@ class Probe(Durable):
 PROBE = Probe()
 
 if __name__ == "__main__":
-    url, notes, act = sys.argv[1:]
+    url, notes, act = sys.argv[1:4]
     PROBE.notes = Path(notes)
     launch_engine(url, "node-1", "1", [FEW, ONE_EACH, URGENT])
-    if act == "two steps":
-        enqueue(FEW, "two", PROBE.two_steps)
+    if act in ("two steps", "only one"):
+        enqueue(FEW if act == "two steps" else URGENT, "two", PROBE.two_steps)
         while not (PROBE.notes.exists() and "second" in PROBE.notes.read_text()):
             time.sleep(0.02)
     elif act == "delayed":
