@@ -17,6 +17,8 @@ from iscl_node.pipeline.engine.words import Durable, enqueue, step, workflow
 from iscl_node.pipeline.engine.workers import Worker
 
 MANY = 20
+HALF = 5
+"""So far one comes before there is another worker."""
 QUEUE = Queue("sending", worker_concurrency=1)
 
 
@@ -41,6 +43,8 @@ class Sending(Durable):
                 self._fence.check()
                 self.note(f"sent {number}")
                 time.sleep(0.2)
+            while number == HALF and "ready node-2" not in self._notes.read_text():
+                time.sleep(0.1)
 
     def note(self, what: str) -> None:
         with self._notes.open("a") as notes:
@@ -66,8 +70,10 @@ if __name__ == "__main__":
     takeover = Takeover(lease, lambda _: None, lambda _: None)
     threading.Thread(target=look, args=(takeover,), daemon=True).start()
     sending.note("ready")
-    while lease.generation < 2 and sys.stdin.readline() != "stop\n":
-        pass
+    sys.stdin.readline()
+    while lease.generation < 2:  # it was woken
+        time.sleep(0.1)
+    time.sleep(2)  # in which ten more would be sent
     fence.request()
     stop_engine(60)
     lease.stop()

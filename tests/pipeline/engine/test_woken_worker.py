@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from leased_worker import MANY
+from leased_worker import HALF, MANY
 from postgresql import PostgresqlServer
 
 PATIENCE_SECONDS = 240
@@ -75,9 +75,9 @@ def status_of_it(url: str) -> object:
 )
 def test_a_killed_worker(start: Start, url: str, notes: Path) -> None:
     first = start("node-1")
-    wait_until(lambda: len(sendings(notes)) > 2)
+    wait_until(lambda: len(sendings(notes)) == HALF + 1)
     start("node-2")
-    wait_until(lambda: "ready node-2" in notes.read_text())
+    wait_until(lambda: len(sendings(notes)) > HALF + 1)
     first.kill()
     wait_until(lambda: "end node-2" in notes.read_text())
     assert len(sendings(notes)) == MANY
@@ -92,15 +92,15 @@ def test_a_killed_worker(start: Start, url: str, notes: Path) -> None:
 )
 def test_a_woken_worker_changes_nothing(start: Start, url: str, notes: Path) -> None:
     first = start("node-1")
-    wait_until(lambda: len(sendings(notes)) > 2)
+    wait_until(lambda: len(sendings(notes)) == HALF + 1)
     start("node-2")
-    wait_until(lambda: "ready node-2" in notes.read_text())
+    wait_until(lambda: len(sendings(notes)) > HALF + 1)
     first.send_signal(signal.SIGSTOP)
     wait_until(lambda: "end node-2" in notes.read_text())
     wait_until(lambda: status_of_it(url) == ("SUCCESS", "node-2"))
     first.send_signal(signal.SIGCONT)
     assert first.stdin is not None
-    first.stdin.write("stop\n" * 2)  # it looks at this once it has its lease again
+    first.stdin.write("stop once the lease is taken again\n")
     assert first.wait(PATIENCE_SECONDS) == 0
     assert len(sendings(notes)) == MANY
     assert sendings(notes).total() <= MANY + 1
