@@ -7,17 +7,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__, logs
 from iscl_node.assembly.auditing import RunningTrail, append_all, messages_of
+from iscl_node.assembly.denoisers import load_denoisers
+from iscl_node.assembly.opening import log_key, opened_spool
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.allocator import freeze_heap
-from iscl_node.denoise.bundle_denoiser import BundleDenoiser, load_bundle
+from iscl_node.denoise.bundle_denoiser import BundleDenoiser
 from iscl_node.dicom.deriving.transcoding import native
 from iscl_node.dicom.selecting.rules import check_rules
 from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
@@ -50,7 +51,6 @@ from iscl_node.pipeline.reception.closing import SeriesCloser
 from iscl_node.pipeline.reception.completeness import Completeness
 from iscl_node.pipeline.reception.peer_lists import PeerListings
 from iscl_node.pipeline.reception.receive import reception
-from iscl_node.pipeline.steps.plan import derived_per_received
 from iscl_node.pipeline.steps.series import SeriesSteps
 from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
@@ -62,12 +62,9 @@ from iscl_node.settings.shown import shown_settings
 from iscl_node.store.batches.recovery import clear_receiving
 from iscl_node.store.identity import settle_identity
 from iscl_node.store.leaving.retention import Retention, RetentionLimits
-from iscl_node.store.lock import hold
-from iscl_node.store.log_key import made_log_key
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.records.running_time import RunningTime
-from iscl_node.store.spool import Spool
 from iscl_node.web.access import Access
 from iscl_node.web.app import web_app
 from iscl_node.web.limits import listening, raise_descriptor_limit, web_server
@@ -89,21 +86,6 @@ _LAST_STEP_SECONDS = 75
 _GO_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """A terminal is closed, or logs are rotated. There is nothing to read again: the log is standard error, certificates
 are read when they change, settings at the start."""
-
-
-def load_denoisers(settings: Settings) -> dict[str, BundleDenoiser]:
-    """The denoiser of every profile that a rule names.
-
-    Raises
-    ------
-    ConfigurationError
-    """
-    profiles = sorted({rule.profile for rule in settings.rules if not rule.ignore})
-    bundle = settings.bundle
-    return {
-        profile: load_bundle(bundle.path, profile, bundle.device, bundle.digest, bundle.precision)
-        for profile in profiles
-    }
 
 
 class Node:
@@ -133,7 +115,7 @@ class Node:
         )
         expected = self._lease.spool_id()
         self._lease.belong_to(settle_identity(settings.spool_dir, memory, __version__, expected))
-        self._spool, self._lock = _opened_spool(settings)
+        self._spool, self._lock = opened_spool(settings)
         self._shutdown = fence_of(self._lease)
         self._trail: RunningTrail | None = None
         self._messages: Messages | None = None
@@ -360,7 +342,7 @@ class Node:
         models = {denoiser.model.digest for denoiser in denoisers.values()}  # all are of one bundle
         facts = {"model": "".join(models), "settings": self._settings.digest()}
         short = {name: digest[: logs.SHORT_DIGEST_LENGTH] for name, digest in facts.items()}
-        self._log_output = logs.configure(_log_key(self._spool), short, self._metrics.log_lines_lost.inc)
+        self._log_output = logs.configure(log_key(self._spool), short, self._metrics.log_lines_lost.inc)
 
     def _show_certificates(self) -> None:
         for use, tls in self._settings.tls_uses().items():
@@ -380,20 +362,3 @@ class Node:
 def _wait_for_the_end(signals: "SimpleQueue[int]") -> None:
     while (number := signals.get()) in _GO_ON:
         _log.info("signal.received", signal=signal.Signals(number).name)
-
-
-def _opened_spool(settings: Settings) -> tuple[Spool, BinaryIO]:
-    """The spool, and the lock on it: only who holds it may clear what a killed node left."""
-    try:
-        lock = hold(settings.spool_dir.resolve(), settings.worker_name, is_shared=settings.has_postgresql)
-        share = max((derived_per_received(rule) for rule in settings.known_rules()), default=0)
-        return Spool.open(settings.spool_dir, settings.spool.min_free_bytes, settings.worker_name, share), lock
-    except OSError as error:
-        raise ConfigurationError(f"spool_dir {settings.spool_dir} cannot be used: {error.strerror}") from error
-
-
-def _log_key(spool: Spool) -> bytes:
-    try:
-        return made_log_key(spool.root)
-    except OSError as error:
-        raise ConfigurationError(f"the key of the log in {spool.root} cannot be used: {error.strerror}") from error

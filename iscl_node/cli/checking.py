@@ -74,10 +74,10 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
 
 
 def _checked(settings: Settings) -> dict[str, str]:
+    from iscl_node.assembly.denoisers import load_denoisers
     from iscl_node.dicom.selecting.rules import check_rules
     from iscl_node.network.scu.verification import answers_queries
     from iscl_node.network.scu.verification import echo as verify
-    from iscl_node.service import load_denoisers
 
     report = {"settings": f"good, digest {settings.digest()}"}
     check_rules(settings.known_rules())
