@@ -73,6 +73,16 @@ class Metrics:
             "Answers of destinations whether they keep a batch, by peer, way (commitment or query) and outcome",
             ["peer", "way", "outcome"],
         )
+        self.destination_up = gauge(
+            "iscl_node_destination_up",
+            "1 if a destination took, or answered, what it was asked last; 0 if it is to be tried again, by peer",
+            ["peer"],
+        )
+        self.destination_retries = counter(
+            "iscl_node_destination_retries_total",
+            "Sendings and questions that are to be tried again, by peer",
+            ["peer"],
+        )
         self.resent_instances = counter(
             "iscl_node_resent_instances_total",
             "Derived instances that a destination stored and did not have later, so that they are sent again, by peer",
@@ -129,6 +139,12 @@ class Metrics:
                 self.derived_noise.labels(rule).observe(each)
 
     def _register_spool(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.waiting_instances = gauge(
+            "iscl_node_waiting_instances", "Received instances in series that are open or not sent to everybody yet"
+        )
+        self.quarantine_batches = gauge(
+            "iscl_node_quarantine_batches", "Batches in quarantine, by what their reason is about", ["reason"]
+        )
         self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
         self.series_closed = counter(
             "iscl_node_series_closed_total",

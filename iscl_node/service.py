@@ -65,6 +65,7 @@ from iscl_node.store.leaving.retention import Retention, RetentionLimits
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.records.running_time import RunningTime
+from iscl_node.store.records.waits import Waits
 from iscl_node.web.access import Access
 from iscl_node.web.app import web_app
 from iscl_node.web.limits import listening, raise_descriptor_limit, web_server
@@ -159,7 +160,7 @@ class Node:
         sending = Sending(destinations, self._send, deadline)
         asking = Asking(destinations, self._commit, self._find, deadline, report_seconds)
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
-        trying = Trying(self._shutdown, self._metrics, backoff)
+        trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
         idle = IdleWorkflows(settings.worker_name if settings.has_postgresql else None)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE

@@ -28,6 +28,8 @@ from iscl_node.network.scp.storage_scp import StorageScp
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.plan import keep_plan
+from iscl_node.store.records.waits import Wait, Waits
 from iscl_node.store.spool import Spool
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
@@ -130,7 +132,8 @@ def test_status_for_machines(config: Path, quarantined: Batch) -> None:
     report = json.loads(result.stdout)
     (each,) = report.pop("quarantine")
     batches = {"open": 0, "closed": 0, "sent": 0, "done": 0, "ignored": 0, "quarantine": 1}
-    assert report == {"batches": batches, "incomplete": [], "sent": [], "ignored": {}}
+    empty = {"workers": [], "incomplete": [], "waiting": [], "sent": [], "ignored": {}, "noted": []}
+    assert report == {"batches": batches, **empty}
     folder = Path(each.pop("path"))
     since = datetime.fromisoformat(each.pop("since"))
     assert abs(datetime.now(UTC) - since) < timedelta(minutes=5)
@@ -156,6 +159,53 @@ def test_status_tells_whose_confirmation_a_batch_waits_for(config: Path, spool: 
     (each,) = json.loads(run("status", "--config", config, "--json").stdout)["sent"]
     assert (each["batch"], each["waits_for"]) == (batch.key, ["vault"])
     assert "vault has not confirmed yet" in run("status", "--config", config).stdout
+
+
+@pytest.fixture
+def closed(spool: Spool) -> Batch:
+    data = part10(ct_dataset())
+    spool.store(header := read_header(data), data)
+    return spool.close(header.series_instance_uid, datetime.now(UTC))
+
+
+def test_status_tells_what_each_series_waits_for(config: Path, spool: Spool, closed: Batch) -> None:
+    keep_plan(spool.root, closed, {"series_uids": ["2.25.1"], "notes": ["1 localizer left out"]})
+    Deliveries(spool.root).begin(closed, ["pacs", "vault"])
+    spool.write_derived(closed, "2.25.1", "2.25.2", b"derived")
+    Waits(spool.root).note(closed, "vault", Wait("no [connection]", 1_800_000_000))
+    text = run("status", "--config", config).stdout
+    assert f"sending {closed.series_instance_uid} {closed.key}: 1 of 1 slices denoised; pacs has 0 of 1; " in text
+    assert "vault has 0 of 1, no [connection], next try 2027-01-15T08:00:00+00:00" in text
+    assert f"note {closed.series_instance_uid} {closed.key}: 1 localizer left out" in text
+    report = json.loads(run("status", "--config", config, "--json").stdout)
+    (each,) = report["waiting"]
+    assert (each["step"], each["slices"], each["denoised"]) == ("sending", 1, 1)
+    assert each["destinations"][1] == {
+        "name": "vault",
+        "has": 0,
+        "of": 1,
+        "confirmed": False,
+        "reason": "no [connection]",
+        "next_try": "2027-01-15T08:00:00+00:00",
+    }
+    assert report["noted"][0]["notes"] == ["1 localizer left out"]
+
+
+def test_status_tells_why_a_series_is_not_worked_on(config: Path, spool: Spool, closed: Batch) -> None:
+    assert "0 of 1 slices denoised; waits for its turn; " in run("status", "--config", config).stdout
+    Waits(spool.root).note(closed, "", Wait("the disk is full", 1_800_000_000))
+    assert "the disk is full, next try 2027-01-15T08:00:00+00:00" in run("status", "--config", config).stdout
+
+
+def test_status_watch_looks_again_until_it_is_ended(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    acts = [lambda: None, end]
+    monkeypatch.setattr(time, "sleep", lambda _: acts.pop(0)())
+    result = run("status", "--watch", "--config", config)
+    assert result.exit_code == 0
+    assert result.stdout.count("quarantine") == 2
 
 
 def test_a_hash_in_the_log_leads_to_its_series_and_back(config: Path, quarantined: Batch, spool: Spool) -> None:

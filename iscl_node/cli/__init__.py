@@ -19,7 +19,8 @@ from iscl_node.cli.checking import check
 from iscl_node.cli.demo import demo
 from iscl_node.cli.passwords import password
 from iscl_node.cli.progress import Progress
-from iscl_node.cli.spool import close, export, lookup, redo, release, requeue, resend, status
+from iscl_node.cli.spool import close, export, lookup, redo, release, requeue, resend
+from iscl_node.cli.status import status
 from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, err, out, reported
 from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax

@@ -4,26 +4,21 @@ Each of them changes the spool by one rename at a time, so a running node is nev
 """
 
 import getpass
-import json
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 
 from iscl_node.cli.audit import record
-from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, Json, err, out, reported
+from iscl_node.cli.terminal import DEFAULT_CONFIG, FAILED, Config, err, out, reported
 from iscl_node.cli.users import check_user
-from iscl_node.cli.workers import show_workers, told_workers
-from iscl_node.domain import Batch, IncompleteSeries, SeriesState, SetAsideBatch
+from iscl_node.domain import SeriesState
 from iscl_node.errors import ConfigurationError, RetryLaterError
 from iscl_node.logs import hashed
 from iscl_node.settings import load_settings
@@ -38,7 +33,7 @@ SeriesUid = Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Ins
 
 
 @contextmanager
-def _spool(config: Path, command: str) -> "Iterator[Spool]":
+def opened_spool(config: Path, command: str) -> "Iterator[Spool]":
     """The spool of the settings, for the length of one command; every error is told."""
     from iscl_node.store.spool import Spool
 
@@ -53,107 +48,6 @@ def _spool(config: Path, command: str) -> "Iterator[Spool]":
             raise RetryLaterError(f"the disk refuses it: {error.strerror}") from error
 
 
-def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Show what is in the spool: open, incomplete, waiting, delivered, ignored, in quarantine, why, and since when."""
-    from iscl_node.store.receiving.open_series import OpenSeries
-
-    with _spool(config, "status") as spool:
-        counts = {state.value: count for state, count in spool.counts().items()}
-        quarantined = [_told(each, spool.root) for each in spool.quarantined()]
-        ignored = Counter(each.reason for each in spool.ignored())
-        incomplete = [_told_incomplete(each, spool.root) for each in OpenSeries(spool.root).incomplete()]
-        sent = [_told_sent(each, spool.root) for each in spool.sent_batches()]
-    workers = told_workers(load_settings(config))
-    if as_json:
-        told = {"workers": workers, "batches": counts, "incomplete": incomplete, "sent": sent, "ignored": ignored}
-        told |= {"quarantine": quarantined}
-        print(json.dumps(told, indent=2))  # noqa: T201 - for machines
-        return
-    table = Table("state", "batches", title="Spool")
-    for state, count in counts.items():
-        table.add_row(state, str(count))
-    out.print(table)
-    show_workers(workers)
-    for each in incomplete:
-        out.print(
-            f"[yellow]{each['state']}[/yellow] {each['series']}: {escape(each['missing'])}; "
-            f"in the log {each['log']}, last arrival {each['last_arrival']}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    for each in sent:
-        waited_for = ", ".join(each["waits_for"])
-        text = f"{each['series']} {each['batch']}: {waited_for} has not confirmed yet; in the log {each['log']}"
-        if each["stopped"]:
-            stopped = ", ".join(each["stopped"])
-            text += f"; nothing more is stored at {stopped}, which takes everything and shows nothing"
-        out.print(f"[yellow]sent[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
-    for reason, count in ignored.items():
-        out.print(f"[yellow]ignored[/yellow] {count} batch(es): {escape(reason)}", soft_wrap=True)
-    _show_quarantine(quarantined)
-
-
-def _show_quarantine(quarantined: list[dict[str, Any]]) -> None:
-    for each in quarantined:
-        out.print(f"[red]quarantine[/red] {each['series']} {each['batch']}: {escape(each['reason'])}", soft_wrap=True)
-        amount = f"{each['files']} files, {decimal(each['bytes'])}, in {each['path']}"
-        out.print(
-            f"  in the log {each['log']}, since {each['since']}, {amount}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        if each["picture"]:
-            out.print(f"  picture: {each['picture']}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _told_incomplete(each: IncompleteSeries, spool: Path) -> dict[str, Any]:
-    from iscl_node.store.log_key import log_name
-
-    return {
-        "series": each.series_instance_uid,
-        "log": log_name(spool, each.series_instance_uid),
-        "state": "held" if each.is_held else "incomplete",
-        "missing": each.missing,
-        "last_arrival": _time(each.last_arrival),
-    }
-
-
-def _told_sent(each: Batch, spool: Path) -> dict[str, Any]:
-    from iscl_node.store.log_key import log_name
-    from iscl_node.store.records.deliveries import Deliveries
-
-    deliveries = Deliveries(spool)
-    records = {name: deliveries.record(each, name) for name in deliveries.destinations(each)}
-    return {
-        "series": each.series_instance_uid,
-        "log": log_name(spool, each.series_instance_uid),
-        "batch": each.key,
-        "waits_for": [name for name, record in records.items() if not record.is_confirmed],
-        "stopped": [name for name, record in records.items() if record.is_stopped],
-    }
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _told(each: SetAsideBatch, spool: Path) -> dict[str, Any]:
-    from iscl_node.store.log_key import log_name
-
-    return {
-        "series": each.batch.series_instance_uid,
-        "log": log_name(spool, each.batch.series_instance_uid),
-        "batch": each.batch.key,
-        "reason": each.reason,
-        "since": _time(each.since),
-        "files": each.files,
-        "bytes": each.size_bytes,
-        "path": str(each.folder),
-        "picture": str(each.picture or ""),
-    }
-
-
 def lookup(
     text: Annotated[str, typer.Argument(metavar="HASH_OR_UID", help="Of a line of the log, or any UID.")],
     config: Config = DEFAULT_CONFIG,
@@ -161,7 +55,7 @@ def lookup(
     """Tell which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
     from iscl_node.store.log_key import known_log_key, places_of_uids
 
-    with _spool(config, "lookup") as spool:
+    with opened_spool(config, "lookup") as spool:
         key = known_log_key(spool.root)
         if key is None:
             raise ConfigurationError(f"the key of the log in {spool.root} is not there or may not be read")
@@ -179,7 +73,7 @@ def close(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
 
     What arrives later joins its derived series.
     """
-    with _spool(config, "close") as spool:
+    with opened_spool(config, "close") as spool:
         if series_uid not in spool.quiet_series(time.time(), 0):
             raise ConfigurationError(f"series {series_uid} is not open")
         batch = spool.close(series_uid, datetime.now(UTC))
@@ -198,7 +92,7 @@ def requeue(
     Another image under a SOP Instance UID that was processed stays in quarantine: its result would have the UID of the
     other one's. Look at it with export, then release it.
     """
-    with _spool(config, "requeue") as spool:
+    with opened_spool(config, "requeue") as spool:
         batches = spool.requeue(series_uid, datetime.now(UTC))
         if not batches:
             raise ConfigurationError(
@@ -215,7 +109,7 @@ def redo(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
     from iscl_node.store.again import redo as give_back
     from iscl_node.store.records.actions import note_action
 
-    with _spool(config, "redo") as spool:
+    with opened_spool(config, "redo") as spool:
         batch = give_back(spool, series_uid, datetime.now(UTC))
         if batch is None:
             raise ConfigurationError(f"series {series_uid} is not among the delivered ones that are kept")
@@ -234,7 +128,7 @@ def resend(
     from iscl_node.store.records.actions import note_action
     from iscl_node.store.records.running_time import RunningTime
 
-    with _spool(config, "resend") as spool:
+    with opened_spool(config, "resend") as spool:
         receiving = {peer.name for peer in load_settings(config).known_peers() if peer.may_receive}
         if to and to not in receiving:
             raise ConfigurationError(f"no peer {to!r} that may receive; there are {', '.join(sorted(receiving))}")
@@ -257,7 +151,7 @@ def release(
     from iscl_node.pipeline.audit.what_happened import deletion_messages
     from iscl_node.store.leaving.retention import discard
 
-    with _spool(config, "release") as spool:
+    with opened_spool(config, "release") as spool:
         chosen = [
             each
             for each in spool.quarantined()
@@ -296,7 +190,7 @@ def export(
     from iscl_node.store import tree
     from iscl_node.store.leaving.export import export as export_series
 
-    with _spool(config, "export") as spool:
+    with opened_spool(config, "export") as spool:
         try:
             copied = export_series(spool.root, series_uid, folder)
         except ValueError as error:

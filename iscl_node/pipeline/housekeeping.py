@@ -5,6 +5,7 @@ Of several nodes on one spool one leads, and does what changes the spool.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +15,9 @@ from iscl_node.domain import SeriesState
 from iscl_node.errors import IsclNodeError, text_of
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.reception.closing import SeriesCloser
+from iscl_node.store.batches.set_aside import REASON_CLASSES, reason_class
+from iscl_node.store.inventory import instances_under_way
+from iscl_node.store.layout import Layout
 from iscl_node.store.leaving.retention import Retention, Sizes
 from iscl_node.store.spool import Spool
 
@@ -112,6 +116,7 @@ class Housekeeping:
         self._attempt_alone("purge", self._purge)
         self._attempt_alone("strays", self._note_strays)
         self._attempt_alone("sizes", self._measure_sizes)
+        self._attempt_alone("contents", self._measure_contents)
         self._attempt_alone("workflows", self._forget)
 
     def reconcile(self) -> None:
@@ -164,6 +169,13 @@ class Housekeeping:
         self._metrics.uncommitted_oldest_seconds.set(self._spool.oldest_in(SeriesState.SENT, now))
         self._metrics.quarantine_oldest_seconds.set(self._spool.oldest_in(SeriesState.QUARANTINE, now))
         self._metrics.spool_free_bytes.set(self._spool.free_bytes())
+
+    def _measure_contents(self) -> None:
+        """Count what waits, and what a person must decide by the class of its reason."""
+        self._metrics.waiting_instances.set(instances_under_way(Layout(self._spool.root)))
+        counts = Counter(reason_class(each.reason) for each in self._spool.quarantined())
+        for name in (*REASON_CLASSES, "other"):
+            self._metrics.quarantine_batches.labels(name).set(counts[name])
 
     def _measure_sizes(self) -> None:
         sizes = self._sizes.by_folder()

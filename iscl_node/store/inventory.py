@@ -19,6 +19,13 @@ def batches(layout: Layout, state: SeriesState) -> Iterator[Batch]:
             yield Batch(series.name, folder.name)
 
 
+def instances_under_way(layout: Layout) -> int:
+    """How many received instances are in open series and closed batches."""
+    open_ = (folder for folder, _ in open_series(layout))
+    closed = (layout.batch(SeriesState.CLOSED, batch) for batch in batches(layout, SeriesState.CLOSED))
+    return sum(len(tree.names(folder, ".dcm")) for folder in (*open_, *closed))
+
+
 def batch_folders(series: Path, *, is_listed: bool = False) -> list[Path]:
     """The batches of a series in one state; see `tree.folders`."""
     return [folder for folder in tree.folders(series, is_listed=is_listed) if _is_key(folder.name)]

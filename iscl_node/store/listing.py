@@ -19,6 +19,7 @@ from iscl_node.store.inventory import batch_folders, open_series
 from iscl_node.store.layout import INCOMPLETE_FILE, PICTURE_FILE, REASON_FILE, Layout, is_uid
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import entries, record_file, summary
+from iscl_node.store.records.waits import Wait, read_wait, wait_file
 
 _REST_SECONDS: Final = 1.0
 _REST_RATIO: Final = 10.0
@@ -31,7 +32,8 @@ _NOT_READABLE: Final = (OSError, ValueError)
 class Delivered:
     """What is known of a batch at one destination.
 
-    ``stored`` and ``missing`` count instances; ``events`` are the lines of its record, oldest first, those of answers
+    ``stored`` and ``missing`` count instances; ``wait`` is why it waits for the next try; nothing more is stored
+    where it ``is_stopped``; ``events`` are the lines of its record, oldest first, those of answers
     told once for each run of equal ones.
     """
 
@@ -41,6 +43,8 @@ class Delivered:
     refusal: str = ""
     confirmed_by: str = ""
     events: tuple[Mapping[str, Any], ...] = ()
+    wait: Wait | None = None
+    is_stopped: bool = False
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -54,7 +58,7 @@ class ListedBatch:
 
     ``since`` is when it came into its state, or last grew, in seconds since the epoch. ``instances`` were received,
     ``derived`` are made, by Series Instance UID, ``plan`` is what was decided for it, ``reason`` why it is set aside or
-    what it waits for.
+    what it waits for; ``wait`` is why it is not worked on now.
     """
 
     batch: Batch
@@ -67,6 +71,7 @@ class ListedBatch:
     deliveries: tuple[Delivered, ...] = ()
     reason: str = ""
     has_picture: bool = False
+    wait: Wait | None = None
 
 
 class Listing:
@@ -168,6 +173,7 @@ class Listing:
             tuple(_deliveries(batch, folder, names)),
             _text(folder / reason) if reason else "",
             PICTURE_FILE in names,
+            _wait(folder, wait_file(batch, ""), names),
         )
 
 
@@ -179,10 +185,14 @@ def _deliveries(batch: Batch, folder: Path, names: set[str]) -> Iterator[Deliver
         if name in names:
             with suppress(OSError):
                 content = tree.read_bytes(folder / name)
-        yield _delivered(destination, content)
+        yield _delivered(destination, content, _wait(folder, wait_file(batch, destination), names))
 
 
-def _delivered(destination: str, content: bytes) -> Delivered:
+def _wait(folder: Path, name: str, names: set[str]) -> Wait | None:
+    return read_wait(folder / name) if name in names else None
+
+
+def _delivered(destination: str, content: bytes, wait: Wait | None) -> Delivered:
     lines = list(entries(content))
     record = summary(lines)
     confirmed_by = next((str(each.get("way", "")) for each in reversed(lines) if each["event"] == "confirmed"), "")
@@ -193,6 +203,8 @@ def _delivered(destination: str, content: bytes) -> Delivered:
         record.refusal,
         confirmed_by if record.is_confirmed else "",
         tuple(_runs(lines)),
+        wait,
+        record.is_stopped,
     )
 
 

@@ -303,3 +303,20 @@ def test_a_batch_that_cannot_be_begun_holds_up_no_other(spool: Spool, metrics: M
     first, second = spool.closed_batches()
     assert refusing.batches == [first, second, first]
     assert gauge(metrics, "housekeeping_faults_total", chore="close") == 2
+
+
+def test_what_waits_and_what_a_person_must_decide_is_measured(
+    spool: Spool, workflows: Workflows, metrics: Metrics
+) -> None:
+    receive(spool)
+    keeping = housekeeping(spool, workflows, metrics)
+    keeping.tick()
+    keeping.sweep()
+    (batch,) = spool.closed_batches()
+    waiting = len(spool.instances(batch))
+    assert gauge(metrics, "waiting_instances") == waiting > 0
+    spool.quarantine(batch, "2 patients in one series: Patient ID differs")
+    keeping.sweep()
+    assert gauge(metrics, "waiting_instances") == 0
+    assert gauge(metrics, "quarantine_batches", reason="identity") == 1
+    assert gauge(metrics, "quarantine_batches", reason="judge") == 0

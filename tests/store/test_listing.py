@@ -8,6 +8,7 @@ from spool_contents import NOW, SERIES, header, part10
 
 from iscl_node.domain import CT_IMAGE_STORAGE, Batch, InstanceReference, SeriesState, StoreAnswer
 from iscl_node.store import listing
+from iscl_node.store.batches.set_aside import reason_class
 from iscl_node.store.listing import ListedBatch, Listing
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.records.plan import keep_plan
@@ -120,3 +121,22 @@ def test_what_has_ended_is_read_once(spool: Spool, clock: Clock, monkeypatch: py
     clock.seconds = 200
     assert len(looked.batches()) == 2
     assert {each.state for each in looked.batches()} == {SeriesState.DONE}
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [
+        ("2 patients in one series: Patient ID and Patient's Name differ", "identity"),
+        ("2 frames of reference in one series: ...", "identity"),
+        ("two images have the same SOP Instance UID, but differ in Pixel Data", "conflict"),
+        ("incomplete at the time-out: 2 slices are missing", "incomplete"),
+        ("no rule matches this series; add one under [[rules]] and requeue", "settings"),
+        ("peer pacs refused with status A900", "destination"),
+        ("the values are no Hounsfield units: slope 0", "content"),
+        ("the pixels cannot be decoded (RuntimeError)", "pixels"),
+        ("unforeseen fault: KeyError; the log says where", "unforeseen"),
+        ("a person put it here", "other"),
+    ],
+)
+def test_a_reason_has_one_of_few_classes(reason: str, name: str) -> None:
+    assert reason_class(reason) == name

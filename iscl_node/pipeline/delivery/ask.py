@@ -13,6 +13,7 @@ from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, refused
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations, gone
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+from iscl_node.store.records.waits import Wait, Waits
 
 Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | None]
 """Asks a peer for storage commitment under a transaction UID; None if the report comes later."""
@@ -20,6 +21,7 @@ Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | N
 Find = Callable[[Peer, str, str, Collection[str]], frozenset[str]]
 """Tells which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
 
+_REPORT_TO_COME = "its report on storage commitment is waited for"
 _NO_SERVICE = 'a destination without such a service needs confirm = "none"'
 
 
@@ -47,6 +49,7 @@ class Asking:
         self._find = find
         self._deadline = deadline
         self.report_seconds = report_seconds
+        self._waits = Waits(destinations.spool.root)
 
     def ask(self, batch: Batch, peer_name: str, transaction_uid: str, since: float) -> Answer | None:
         """Ask for everything that a destination stored of a batch; None if its report is still to come.
@@ -71,12 +74,15 @@ class Asking:
         if peer is None:
             return refused(gone(peer_name))
         try:
-            return self._asked(batch, peer, transaction_uid, since)
+            answer = self._asked(batch, peer, transaction_uid, since)
         except RetryLaterError as error:
             end = self._deadline.end(batch, str(error))
             if end:
                 return refused(end)
             raise _with_hint(error) from error
+        if answer is None:
+            self._waits.note(batch, peer_name, Wait(_REPORT_TO_COME, time.time() + self.report_seconds))
+        return answer
 
     def _asked(self, batch: Batch, peer: Peer, transaction_uid: str, since: float) -> Answer | None:
         commit, query = partial(self._committed, batch, peer, transaction_uid), partial(self._queried, batch, peer)

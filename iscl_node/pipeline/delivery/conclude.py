@@ -1,6 +1,7 @@
 """Concludes what comes next from what a destination answered, and brings a batch to its end."""
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -14,6 +15,7 @@ from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.retry import Backoff
 from iscl_node.store.records.deliveries import DeliveryRecord
+from iscl_node.store.records.waits import Wait, Waits
 
 _log = structlog.get_logger(__name__)
 
@@ -34,11 +36,15 @@ SEND, ASK, END = "send", "ask", "end"
 
 
 class Next(NamedTuple):
-    """What comes next, after how many seconds; ``misses`` is how often C-FIND missed something in this round."""
+    """What comes next, after how many seconds, and why not now.
+
+    ``misses`` is how often C-FIND missed something in this round.
+    """
 
     step: str
     wait_seconds: float = 0.0
     misses: int = 0
+    reason: str = ""
 
 
 class Attempt(NamedTuple):
@@ -75,6 +81,7 @@ class Concluding:
         self._backoff = backoff
         self._report_seconds = report_seconds
         self._metrics = metrics
+        self._waits = Waits(self._spool.root)
         self._lock = threading.Lock()
         for name in destinations.peers:
             metrics.resent_instances.labels(name)  # 0: of a counter that begins with 1 no alert sees the increase
@@ -102,6 +109,14 @@ class Concluding:
         RetryLaterError
             If the disk refuses it now.
         """
+        after = self._concluded(batch, peer_name, attempt, answer)
+        if after.wait_seconds:
+            self._waits.note(batch, peer_name, Wait(after.reason, time.time() + after.wait_seconds))
+        else:
+            self._waits.end(batch, peer_name)
+        return after
+
+    def _concluded(self, batch: Batch, peer_name: str, attempt: Attempt, answer: Answer | None) -> Next:
         if not self._is_open(batch, peer_name):
             return Next(END)
         record = self._destinations.record(batch, peer_name)
@@ -132,7 +147,8 @@ class Concluding:
             return self._confirmed(batch, peer_name, answer, len(everything))
         if answer["way"] == QUERY and attempt.misses < LOOKS - 1:
             self._count(peer_name, answer, "not yet")
-            return Next(ASK, self._backoff.wait_seconds(attempt.misses + 1), attempt.misses + 1)
+            told = f"{len(lacking)} of {len(everything)} instances are not found by C-FIND yet"
+            return Next(ASK, self._backoff.wait_seconds(attempt.misses + 1), attempt.misses + 1, told)
         wait_seconds = self._backoff.last_seconds * 2.0 ** min(attempt.asks, 60)
         if len(lacking) == len(everything) and record.is_stopped and wait_seconds < self._report_seconds:
             return self._stopped(batch, peer_name, attempt, answer, wait_seconds)
@@ -174,7 +190,7 @@ class Concluding:
         end = self._deadline.end(batch, reason)
         if end:
             self._refuse(batch, peer_name, end)
-        return Next(END) if end else otherwise
+        return Next(END) if end else otherwise._replace(reason=reason)
 
     def _refuse(self, batch: Batch, peer_name: str, reason: str) -> None:
         """Write down that a destination will never take what it does not have, if the batch is still under way."""

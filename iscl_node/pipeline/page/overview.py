@@ -9,7 +9,7 @@ from typing import Final
 from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
 from iscl_node.domain import SeriesState
 from iscl_node.store.layout import time_of
-from iscl_node.store.listing import ListedBatch, Listing
+from iscl_node.store.listing import Delivered, ListedBatch, Listing
 
 _READ_AT_ONCE: Final = 200
 """Headers that one look reads at most, so that a first look at very many series does not take minutes."""
@@ -78,6 +78,11 @@ class Row:
         """The names of its destinations, as far as they are decided."""
         known = [each.destination for each in self.listed.deliveries]
         return tuple(known or self.listed.plan.get("rule", {}).get("send_to", ()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of it, and what was corrected."""
+        return tuple(self.listed.plan.get("notes", ()))
 
     @property
     def reason(self) -> str:
@@ -181,25 +186,28 @@ def _searched(row: Row, with_identity: bool) -> str:
 
 def _wait_of(row: Row) -> str:
     """What a batch that nobody set aside waits for."""
+    if row.listed.wait is not None:
+        return row.listed.wait.reason
     if row.step is Step.WAITING:
         return "waits for its turn"
     if row.step is Step.CONFIRMING:
         names = [each.destination for each in row.listed.deliveries if not each.confirmed_by and not each.refusal]
-        return f"waits until {', '.join(names)} confirms that it keeps everything" if names else ""
+        told = [f"{each.destination}: {each.wait.reason}" for each in row.listed.deliveries if each.wait is not None]
+        return "; ".join([f"waits until {', '.join(names)} confirms that it keeps everything", *told]) if names else ""
     if row.step is Step.SENDING:
-        return "; ".join(_delay(row, each.destination, each.stored, each.last) for each in row.listed.deliveries)
+        return "; ".join(_delay(row, each) for each in row.listed.deliveries)
     return ""
 
 
-def _delay(row: Row, destination: str, stored: int, last: Mapping[str, object]) -> str:
+def _delay(row: Row, to: Delivered) -> str:
     wanted = sum(row.listed.derived.values())
-    if stored >= wanted:
-        return f"{destination} has everything"
-    if last.get("event") == "put_off":
-        return f"{destination}: {last.get('reason', '')}"
-    if last.get("event") == "answered" and not last.get("stored"):
-        return f"{destination} answered {last.get('status')} last, is tried again"
-    return f"{destination} has {stored} of {wanted}"
+    if to.stored >= wanted:
+        return f"{to.destination} has everything"
+    if to.wait is not None:
+        return f"{to.destination}: {to.wait.reason}"
+    if to.last.get("event") == "answered" and not to.last.get("stored"):
+        return f"{to.destination} answered {to.last.get('status')} last, is tried again"
+    return f"{to.destination} has {to.stored} of {wanted}"
 
 
 def closed_at(row: Row) -> float | None:

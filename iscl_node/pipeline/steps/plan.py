@@ -36,7 +36,7 @@ class Plan(TypedDict):
     """What is decided of a batch: the rule, the derived series' UIDs, and the files in the order of their positions.
 
     ``instances`` are all that were in the batch then; one that repeats another may be none of the files.
-    ``expected_bytes`` is what the derived objects will take on disk, about.
+    ``expected_bytes`` is what the derived objects will take on disk, about; ``notes`` tell what was left out.
     """
 
     rule: BegunRule
@@ -44,6 +44,7 @@ class Plan(TypedDict):
     files: list[str]
     instances: list[str]
     expected_bytes: int
+    notes: NotRequired[list[str]]
 
 
 def expected_bytes(instances: Iterable[Instance], rule: Rule) -> int:

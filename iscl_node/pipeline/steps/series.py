@@ -156,6 +156,7 @@ class SeriesSteps:
             files=[Path(str(each.filename)).name for each in decision.instances],
             instances=[path.name for path in files],
             expected_bytes=expected_bytes(decision.instances, decision.rule),
+            notes=list(decision.notes),
         )
 
     def _begun(self, batch: Batch, rule: Rule, strengths: Sequence[ChosenStrength]) -> BegunRule:

@@ -1,10 +1,30 @@
 """What can be told of a batch that is not processed, from what lies in its folder."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 from iscl_node.domain import Batch, SetAsideBatch
 from iscl_node.store import tree
 from iscl_node.store.layout import PICTURE_FILE, REASON_FILE
+
+REASON_CLASSES: Final = {
+    "conflict": "same SOP Instance UID|another data set",
+    "identity": r"\d+ \w+( \w+){0,3} in one series",
+    "incomplete": "^incomplete ",
+    "settings": r"\[\[rules]]|rule .* is gone|model or the rule|gone from the settings",
+    "destination": "^(peer|destination|given up) ",
+    "content": "Hounsfield|Rescale|Units|Image Type|localizer|slope|map",
+    "pixels": "[Pp]ixel|codec|[Bb]its|attribute|decode",
+    "judge": "noise|contrast|edge|structure|mean|HU",
+    "unforeseen": "^unforeseen",
+}
+"""What a reason is about, by a pattern in it; the first counts, and what has none is ``other``."""
+
+
+def reason_class(reason: str) -> str:
+    """The class of a reason, of which there are few."""
+    return next((name for name, pattern in REASON_CLASSES.items() if re.search(pattern, reason)), "other")
 
 
 def set_aside(batch: Batch, folder: Path) -> SetAsideBatch:

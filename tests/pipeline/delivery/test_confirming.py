@@ -17,6 +17,7 @@ from iscl_node.domain import CommitmentReport, Confirm, SeriesState
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.retry import Backoff
 from iscl_node.store.again import resend
+from iscl_node.store.listing import Listing
 
 MakeBench = Callable[..., Bench]
 
@@ -540,6 +541,28 @@ def test_waits_grow_to_the_last_one() -> None:
     backoff = Backoff(5, 900)
     assert [backoff.wait_seconds(tries) for tries in (0, 1, 2, 3, 100)] == [5, 10, 20, 40, 900]
     assert backoff.wait_seconds(10**6) < math.inf
+
+
+def wait_of(on: Bench) -> str:
+    """Why the only batch waits."""
+    (batch,) = on.spool.batches_under_way()
+    (listed,) = Listing(on.spool.root).series(batch.series_instance_uid)
+    wait = listed.deliveries[0].wait
+    return "" if wait is None else wait.reason
+
+
+def test_it_is_told_what_a_confirmation_waits_for(bench: MakeBench) -> None:
+    archive = Archive(reports_at_once=False)
+    on = bench(archive)
+    on.batch()
+    on.tick()
+    assert wait_of(on) == "its report on storage commitment is waited for"
+    archive.offers, archive.keeps = {"query"}, {UIDS[0]}
+    on.until(lambda: wait_of(on) == "2 of 3 instances are not found by C-FIND yet", seconds=A_DAY / 10)
+    on.until(lambda: "has lost them" in wait_of(on), seconds=10)
+    archive.keeps = set(UIDS)
+    on.until(lambda: on.states() == {"done": 1}, seconds=60)
+    assert not list(on.spool.root.rglob("*.wait.json"))
 
 
 @pytest.mark.parametrize("confirm", ["auto", "none"])
