@@ -71,3 +71,24 @@ def test_images_of_a_batch_are_apart(level_pixels: int) -> None:
     together = prior(noise, everywhere(noise))
     alone = torch.cat([prior(each[None], everywhere(each[None])) for each in noise])
     torch.testing.assert_close(together, alone)
+
+
+def test_more_of_coarse_noise_makes_what_is_taken_coarser_at_the_level_it_had() -> None:
+    # The noise of a soft kernel, 0.3/mm in pixels of 0.7 mm.
+    frequency = torch.hypot(torch.fft.fftfreq(128)[:, None], torch.fft.fftfreq(128))
+    shape = frequency * torch.exp(-((frequency / 0.2) ** 2))
+    noise = torch.fft.ifft2(torch.fft.fft2(white(1, 1, 128, 128)) * shape).real
+    plain, coarse = (NoisePrior(coarse=share)(noise, everywhere(noise)) for share in (0.0, 0.8))
+    power = [torch.fft.fft2(each).abs()[0, 0] ** 2 for each in (plain, coarse)]
+    before, after = (float((each * frequency).sum() / each.sum()) for each in power)
+    assert after < 0.95 * before
+    assert float(coarse.std() / plain.std()) == pytest.approx(1.05, abs=0.1)
+    slow, fast = frequency < 0.1, frequency > 0.3
+    assert float(power[1][slow].sum() / power[0][slow].sum()) > 1.5
+    assert float(power[1][fast].sum() / power[0][fast].sum()) == pytest.approx(1 / 1.0776**2, abs=0.05)
+
+
+def test_more_of_coarse_noise_leaves_no_mean_in_wide_regions() -> None:
+    noise = white(1, 1, 64, 64) + 5
+    kept = NoisePrior(coarse=0.8)(noise, everywhere(noise))
+    assert abs(float(kept.mean())) < 0.1

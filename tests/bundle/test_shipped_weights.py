@@ -40,7 +40,7 @@ class Floors:
 
 
 FLOORS = {
-    "full": Floors(12.0, 0.5, 0.6, 0.78),
+    "full": Floors(12.5, 0.5, 0.57, 0.8),
     "abdomen": Floors(11.5, 1.0, 0.42, 0.8),
     "chest": Floors(5.5, 1.0, 0.72, 0.48),
 }
