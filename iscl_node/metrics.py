@@ -38,7 +38,7 @@ class Metrics:
             registry=registry,
         )
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
-        self._register_denoising(partial(Histogram, registry=registry))
+        self._register_denoising(partial(Histogram, registry=registry), counter)
         self._register_spool(counter, gauge)
         self._register_audit(counter, gauge)
         self.log_lines_lost = counter(
@@ -111,7 +111,7 @@ class Metrics:
             "iscl_node_last_received_timestamp_seconds", "When the last instance was accepted"
         )
 
-    def _register_denoising(self, histogram: Callable[..., Histogram]) -> None:
+    def _register_denoising(self, histogram: Callable[..., Histogram], counter: Callable[..., Counter]) -> None:
         self.strength = histogram(
             "iscl_node_series_strength",
             "Strength of derived series, by rule: the share of the noise that was to be removed",
@@ -121,6 +121,11 @@ class Metrics:
         self.source_noise = histogram(
             "iscl_node_source_noise_hu", "Noise of source series, by rule", ["rule"], buckets=_NOISE_BUCKETS_HU
         )
+        self.unsuited = counter(
+            "iscl_node_unsuited_series_total",
+            "Series that the model was not made for, by rule and by what it was not made for",
+            ["rule", "caution"],
+        )
         self.derived_noise = histogram(
             "iscl_node_derived_noise_hu", "Noise of derived series, by rule", ["rule"], buckets=_NOISE_BUCKETS_HU
         )
@@ -129,6 +134,8 @@ class Metrics:
         """Count the strengths that were chosen for a series, and its noise, where it was measured."""
         for each in strengths:
             self.strength.labels(rule).observe(each.value)
+        for caution in strengths[0].cautions if strengths else ():
+            self.unsuited.labels(rule, caution).inc()
         if strengths and strengths[0].source_noise_hu is not None:
             self.source_noise.labels(rule).observe(strengths[0].source_noise_hu)
 

@@ -27,6 +27,9 @@ OutputSyntax = Literal["explicit", "source"]
 """How derived instances are encoded: in Explicit VR Little Endian, or losslessly compressed as their source."""
 
 
+Unsuited = Literal["warn", "ignore", "quarantine"]
+"""What happens to a series that the model was not made for; a warning is in everything that is derived of it."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 """In what the model's convolutions compute."""
 
@@ -252,6 +255,7 @@ class Rule:
     transfer_syntax: OutputSyntax = "explicit"
     evidence: EvidenceChoice = NO_EVIDENCE
     completeness: CompletenessPolicy = CompletenessPolicy()
+    unsuited: Unsuited = "warn"
 
 
 @dataclass(frozen=True)
@@ -293,8 +297,8 @@ pixels, for example by other rounding; a series that was begun under an earlier 
 class Derivation:
     """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site.
 
-    ``target_noise_hu``, ``source_noise_hu`` and ``body_mm`` as in :class:`ChosenStrength`; ``uid_scheme`` decides how
-    UIDs are computed.
+    ``target_noise_hu``, ``source_noise_hu``, ``body_mm`` and ``cautions`` as in :class:`ChosenStrength`; ``uid_scheme``
+    decides how UIDs are computed.
     """
 
     model: ModelIdentity
@@ -307,11 +311,12 @@ class Derivation:
     source_noise_hu: float | None = None
     body_mm: float | None = None
     uid_scheme: str = UID_SCHEME
+    cautions: tuple[str, ...] = ()
 
     @property
     def chosen_strength(self) -> ChosenStrength:
         """The strength, and how it was chosen."""
-        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu, self.body_mm)
+        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu, self.body_mm, self.cautions)
 
 
 class Arrival(StrEnum):

@@ -21,6 +21,10 @@ MOST_STRENGTH: Final = 0.9
 is gone with the last of it."""
 STRENGTH_UNMEASURED: Final = 0.5
 """Where no slice holds enough soft tissue to measure noise in (lung alone, a small cut-out)."""
+SHARP_KERNEL: Final = "sharp kernel"
+"""A caution: what is fine is what such a kernel was chosen for, and its noise is mostly fine."""
+MOST_OF_SHARP: Final = 0.5
+"""A target is meant for a soft kernel, whose noise is a third of a sharp one's: of that no more is taken."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,28 @@ class ChosenStrength:
 
     ``target_noise_hu`` is what it was chosen for, None for a share that the rule names. ``source_noise_hu`` is what was
     measured in the source, None where nothing could be. ``body_mm`` is the body's effective diameter, None where it is
-    not in the picture.
+    not in the picture. ``cautions`` name what the model was not made for.
     """
 
     value: float
     target_noise_hu: float | None = None
     source_noise_hu: float | None = None
     body_mm: float | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The strength in words, and how it was chosen."""
-        text = f"strength {self.value:g}"
+        """The strength in words, how it was chosen, and what the model was not made for."""
+        text = f"strength {self.value:g}{self._chosen_by}"
+        return f"{text}; not what the model was made for: {', '.join(self.cautions)}" if self.cautions else text
+
+    @property
+    def _chosen_by(self) -> str:
         if self.target_noise_hu is None:
-            return text
+            return ""
         noise_hu = self.source_noise_hu
         measured = "noise not measurable" if noise_hu is None else f"{noise_hu:.1f} HU of noise"
-        return f"{text} (auto: {measured}, target {self._target})"
+        return f" (auto: {measured}, target {self._target})"
 
     @property
     def _target(self) -> str:
@@ -74,18 +83,22 @@ def target_of_body(target_noise_hu: float, body_mm: float | None) -> float:
 
 
 def chosen_strength(
-    choice: StrengthChoice, source_noise_hu: float | None, body_mm: float | None = None
+    choice: StrengthChoice,
+    source_noise_hu: float | None,
+    body_mm: float | None = None,
+    cautions: tuple[str, ...] = (),
 ) -> ChosenStrength:
     """Choose the strength of a series by its noise, HU, and the size of the body; None what could not be measured.
 
     A share s of the noise removed leaves 1 - s of its standard deviation: s = 1 - target / measured, within
-    ``LEAST_STRENGTH`` and ``MOST_STRENGTH``.
+    ``LEAST_STRENGTH`` and ``MOST_STRENGTH``, of a sharp kernel ``MOST_OF_SHARP``.
     """
     if not isinstance(choice, AutoStrength):
-        return ChosenStrength(choice, None, source_noise_hu, body_mm)
+        return ChosenStrength(choice, None, source_noise_hu, body_mm, cautions)
     if source_noise_hu is None:
-        return ChosenStrength(STRENGTH_UNMEASURED, choice.target_noise_hu, None, body_mm)
+        return ChosenStrength(STRENGTH_UNMEASURED, choice.target_noise_hu, None, body_mm, cautions)
     target_hu = target_of_body(choice.target_noise_hu, body_mm)
     wanted = 1 - target_hu / max(source_noise_hu, target_hu)
-    value = round(min(max(wanted, LEAST_STRENGTH), MOST_STRENGTH), 3)
-    return ChosenStrength(value, choice.target_noise_hu, source_noise_hu, body_mm)
+    most = MOST_OF_SHARP if SHARP_KERNEL in cautions else MOST_STRENGTH
+    value = round(min(max(wanted, LEAST_STRENGTH), most), 3)
+    return ChosenStrength(value, choice.target_noise_hu, source_noise_hu, body_mm, cautions)

@@ -12,7 +12,7 @@ from iscl_node.dicom.selecting.conditions import Finding
 from iscl_node.dicom.selecting.rules import Decision, RuleFinding, decide, findings
 from iscl_node.domain import CT_STORAGE, NO_EVIDENCE, EvidenceChoice, ModelIdentity, QualityLimits, Rule, Site
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
-from iscl_node.making.products import checked_strengths, derivations
+from iscl_node.making.products import check_suited, checked_strengths, derivations
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def _explained(
         if any(decision.rule.strengths):
             check_content(decision.instances, decision.rule.profile)
         strengths = checked_strengths(decision.rule.strengths, decision.instances, limits)
+        check_suited(strengths, decision.rule)
     except IgnoreSeriesError as error:
         return SeriesExplanation(uid, count, "ignored", str(error), judged)
     except QuarantineSeriesError as error:

@@ -18,13 +18,14 @@ from iscl_node.dicom.judging.series import (
     series_noise_level_hu,
 )
 from iscl_node.dicom.judging.slices import check_numbers, judge
+from iscl_node.dicom.judging.suitability import cautions
 from iscl_node.dicom.reading.folder import Instance, read_with_pixels
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
-from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Site
+from iscl_node.domain import Derivation, ModelIdentity, OutputSyntax, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength, StrengthChoice, chosen_strength
-from iscl_node.errors import QuarantineSeriesError
+from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 
 def derivations(
@@ -46,6 +47,7 @@ def derivations(
             strength.target_noise_hu,
             strength.source_noise_hu,
             strength.body_mm,
+            cautions=strength.cautions,
         )
         for strength, each in zip(strengths, suffixes, strict=True)
     )
@@ -75,7 +77,23 @@ def checked_strengths(
     noise = series_noise(images)
     judge_input(noise, limits)
     body_mm = series_body_mm(zip(images, sampled, strict=True))
-    return tuple(chosen_strength(choice, noise.level_hu, body_mm) for choice in choices)
+    found = cautions(sampled, noise, body_mm)
+    return tuple(chosen_strength(choice, noise.level_hu, body_mm, found) for choice in choices)
+
+
+def check_suited(strengths: Sequence[ChosenStrength], rule: Rule) -> None:
+    """Turn down a series that the model was not made for, where its rule says so.
+
+    Raises
+    ------
+    IgnoreSeriesError, QuarantineSeriesError
+        With what it is that the model was not made for.
+    """
+    found = ", ".join(strengths[0].cautions if strengths else ())
+    if not found or rule.unsuited == "warn":
+        return
+    reason = f"rule {rule.name!r}: the model was not made for it: {found} (unsuited = {rule.unsuited!r})"
+    raise (IgnoreSeriesError if rule.unsuited == "ignore" else QuarantineSeriesError)(reason)
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ class Settings(BaseSettings):
                 r.transfer_syntax,
                 domain.EvidenceChoice(r.noise_map, r.report),
                 r.completeness.policy(),
+                r.unsuited,
             )
             for r in self.rules
         )

@@ -93,7 +93,7 @@ class QualitySettings(Section):
     """Noise after to noise before."""
     max_noise_hu: float = Field(default=150, gt=0)
     """More noise than this in the series (median of its slices) is beyond what the model was made for."""
-    min_noise_correlation: float = Field(default=0.1, ge=-1, le=1)
+    min_noise_correlation: float = Field(default=0.06, ge=-1, le=1)
     """Noise whose neighbouring pixels are less alike comes from a sharper kernel than the model was made for."""
 
     def limits(self) -> domain.QualityLimits:

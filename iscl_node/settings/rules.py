@@ -89,6 +89,9 @@ class RuleSettings(Section):
     """What was removed, as Parametric Maps beside each derived series."""
     report: bool = False
     """How good it is, as a structured report beside each derived series."""
+    unsuited: domain.Unsuited = "warn"
+    """A series with a sharp kernel, iterative reconstruction, of a child, or else what the model was not made for: warn
+    of it in all that is derived, ignore it, or quarantine it."""
     completeness: CompletenessSettings = CompletenessSettings()
 
     def strengths(self) -> tuple[StrengthChoice, ...]:

@@ -375,6 +375,22 @@ def test_the_noise_decides_once_for_a_series(spool: Spool, steps_for: Callable[.
     assert all("strength 0.321 (auto: 2" in each and "target 10 HU)" in each for each in descriptions)
 
 
+def test_a_sharp_kernel_is_processed_with_a_warning_in_every_derived_object(
+    spool: Spool, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    image = np.rint(anatomy() + noise(60, 0) + 1024).astype(np.int16)
+    stream = part10(ct_series(1, pixels=image, PixelSpacing=BODY_SPACING, ConvolutionKernel="BONE")[0])
+    spool.store(read_header(stream), stream)
+    (series_uid,) = (folder.name for folder in (spool.root / "open").iterdir())
+    batch = spool.close(series_uid, datetime.now(UTC))
+    steps = steps_for((AutoStrength(10),))
+    begun, (derived_uid,), files = steps.check(batch)
+    assert (begun["strengths"], begun["cautions"][:1]) == ([0.5], ["sharp kernel"])
+    steps.derive(batch, begun, [derived_uid], files[0])
+    (path,) = spool.derived(batch, derived_uid)
+    assert "not what the model was made for: sharp kernel" in pydicom.dcmread(path).DerivationDescription
+
+
 @pytest.mark.fault(
     "processing",
     "slices arrive after their series was closed, too few to tell its noise by",

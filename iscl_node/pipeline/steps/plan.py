@@ -18,7 +18,8 @@ class BegunRule(TypedDict):
 
     ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
     decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC), and
-    ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`.
+    ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`. ``cautions`` name
+    what the model was not made for.
     """
 
     name: str
@@ -30,6 +31,7 @@ class BegunRule(TypedDict):
     started: str
     send_to: list[str]
     uid_scheme: NotRequired[str]
+    cautions: NotRequired[list[str]]
 
 
 class Plan(TypedDict):
@@ -64,7 +66,7 @@ def derived_per_received(rule: Rule) -> int:
 def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
     """The rule's strengths; those that the noise decides are as they were chosen when the batch was begun."""
     recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
-    measured = begun["source_noise_hu"], begun["body_mm"]
+    measured = begun["source_noise_hu"], begun["body_mm"], tuple(begun.get("cautions", ()))
     return [
         ChosenStrength(value, choice.target_noise_hu, *measured)
         if isinstance(choice, AutoStrength)
@@ -91,5 +93,6 @@ def joined(begun: BegunRule, series_uids: Sequence[str], earlier: Iterable[Mappi
             strengths = [float(each) for each in rule["strengths"]]
             if plan["series_uids"] == list(series_uids) and len(strengths) == len(begun["strengths"]):
                 measured = {"source_noise_hu": rule["source_noise_hu"], "body_mm": rule["body_mm"]}
+                measured["cautions"] = list(rule.get("cautions", ()))
                 return cast(BegunRule, {**begun, "strengths": strengths, **measured})
     return begun

@@ -28,7 +28,7 @@ from iscl_node.domain import NO_EVIDENCE, Batch, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.making.evidence import evidence
-from iscl_node.making.products import Products, checked_strengths, derivations
+from iscl_node.making.products import Products, check_suited, checked_strengths, derivations
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.steps.earlier_batches import begun_uid_scheme, processed_before, uid_scheme_of
@@ -146,6 +146,7 @@ class SeriesSteps:
             check_content(decision.instances, decision.rule.profile, window_hu, joins=bool(earlier))
         with self._pictured(batch):
             strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
+        check_suited(strengths, decision.rule)
         begun = self._begun(batch, decision.rule, strengths)
         series_uids = self._products(begun).series_uids(batch.series_instance_uid)
         begun = joined(begun, series_uids, earlier_plans(self._spool.root, batch))
@@ -167,6 +168,7 @@ class SeriesSteps:
             strengths=[each.value for each in strengths],
             source_noise_hu=strengths[0].source_noise_hu,
             body_mm=strengths[0].body_mm,
+            cautions=list(strengths[0].cautions),
             started=self._spool.first_closed(batch).astimezone().isoformat(),
             send_to=list(rule.send_to),
             uid_scheme=begun_uid_scheme(self._spool, batch),
@@ -176,6 +178,8 @@ class SeriesSteps:
         strengths = chosen_strengths(self._rule(begun), begun)
         for each in strengths:
             _log.info("strength.chosen", rule=begun["name"], **asdict(each))
+        if begun.get("cautions"):
+            _log.warning("series.unsuited", rule=begun["name"], cautions=begun.get("cautions"))
         self._metrics.observe_strengths(begun["name"], strengths)
 
     def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:

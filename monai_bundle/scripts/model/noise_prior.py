@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 COARSE_PIXELS = 1.6
 """Standard deviation of the Gaussian that tells coarse noise."""
 LEVEL_PER_COARSE = 0.097
