@@ -32,7 +32,7 @@ from iscl_node.network.scp import intake, storage_scp
 from iscl_node.network.scp.storage_scp import StorageScp
 from iscl_node.network.scu import storage_scu
 from iscl_node.network.scu.answers import ServiceRefusedError, failure
-from iscl_node.settings import Settings
+from iscl_node.settings import Settings, load_settings
 from iscl_node.store.receiving import reception
 
 DOCUMENT = REPOSITORY / "docs" / "conformance.md"
@@ -131,6 +131,27 @@ def test_every_setting_is_stated(statement: str) -> None:
     for section, values in shipped.items():
         for key in values if isinstance(values, dict) else ():
             assert any(each.startswith(f"{section}.{key}") for each in stated), f"{section}.{key}"
+
+
+def test_every_setting_has_its_sentence() -> None:
+    told = [meaning for _, _, meaning in parameters(Settings, "")]
+    assert len(told) > 60
+    silent = [key for key, _, meaning in parameters(Settings, "") if not meaning.endswith((".", "..."))]
+    assert silent == []
+
+
+CHOSEN = {"spool_dir", "database_url", "peers", "rules"}
+"""What the example file chooses, and what follows from that; all else in it is the default."""
+
+
+def test_the_example_file_shows_every_setting_with_its_default() -> None:
+    path = REPOSITORY / "config" / "iscl-node.toml"
+    shipped = load_settings(path)
+    assert {name for name in Settings.model_fields if getattr(shipped, name) != getattr(Settings(), name)} <= CHOSEN
+    text = path.read_text(encoding="utf-8")
+    for key, _, _ in parameters(Settings, ""):
+        name = re.split(r"[ .]", key.strip("`"))[-1]
+        assert re.search(rf"\b{name}\b", text), key
 
 
 def test_what_is_derived_is_stated_with_its_class(statement: str) -> None:

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
 
     spool_dir: Path = Path("spool")
+    """The folder of the spool, on a local disk."""
     database_url: DatabaseUrl = ""
     """SQLite beside the spool's folders by default, or postgresql://..."""
     worker_name: str = Field(default="node-1", min_length=1)

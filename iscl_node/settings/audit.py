@@ -12,7 +12,9 @@ class SyslogSettings(PeerTlsSettings):
     """The syslog server that collects audit messages (PS3.15 A.6)."""
 
     host: Host = Field(min_length=1)
+    """Of the audit record repository."""
     port: Port = 6514
+    """Of syslog over TLS (RFC 5425)."""
     tls: bool = True
     """False sends them, and the identities of patients in them, as they are."""
 

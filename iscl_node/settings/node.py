@@ -25,7 +25,9 @@ class HttpSettings(Section):
     """Where the page, /metrics, /healthz and /readyz answer."""
 
     host: Host = "127.0.0.1"
+    """The address that is listened on."""
     port: Port = 9464
+    """Without TLS: beyond this machine, behind a reverse proxy."""
     hosts: tuple[Host, ...] = ()
     """Names by which browsers call the page, beside addresses and localhost."""
     open_on_loopback: bool = True
@@ -45,9 +47,11 @@ class BundleSettings(Section):
     """The model."""
 
     path: Path = INSTALLED_BUNDLE
+    """The folder of the MONAI bundle."""
     digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model computes; auto: on CUDA where it is there."""
     precision: domain.Precision = "auto"
     """Of the model's convolutions; auto: bfloat16 on a CPU that computes in it, for a model that is as good with it."""
 
@@ -67,6 +71,7 @@ class DeliverySettings(Section):
     """How a destination that does not answer is tried again, and what it must confirm."""
 
     first_retry_seconds: float = Field(default=5, gt=0, le=A_YEAR_SECONDS)
+    """The wait before a destination that failed is tried again."""
     last_retry_seconds: float = Field(default=900, gt=0, le=A_YEAR_SECONDS)
     """The wait doubles from the first to this; without give_up_hours the node never gives up."""
     give_up_hours: float = Field(default=0, ge=0, le=TEN_YEARS_HOURS)

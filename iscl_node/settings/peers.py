@@ -13,8 +13,11 @@ class PeerTlsSettings(Section):
     """How a peer, or the syslog server, is called with TLS; files that are not set are those of [scp.tls]."""
 
     certificate: Path | None = None
+    """Ours, for this peer."""
     key: Path | None = None
+    """Of this certificate."""
     ca: Path | None = None
+    """The authorities whose certificates are trusted."""
     key_password_file: Path | None = None
     """Its first line is the passphrase of this key, where it has one."""
     server_name: str = ""
@@ -27,6 +30,7 @@ class UserSettings(Section):
     """User name and password, for associations in both directions."""
 
     name: str = Field(min_length=1)
+    """The user's."""
     password_file: Path
     """Its first line is the password."""
 
@@ -35,12 +39,15 @@ class PeerSettings(Section):
     """An application entity we know."""
 
     name: str = Field(min_length=1)
+    """For rules, log and page."""
     ae_title: AETitle
+    """Calling and called."""
     host: Host = ""
     """Name or address; where we send to, and where it may call us from."""
     networks: tuple[IPvAnyNetwork, ...] = ()
     """Where it may call us from beside its host: 10.1.0.0/16."""
     port: Port = 104
+    """Where we send to."""
     may: tuple[Literal["store", "receive", "query", "echo"], ...]
     """store: it may send to us (and verify us by C-ECHO); receive: we may send to it
     (and it may report to us what it keeps, by storage commitment); query: we may ask it what it has of a series;

@@ -70,6 +70,7 @@ class RuleSettings(Section):
     """Which series are denoised, how, and where the result goes; the first rule that matches wins."""
 
     name: str = Field(min_length=1)
+    """For log, page and reasons."""
     when: dict[str, Any] = Field(default={})
     """Conditions on attributes; docs/rules.md tells the form, and ``dicom.rules`` checks it."""
     ignore: str = ""
@@ -82,7 +83,9 @@ class RuleSettings(Section):
     target_noise_hu: TargetNoise = TARGET_NOISE_HU
     """The noise that a derived series of a trunk is to have where strength is auto, HU; a smaller body less."""
     suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
+    """What the Series Description of a derived series ends in."""
     send_to: tuple[str, ...] = ()
+    """Names of the peers that get the derived series."""
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
     noise_map: bool = False

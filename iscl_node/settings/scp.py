@@ -27,16 +27,21 @@ class ScpSettings(Section):
     """The Storage SCP that the PACS sends to."""
 
     ae_title: AETitle = "ISCL_NODE"
+    """Of the node, called and calling."""
     host: Host = "0.0.0.0"
+    """The address that is listened on; 0.0.0.0: all."""
     port: Port = 11112
+    """Where the PACS sends to."""
     quiet_seconds: float = Field(default=10, gt=0, le=A_YEAR_SECONDS)
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
+    """Whether others than the peers may send."""
     tls: TlsSettings | None = None
     """With it the port takes TLS only."""
     max_associations: int = Field(default=_LIMITS.associations, ge=1, le=MANY)
     """More are rejected, as transient: the sender tries again."""
     max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1, le=MANY)
+    """The same for the associations of one host."""
     max_half_open: int = Field(default=_LIMITS.half_open, ge=2, le=MANY)
     """Connections that are no association yet; the next one takes the place of an old one."""
     request_seconds: float = Field(default=_LIMITS.request_seconds, gt=0, le=A_YEAR_SECONDS)
