@@ -45,7 +45,11 @@ _CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
 _log = structlog.get_logger(__name__)
 
 
-class NothingAcceptedError(RetryLaterError):
+class NoAssociationError(RetryLaterError):
+    """The peer took no association, or not as it should: nothing was asked, whatever it would have been."""
+
+
+class NothingAcceptedError(NoAssociationError):
     """The peer took the association and none of its presentation contexts."""
 
 
@@ -80,23 +84,23 @@ def established(
     ------
     NothingAcceptedError
         The peer accepts none of the contexts.
-    RetryLaterError
-        There is no association: no connection, no answer in time, rejected or aborted. The message says which.
+    NoAssociationError
+        There is none: no connection, no answer in time, rejected or aborted. The message says which.
     """
     try:
         context = None if peer.tls is None else client_context(peer.tls)
     except ConfigurationError as error:
-        raise RetryLaterError(f"{_name(peer)}: {error}") from error
+        raise NoAssociationError(f"{_name(peer)}: {error}") from error
     reports = queue.Queue(_MOST_EVENT_REPORTS) if event_reports is None else event_reports
     with lies_told(peer, "negotiation"):
         association = _request(peer, our_ae_title, contexts, context, reports)
     if not association.is_established:
         if context is not None and context.fault is not None:
-            raise RetryLaterError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
+            raise NoAssociationError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
         raise _failure(peer, our_ae_title, association)
     if not is_whole(association):
         association.abort()
-        raise RetryLaterError(f"{_name(peer)} accepted the association in a way that breaks its rules")
+        raise NoAssociationError(f"{_name(peer)} accepted the association in a way that breaks its rules")
     association.dimse_timeout = answer_seconds or _DIMSE_SECONDS
     association.network_timeout = idle_seconds or _NETWORK_SECONDS
     try:
@@ -141,15 +145,15 @@ def _request(
             ],
         )
     except OSError as error:
-        raise RetryLaterError(f"{_name(peer)}: no connection ({error})") from error
+        raise NoAssociationError(f"{_name(peer)}: no connection ({error})") from error
 
 
-def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLaterError:
+def _failure(peer: Peer, our_ae_title: str, association: Association) -> NoAssociationError:
     """Why there is no association, in words."""
     answer = association.acceptor.primitive
     if association.is_rejected and isinstance(answer, A_ASSOCIATE):
         hint = f"; {_stranger_hint(our_ae_title)}" if _is_stranger(answer) else ""
-        return RetryLaterError(f"{_name(peer)} rejected the association: {answer.reason_str}{hint}")
+        return NoAssociationError(f"{_name(peer)} rejected the association: {answer.reason_str}{hint}")
     if association.rejected_contexts and not association.accepted_contexts:
         wanted = sorted(
             {str(context.abstract_syntax.name) for context in association.rejected_contexts if context.abstract_syntax}
@@ -159,10 +163,10 @@ def _failure(peer: Peer, our_ae_title: str, association: Association) -> RetryLa
         )
     if answer is None:
         hint = "" if peer.tls is None else ", and does it trust our certificate"
-        return RetryLaterError(
+        return NoAssociationError(
             f"{_name(peer)}: no connection or no answer; is it running, and are host and port right{hint}?"
         )
-    return RetryLaterError(
+    return NoAssociationError(
         f"{_name(peer)} ended the association before it was established; {_stranger_hint(our_ae_title)}"
     )
 

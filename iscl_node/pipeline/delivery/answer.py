@@ -16,7 +16,8 @@ NOT_ASKED: Final = "none"
 class Answer(TypedDict):
     """By which ``way`` a destination was asked, and what it keeps.
 
-    ``failed`` has the Failure Reason (PS3.3 C.14.1.1) by SOP Instance UID; ``refusal`` is why it is asked no more.
+    ``failed`` has the Failure Reason (PS3.3 C.14.1.1) by SOP Instance UID; ``refusal`` is why it is asked no more;
+    ``wait_seconds`` says that it did not answer this question, and when it is to be asked again.
     """
 
     way: str
@@ -24,6 +25,7 @@ class Answer(TypedDict):
     failed: Mapping[str, int]
     transaction_uid: NotRequired[str]
     refusal: NotRequired[str]
+    wait_seconds: NotRequired[float]
 
 
 def reported(report: CommitmentReport) -> Answer:
@@ -44,6 +46,11 @@ def found(sop_uids: Iterable[str]) -> Answer:
 def not_asked() -> Answer:
     """Nothing need be confirmed."""
     return Answer(way=NOT_ASKED, committed=[], failed={})
+
+
+def not_now(wait_seconds: float) -> Answer:
+    """It does not answer this question now."""
+    return Answer(way=NOT_ASKED, committed=[], failed={}, wait_seconds=wait_seconds)
 
 
 def refused(reason: str) -> Answer:

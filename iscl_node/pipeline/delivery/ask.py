@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Final
+
+import structlog
 
 from iscl_node.dicom.reading.folder import read_instance
 from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.scu.answers import ServiceRefusedError
-from iscl_node.network.scu.association import NothingAcceptedError
-from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, refused, reported
+from iscl_node.network.scu.association import NoAssociationError, NothingAcceptedError
+from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, not_now, refused, reported
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations, gone
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
@@ -20,6 +23,10 @@ Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | N
 
 Find = Callable[[Peer, str, str, Collection[str]], frozenset[str]]
 """Tells which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_WAIT_SECONDS: Final = 5.0
 
 _REPORT_TO_COME = "its report on storage commitment is waited for"
 _NO_SERVICE = 'a destination without such a service needs confirm = "none"'
@@ -50,9 +57,13 @@ class Asking:
         self._deadline = deadline
         self.report_seconds = report_seconds
         self._waits = Waits(destinations.spool.root)
+        self._told: dict[str, str] = {}
 
     def ask(self, batch: Batch, peer_name: str, transaction_uid: str, since: float) -> Answer | None:
         """Ask for everything that a destination stored of a batch; None if its report is still to come.
+
+        A question that it refuses, or leaves unanswered, may be answered for other batches, and must not hold up
+        theirs: it is asked again later. Without an association nothing can be asked, so that is tried again here.
 
         Parameters
         ----------
@@ -66,7 +77,7 @@ class Asking:
         Raises
         ------
         RetryLaterError
-            It cannot be asked now.
+            Nothing can be asked there now.
         """
         if not self._destinations.deliveries.is_under_way(batch):
             return not_asked()
@@ -79,10 +90,26 @@ class Asking:
             end = self._deadline.end(batch, str(error))
             if end:
                 return refused(end)
-            raise _with_hint(error) from error
+            if isinstance(error, NoAssociationError) or isinstance(error.__cause__, OSError):
+                raise _with_hint(error) from error
+            return self._not_now(batch, peer, str(_with_hint(error)), since)
+        self._told.pop(peer.name, None)
         if answer is None:
             self._waits.note(batch, peer_name, Wait(_REPORT_TO_COME, time.time() + self.report_seconds))
         return answer
+
+    def _not_now(self, batch: Batch, peer: Peer, reason: str, since: float) -> Answer:
+        """Ask again after as long as it was refused so far, once a ``report_seconds`` in the end, and when overdue."""
+        passed = abs(time.time() - since)
+        wait_seconds = min(max(passed, _FIRST_WAIT_SECONDS), self.report_seconds)
+        if passed < self.report_seconds:
+            wait_seconds = min(wait_seconds, self.report_seconds - passed)
+        self._waits.note(batch, peer.name, Wait(reason, time.time() + wait_seconds))
+        if self._told.get(peer.name) != reason:  # once, not for each batch
+            told = {"reason": reason, "wait_seconds": round(wait_seconds)}
+            _log.warning("confirmation.retry_scheduled", batch=batch.key, peer=peer.name, **told)
+        self._told[peer.name] = reason
+        return not_now(wait_seconds)
 
     def _asked(self, batch: Batch, peer: Peer, transaction_uid: str, since: float) -> Answer | None:
         commit, query = partial(self._committed, batch, peer, transaction_uid), partial(self._queried, batch, peer)
@@ -98,8 +125,11 @@ class Asking:
             ways.reverse()
         try:
             return ways[0]()
-        except (NothingAcceptedError, ServiceRefusedError):
-            return ways[1]()
+        except (NothingAcceptedError, ServiceRefusedError) as first:
+            try:
+                return ways[1]()
+            except NothingAcceptedError as second:  # refused is then this question, maybe no other
+                raise first if isinstance(first, ServiceRefusedError) else second from None
 
     def _is_overdue(self, since: float) -> bool:
         """Whether a report should have come; a clock that was set back may only make it overdue too early."""

@@ -10,6 +10,7 @@ RELIED_ON: Final = {
     "a_recorded_step_is_not_done_again": "after a kill a workflow goes on behind its last recorded step",
     "a_delay_outlasts_a_kill": "a delayed workflow runs after its time, not before, though the process was killed",
     "a_delayed_workflow_can_be_woken": "`set_workflow_delay(identity, 0)` has it run within seconds",
+    "a_delay_can_be_moved": "`set_workflow_delay(identity, seconds)` has it run after that time, and not before",
     "a_message_may_come_first": "a message to a workflow that does not run yet is there when it runs, over a kill, too",
     "a_message_with_a_key_comes_once": "of two messages with one idempotency key the first counts",
     "an_unknown_workflow_takes_no_message": "`send` raises `DBOSNonExistentWorkflowError`",

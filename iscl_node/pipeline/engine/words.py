@@ -6,7 +6,7 @@
 `enqueue`                 begin a workflow under an identity; one that exists already stays as it is
 `message`                 within a workflow: what was sent to it
 `send_message`            send to a workflow, which need not run yet
-`wake`                    end the delay of a workflow
+`wake`                    end the delay of a workflow, now or in a while
 `under_way`               all that wait, are delayed or run
 `launch_engine`           and `stop_engine`, in `iscl_node.pipeline.engine.launch`
 ========================  ==============================================================================
@@ -116,9 +116,9 @@ def send_message(identity: str, topic: str, value: Any, key: str | None = None) 
         raise UnknownWorkflowError(f"no workflow {identity}") from error
 
 
-def wake(identity: str) -> None:
-    """End the delay of a workflow; one that is not delayed, or not there, is left alone."""
-    DBOS.set_workflow_delay(identity, delay_seconds=0)
+def wake(identity: str, seconds: float = 0) -> None:
+    """End the delay of a workflow now or in a while; one that is not delayed, or not there, is left alone."""
+    DBOS.set_workflow_delay(identity, delay_seconds=seconds)
 
 
 def under_way(names: Sequence[str] | None = None, identity: str | None = None) -> list[Work]:

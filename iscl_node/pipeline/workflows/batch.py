@@ -23,6 +23,7 @@ from iscl_node.domain import Batch
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.audit.what_happened import NO_AUDIT, Audit
+from iscl_node.pipeline.delivery.answer import Answer
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import ASK, SEND, Attempt, Concluding
 from iscl_node.pipeline.delivery.send import Sending
@@ -170,8 +171,15 @@ class SeriesWorkflow(Durable):
             enqueue(REPORTS, waiting, self.report, *arguments, delay_seconds=self._asking.report_seconds)
             answer = self._step("ask", self._asking.ask, batch, peer, transaction, since)
             if answer is not None:
-                send_message(waiting, REPORT, answer)
-                wake(waiting)
+                self._hand_on(answer, waiting)
+
+    def _hand_on(self, answer: Answer, waiting: str) -> None:
+        wait_seconds = answer.get("wait_seconds")
+        if wait_seconds is None:
+            send_message(waiting, REPORT, answer)
+        else:  # a report may come meanwhile: the request may have arrived
+            self._metrics.retries.labels("ask").inc()
+        wake(waiting, wait_seconds or 0)
 
     @workflow(REPORT)
     def report(

@@ -1,6 +1,6 @@
 """A spool, the workflows of some archives, and a clock that stands still until it is moved."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,8 @@ from iscl_node.domain import Batch, CommitmentReport, Confirm, InstanceReference
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.scu.answers import ServiceRefusedError
-from iscl_node.network.scu.association import NothingAcceptedError
+from iscl_node.network.scu.association import NoAssociationError, NothingAcceptedError
+from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
@@ -54,6 +55,8 @@ class Archive:
     stored_at: list[float] = field(default_factory=list)
     takes: int = 1_000_000
     tells: Callable[[], object] = lambda: None
+    minds: str = ""
+    """It refuses or hangs only at questions about this instance, if any."""
 
     def store(self, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
         if self.is_down:
@@ -70,7 +73,7 @@ class Archive:
     def commit(
         self, _peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
     ) -> CommitmentReport | None:
-        self._answer("commitment")
+        self._answer("commitment", [each.sop_instance_uid for each in instances])
         self.transactions.append(transaction_uid)
         assert {each.sop_class_uid for each in instances} == {CT_IMAGE}
         self.tells()
@@ -80,18 +83,21 @@ class Archive:
         failed = dict.fromkeys(set(UIDS) - self.keeps, self.failure_reason)
         return CommitmentReport(transaction_uid, frozenset(self.keeps), failed)
 
-    def find(self, _peer: Peer, study_uid: str, series_uid: str, _sent: object) -> frozenset[str]:
-        self._answer("query")
+    def find(self, _peer: Peer, study_uid: str, series_uid: str, sent: Collection[str]) -> frozenset[str]:
+        self._answer("query", sent)
         self.queries += 1
         assert (study_uid, series_uid) == (f"{ROOT}.1", SERIES)
         return frozenset(self.keeps)
 
-    def _answer(self, service: str) -> None:
-        if self.is_down or service in self.hangs:
-            raise RetryLaterError("no connection")
+    def _answer(self, service: str, sop_uids: Collection[str]) -> None:
+        minds = not self.minds or self.minds in sop_uids
+        if self.is_down:
+            raise NoAssociationError("no connection")
+        if service in self.hangs and minds:
+            raise RetryLaterError("no answer")
         if service not in self.offers:
             raise NothingAcceptedError("accepts nothing")
-        if service in self.refuses:
+        if service in self.refuses and minds:
             raise ServiceRefusedError("status 0211")
 
 

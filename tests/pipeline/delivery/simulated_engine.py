@@ -131,11 +131,11 @@ class SimulatedEngine:
             raise UnknownWorkflowError(identity)
         self.rows[identity].messages.append(value)
 
-    def wake(self, identity: str) -> None:
+    def wake(self, identity: str, seconds: float = 0) -> None:
         if identity in self.rows:
             row = self.rows[identity]
             if row.is_delayed:
-                row.due, row.is_delayed = self.clock.now, False
+                row.due, row.is_delayed = self.clock.now + seconds, seconds > 0
 
     def under_way(self, names: Sequence[str] | None = None, identity: str | None = None) -> list[Work]:
         rows = [row for row in self.rows.values() if not row.has_ended]

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 from delivery_bench import A_DAY, SERIES, UIDS, Archive, Bench
 from factories import ct_dataset, part10
+from structlog.testing import capture_logs
 
 from iscl_node.domain import CommitmentReport, Confirm, SeriesState
 from iscl_node.network.commitment_reports import UnknownTransactionError
@@ -111,13 +112,15 @@ def test_without_queries_a_report_that_never_came_is_asked_for_anew(bench: MakeB
     assert on.states() == {"done": 1}
 
 
-def test_without_a_service_that_answers_a_batch_is_kept(bench: MakeBench) -> None:
-    on = bench(Archive(refuses={"commitment", "query"}))
+@pytest.mark.parametrize("offers", [{"commitment", "query"}, {"commitment"}])
+def test_without_a_service_that_answers_a_batch_is_kept(bench: MakeBench, offers: set[str]) -> None:
+    on = bench(Archive(offers=offers, refuses={"commitment", "query"}))
     on.batch()
-    on.tick(seconds=900, times=10)
+    with capture_logs() as lines:
+        on.tick(seconds=900, times=10)
     assert on.states() == {"sent": 1}
-    (reason,) = set(on.engine.put_off)
-    assert 'confirm = "none"' in reason
+    (line,) = [each for each in lines if each["event"] == "confirmation.retry_scheduled"]
+    assert 'confirm = "none"' in line["reason"]
 
 
 def test_a_destination_that_need_not_confirm_is_not_asked(bench: MakeBench) -> None:
@@ -147,6 +150,53 @@ def test_without_any_service_a_batch_is_kept(bench: MakeBench, confirm: Confirm)
     on.archives["pacs"].confirm = "none"
     on.restart()
     on.tick(seconds=900)
+    assert on.states() == {"done": 1}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "a destination refuses to confirm four batches, or leaves questions about them unanswered, for ever",
+    "they are asked about ever more rarely, in the end once in `report_hours`; the others are confirmed meanwhile",
+)
+@pytest.mark.parametrize("mood", ["refuses", "hangs"])
+@pytest.mark.parametrize("confirm", ["auto", "commitment", "query"])
+def test_batches_that_a_destination_never_confirms_hold_up_no_other(
+    bench: MakeBench, mood: str, confirm: Confirm
+) -> None:
+    archive = Archive(confirm=confirm, minds="2.25.4")
+    setattr(archive, mood, {"commitment", "query"})
+    on = bench(archive)
+    for number in range(4):
+        batch = on.batch(number=number)
+        on.spool.write_derived(batch, SERIES, "2.25.4", part10(ct_dataset(SOPInstanceUID="2.25.4")))
+        on.store(batch, "pacs", ["2.25.4"])
+    on.tick()
+    for number in range(4, 10):
+        on.batch(number=number)
+    on.tick(seconds=60, times=2)
+    assert on.states() == {"sent": 4, "done": 6}
+    on.tick(seconds=A_DAY / 10, times=100)
+    assert len(on.engine.rows) < 4 * 60  # two for each question, and four questions would be asked each hour
+
+    archive.minds = "nothing"
+    archive.keeps |= {"2.25.4"}
+    on.tick(seconds=A_DAY, times=2)
+    assert on.states() == {"done": 10}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "the destination takes a request for storage commitment without an answer to it, and reports later",
+    "the report counts, also while the next question waits",
+)
+def test_a_report_on_a_request_without_an_answer_counts(bench: MakeBench) -> None:
+    archive = Archive(hangs={"commitment"})
+    on = bench(archive)
+    on.batch()
+    on.tick(times=2)
+    (waiting,) = [row for row in on.engine.rows.values() if row.name == "report"]
+    on.reports("PACS", archive.report(waiting.identity.removeprefix("report/")))
+    on.tick()
     assert on.states() == {"done": 1}
 
 
@@ -323,7 +373,7 @@ def test_what_a_destination_will_never_commit_to_needs_a_person(bench: MakeBench
 def test_a_destination_that_is_down_is_not_asked_for_every_batch(bench: MakeBench) -> None:
     archive = Archive(is_down=True)
     asked = []
-    archive._answer, answer = (lambda service: (asked.append(service), answer(service))[1]), archive._answer  # type: ignore[method-assign, func-returns-value]
+    archive._answer, answer = (lambda service, uids: (asked.append(service), answer(service, uids))[1]), archive._answer  # type: ignore[method-assign, func-returns-value]
     on = bench(archive)
     for number in range(20):
         on.batch(number=number)

@@ -115,6 +115,17 @@ def test_a_delay_outlasts_a_kill(url: str, tmp_path: Path) -> None:
     stop_engine(PATIENCE_SECONDS)
 
 
+def test_a_delay_can_be_moved(engine: Probe) -> None:
+    enqueue(FEW, "a", PROBE.note, "a", delay_seconds=A_DAY)
+    moved = time.time()
+    wake("a", 1.5)
+    (work,) = under_way()
+    assert work.due is not None
+    assert work.due >= moved + 1.4
+    wait_until(lambda: engine.calls == ["a"])
+    assert time.time() >= work.due
+
+
 def test_a_delayed_workflow_can_be_woken(engine: Probe) -> None:
     enqueue(FEW, "a", PROBE.note, "a", delay_seconds=A_DAY)
     assert [(each.identity, each.arguments) for each in under_way()] == [("a", ("a",))]
