@@ -63,7 +63,7 @@ class Trying:
                 except RetryLaterError as error:
                     wait_seconds = self._backoff.wait_seconds(tries)
                     if str(error) != told:  # once, not every time
-                        _log.warning("step.put_off", step=name, reason=str(error), wait_seconds=wait_seconds)
+                        _log.warning("step.retry_scheduled", step=name, reason=str(error), wait_seconds=wait_seconds)
                     told = str(error)
                 self._tell(name, arguments, Wait(told, time.time() + wait_seconds))
                 self._count(name, arguments, is_done=False)
