@@ -21,6 +21,7 @@ from iscl_node.domain.strength import StrengthChoice
 from iscl_node.errors import ConfigurationError, IgnoreSeriesError, QuarantineSeriesError
 from iscl_node.making.evidence import evidence
 from iscl_node.making.products import Products, checked_strengths, derivations
+from iscl_node.making.read_back import read_back
 from iscl_node.settings import QualitySettings
 from iscl_node.settings.derived import DerivedSettings
 from iscl_node.simulation.low_dose import Scanner
@@ -113,9 +114,8 @@ def denoise_folder(source: Path, target: Path, denoising: Denoising) -> Iterator
         for instance in instances:
             yield from products.made_of(_afresh(instance), started)
         sources = [Path(str(instance.filename)) for instance in instances]
-        products.check_series(sources, folder)
-        for derivation in products.derivations:
-            yield from evidence(sources, folder, derivation, started, denoising.evidence)
+        for series in read_back(sources, folder, products.derivations, denoising.evidence):
+            yield from evidence(series, started, denoising.evidence)
 
     yield from _each_series(source, target, derived, len(denoising.strengths))
 

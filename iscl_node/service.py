@@ -44,6 +44,7 @@ from iscl_node.pipeline.engine.leases import taken_lease
 from iscl_node.pipeline.engine.takeover import takeover_of
 from iscl_node.pipeline.engine.workers import Worker
 from iscl_node.pipeline.housekeeping import Housekeeping
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.page.decisions import Decisions
 from iscl_node.pipeline.page.overview import Overview
 from iscl_node.pipeline.page.viewing import Viewing
@@ -117,6 +118,7 @@ class Node:
         expected = self._lease.spool_id()
         self._lease.belong_to(settle_identity(settings.spool_dir, memory, __version__, expected))
         self._spool, self._lock = opened_spool(settings)
+        self._headers = KeptHeaders()
         self._shutdown = fence_of(self._lease)
         self._trail: RunningTrail | None = None
         self._messages: Messages | None = None
@@ -141,7 +143,7 @@ class Node:
             port=settings.scp.port,
             peers=settings.known_peers(),
             accept_unknown_peers=settings.scp.accept_unknown_peers,
-            receive=reception(self._spool, self._metrics, audit),
+            receive=reception(self._spool, self._metrics, audit, self._headers),
             metrics=self._metrics,
             limits=settings.scp.limits(),
             tls=settings.scp.known_tls(),
@@ -158,7 +160,7 @@ class Node:
         backoff = Backoff(delivery.first_retry_seconds, delivery.last_retry_seconds)
         report_seconds = delivery.report_hours * 3600
         sending = Sending(destinations, self._send, deadline)
-        asking = Asking(destinations, self._commit, self._find, deadline, report_seconds)
+        asking = Asking(destinations, self._commit, self._find, deadline, report_seconds, self._headers)
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
@@ -186,7 +188,7 @@ class Node:
         quiet_seconds = self._settings.scp.quiet_seconds
         listings = PeerListings(self._peers, self._find, self._move)
         open_series = OpenSeries(self._spool.root)
-        completeness = Completeness(open_series, rules, quiet_seconds, listings, self._metrics)
+        completeness = Completeness(open_series, rules, quiet_seconds, listings, self._metrics, headers=self._headers)
         return SeriesCloser(self._spool, quiet_seconds, completeness, reconcile.begin, self._metrics)
 
     def _steps(self, rules: Sequence[Rule]) -> SeriesSteps:
@@ -197,7 +199,7 @@ class Node:
         self._show_models(denoisers)
         self._configure_log(denoisers)
         limits, site = settings.quality.limits(), settings.derived.site(settings.scp.ae_title)
-        rest = limits, __version__, site, self._running_time.seconds, self._metrics
+        rest = limits, __version__, site, self._running_time.seconds, self._metrics, self._headers
         return SeriesSteps(self._spool, rules, denoisers, *rest)
 
     def run(self) -> None:
@@ -275,7 +277,7 @@ class Node:
         self._messages = messages
         self._trail = RunningTrail(plan, self._spool.root, messages, self._metrics)
         lost = self._metrics.audit_lost.inc
-        return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers(), lost)
+        return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers(), lost, self._headers)
 
     def _pages(self) -> Pages:
         settings, http, root = self._settings, self._settings.http, self._spool.root
@@ -310,7 +312,8 @@ class Node:
             answered(answer)
             self._shutdown.check()  # the instance in hand is the last
 
-        storage_scu.send(peer, self._settings.scp.ae_title, files, self._metrics, native, kept)
+        ours, stream = self._settings.scp.ae_title, self._headers.stream
+        storage_scu.send(peer, ours, files, self._metrics, native, kept, stream)
 
     def _commit(
         self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]

@@ -4,22 +4,14 @@ blended, judged and derived."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.deriving.derived import derive
 from iscl_node.dicom.deriving.transcoding import as_asked
-from iscl_node.dicom.judging.series import (
-    judge_input,
-    judge_series,
-    sample,
-    series_body_mm,
-    series_noise,
-    series_noise_level_hu,
-)
+from iscl_node.dicom.judging.series import judge_input, sample, series_body_mm, series_noise
 from iscl_node.dicom.judging.slices import check_numbers, judge
 from iscl_node.dicom.judging.suitability import cautions
-from iscl_node.dicom.reading.folder import Instance, read_with_pixels
+from iscl_node.dicom.reading.folder import Instance
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.dicom.uids import SERIES, derived_uid, instance_uid
@@ -125,52 +117,6 @@ class Products:
         """The SOP Instance UID of what each derivation makes of an instance."""
         uids = str(source.SeriesInstanceUID), str(source.SOPInstanceUID)
         return [str(instance_uid(*uids, each)) for each in self.derivations]
-
-    def check_series(self, sources: Sequence[Path], made: Path) -> list[float | None]:
-        """Check that each derived slice is that of its source, in the files that are to be sent.
-
-        On the way the noise of each derived series is measured in a sample of its slices.
-
-        Parameters
-        ----------
-        sources : sequence of Path
-            The source instances of the series.
-        made : Path
-            The folder that has a folder for each derived series.
-
-        Returns
-        -------
-        list of float or None
-            The noise of each derived series, HU; None where nothing can be measured.
-
-        Raises
-        ------
-        QuarantineSeriesError
-            If one is not, or is missing.
-        """
-        return [self._checked_noise_hu(sources, made, number) for number in range(len(self.derivations))]
-
-    def _checked_noise_hu(self, sources: Sequence[Path], made: Path, number: int) -> float | None:
-        chosen = set(sample(sources))
-        sampled: list[Slice] = []
-
-        def pairs() -> Iterator[tuple[Instance, Instance]]:
-            for path in sources:
-                found = self._pairs(path, made, number)
-                if path in chosen:
-                    sampled.extend(to_hu(derived) for _, derived in sample(found)[:: len(chosen)])
-                yield from found
-
-        judge_series(pairs)
-        return series_noise_level_hu(sampled)
-
-    def _pairs(self, path: Path, made: Path, number: int) -> list[tuple[Instance, Instance]]:
-        source = read_with_pixels(path)
-        series_uid = self.series_uids(str(source.SeriesInstanceUID))[number]
-        derived = made / series_uid / f"{self.instance_uids(source)[number]}.dcm"
-        if not derived.exists():
-            raise QuarantineSeriesError("a source instance has no derived instance")
-        return list(zip(frames(source), frames(read_with_pixels(derived)), strict=True))
 
     def made_of(self, source: Instance, started: datetime) -> Iterator[Instance]:
         """Make the derived instances of one source instance, in the order of the derivations.

@@ -57,6 +57,7 @@ class Spool:
         self._worker = worker
         self.room = Room(self._layout, min_free_bytes, derived_per_received)
         self._reception = Reception(self._layout, min_free_bytes, worker, self.room)
+        self.place_of = self._reception.find
 
     @classmethod
     def open(cls, root: Path, min_free_bytes: int, worker: str = "node", derived_per_received: float = 0) -> "Spool":

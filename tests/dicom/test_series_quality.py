@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from phantom import Image, anatomy, noise
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.judging.series import judge_input, judge_series, sample, series_noise
+from iscl_node.dicom.judging.series import SeriesJudge, judge_input, sample, series_noise
 from iscl_node.dicom.judging.slices import ImplausibleResultError
+from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.settings import QualitySettings
 
@@ -35,6 +36,13 @@ def series(images: Sequence[Image], **overrides: object) -> list[Dataset]:
     ]
 
 
+def judge_series(sources: Sequence[Dataset], derived: Sequence[Dataset]) -> None:
+    judge = SeriesJudge()
+    for source, result in zip(sources, derived, strict=True):
+        judge.add(source, result, to_hu(source), to_hu(result))
+    judge.end(lambda number: (to_hu(sources[number]), to_hu(derived[number])))
+
+
 @settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(st.floats(0, 40), st.integers(0, 1000), st.integers(0, COUNT - 2), st.integers(1, COUNT - 1))
 @pytest.mark.fault(
@@ -43,16 +51,16 @@ def series(images: Sequence[Image], **overrides: object) -> list[Dataset]:
 def test_swapped_slices_are_caught_and_slices_in_order_pass(noise_hu: float, seed: int, one: int, step: int) -> None:
     other = min(one + step, COUNT - 1)
     sources, derived = series(slices(noise_hu, seed)), series(slices(0))
-    judge_series(lambda: zip(sources, derived, strict=True))
+    judge_series(sources, derived)
     derived[one].PixelData, derived[other].PixelData = derived[other].PixelData, derived[one].PixelData
     with pytest.raises(ImplausibleResultError, match=rf"derived slice {one + 1} of 8 shows what is in source"):
-        judge_series(lambda: zip(sources, derived, strict=True))
+        judge_series(sources, derived)
 
 
 def test_slices_that_differ_by_their_noise_alone_pass() -> None:
     sources = series([anatomy(0, SIDE) + noise(40, seed, SIDE) for seed in range(4)])
     derived = series([anatomy(0, SIDE)] * 4)
-    judge_series(lambda: zip(sources, derived, strict=True))
+    judge_series(sources, derived)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,7 @@ def test_slices_that_differ_by_their_noise_alone_pass() -> None:
 )
 def test_a_slice_in_another_place_is_caught(overrides: dict[str, object], fault: str) -> None:
     with pytest.raises(QuarantineSeriesError, match=fault):
-        judge_series(lambda: zip(series([anatomy()]), series([anatomy()], **overrides), strict=True))
+        judge_series(series([anatomy()]), series([anatomy()], **overrides))
 
 
 @pytest.mark.fault("processing", "a derived slice names another source", "quarantine with the reason")
@@ -76,7 +84,7 @@ def test_a_slice_that_names_another_source_is_caught() -> None:
     item.ReferencedSOPInstanceUID = "1.2.99"
     derived = series([anatomy()], SourceImageSequence=[item])
     with pytest.raises(QuarantineSeriesError, match="names another source"):
-        judge_series(lambda: zip(series([anatomy()]), derived, strict=True))
+        judge_series(series([anatomy()]), derived)
 
 
 @pytest.mark.parametrize("noise_hu", [0.0, 5.0, 50.0, 100.0])

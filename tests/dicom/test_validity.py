@@ -23,6 +23,7 @@ from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import SCAN_FACTS, Derivation, EvidenceChoice, Site
 from iscl_node.making.evidence import evidence
+from iscl_node.making.read_back import read_back
 
 NOISE_HU = 10.0
 """Standard deviation of what is removed where a map is to hold something."""
@@ -59,7 +60,9 @@ def check_evidence(
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_bytes(derived)
         of_source = complaints(path.read_bytes())
-        for each in evidence([path], folder, derivation, NOW, EvidenceChoice(noise_map=True, report=True)):
+        choice = EvidenceChoice(noise_map=True, report=True)
+        (back,) = read_back([path], folder, [derivation], choice)
+        for each in evidence(back, NOW, choice):
             stream = encode(each)
             found = complaints(stream)
             assert set(found - of_source) <= DEVICE_UID | LATERALITY | OWN_SCHEME, path

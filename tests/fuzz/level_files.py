@@ -29,8 +29,8 @@ from iscl_node.domain import (
     Site,
 )
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RejectInstanceError
-from iscl_node.pipeline.steps import series as steps
 from iscl_node.pipeline.steps.series import SeriesSteps
+from iscl_node.pipeline.steps.series import series as steps
 from iscl_node.settings import QualitySettings
 from iscl_node.store import durable
 from iscl_node.store.spool import Spool
@@ -115,8 +115,7 @@ class Files:
         rule, series_uids, files = worker.check(batch)
         for file in files:
             worker.derive(batch, rule, series_uids, file)
-        worker.judge(batch, rule, files)
-        made = worker.evidence(batch, rule, files)
+        made = worker.judge(batch, rule, files)
         for series_uid in [*series_uids, *(uid for uid, _ in made)]:
             _must_be_whole(spool.derived(batch, series_uid))
         spool.release(batch)
@@ -145,7 +144,7 @@ def _must_be_whole(files: list[Path]) -> None:
             assert all(np.isfinite(to_hu(frame)).all() for frame in frames(instance))
 
 
-class Headers:
+class KeptHeaders:
     """The first part of the way alone: quick, so that it gets most of the inputs."""
 
     def __init__(self, _folder: Path) -> None:

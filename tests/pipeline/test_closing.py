@@ -21,8 +21,9 @@ from iscl_node.domain import AtTimeout, CompletenessPolicy, Peer, Rule
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.scu.query import MoveResult
+from iscl_node.pipeline import kept_headers
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.reception import completeness
-from iscl_node.pipeline.reception import headers as series_facts
 from iscl_node.pipeline.reception.closing import SeriesCloser
 from iscl_node.pipeline.reception.completeness import Completeness
 from iscl_node.pipeline.reception.peer_lists import PeerListings
@@ -408,8 +409,8 @@ def test_a_large_series_holds_up_no_other(
     spool: Spool, make_closer: MakeCloser, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
-    real = series_facts.read_instance
-    monkeypatch.setattr(series_facts, "read_instance", lambda path: (reads.append(path), real(path))[1])
+    real = kept_headers.read_instance
+    monkeypatch.setattr(KeptHeaders, "instance", lambda _, path: (reads.append(path), real(path))[1])
     clock.moment = completeness.READING_SECONDS / 4
     receive(spool, ct_series(20))
     receive(spool, ct_series(2, SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.1"))

@@ -15,14 +15,15 @@ from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, ParametricMapStorage
 
 from iscl_node.dicom.deriving.derived import derive, encode
-from iscl_node.dicom.evidence import noise_map as noise_map_module
-from iscl_node.dicom.evidence import report as report_module
+from iscl_node.dicom.evidence.objects import noise_map as noise_map_module
+from iscl_node.dicom.evidence.objects import report as report_module
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, EvidenceChoice, ModelIdentity
 from iscl_node.errors import QuarantineSeriesError
-from iscl_node.making import evidence as module
+from iscl_node.making import read_back as module
 from iscl_node.making.evidence import evidence
+from iscl_node.making.read_back import read_back
 
 DERIVATION = Derivation(ModelIdentity("test", "0", "5f" * 32), "abdomen", 1.0, " ISCL", "0.1.0")
 STARTED = datetime(2026, 3, 1, 11, 0, 0, tzinfo=UTC)
@@ -44,7 +45,8 @@ def series(write_series: Callable[..., Path], tmp_path: Path) -> tuple[list[Path
 
 
 def made_of(series: tuple[list[Path], Path], choice: EvidenceChoice = BOTH) -> list[bytes]:
-    return [encode(each) for each in evidence(*series, DERIVATION, STARTED, choice)]
+    (back,) = read_back(*series, [DERIVATION], choice)
+    return [encode(each) for each in evidence(back, STARTED, choice)]
 
 
 def test_the_map_is_the_difference_of_what_is_written(series: tuple[list[Path], Path]) -> None:
@@ -118,5 +120,5 @@ def test_of_a_long_series_not_every_slice_is_measured(
 
 def test_without_a_derived_instance_nothing_is_told(series: tuple[list[Path], Path]) -> None:
     next(series[1].rglob("*.dcm")).unlink()
-    with pytest.raises(QuarantineSeriesError, match="a derived instance is missing"):
+    with pytest.raises(QuarantineSeriesError, match="has no derived instance"):
         made_of(series)

@@ -37,6 +37,7 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.delivery.send import SendFiles, Sending
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.reception.receive import reception
 from iscl_node.pipeline.steps.plan import BegunRule
 from iscl_node.pipeline.steps.series import SeriesSteps
@@ -168,7 +169,7 @@ def test_what_was_decided_stays(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided = steps_for().check(batch)
-    monkeypatch.setattr("iscl_node.pipeline.steps.series.read_instance", None)  # it is not even looked at again
+    monkeypatch.setattr(KeptHeaders, "instance", None)  # it is not even looked at again
     changed = steps_for(suffix=" OTHER", send_to=("pacs", "elsewhere"))
     assert changed.check(batch) == decided
     assert changed.destinations(batch, decided[0], [(uid, 3) for uid in decided[1]]) == ("pacs",)
@@ -288,12 +289,12 @@ def test_evidence_goes_beside_each_derived_series_and_repeats_itself(
     for file in files:
         steps.derive(batch, rule, series_uids, file)
 
-    counts = steps.evidence(batch, rule, files)
+    counts = steps.judge(batch, rule, files)
     paths = [path for uid, _ in counts for path in spool.derived(batch, uid)]
     first = {path: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink()  # as a kill before the write leaves it
-    again = steps.evidence(batch, rule, files)
+    again = steps.judge(batch, rule, files)
     steps.destinations(batch, rule, [*((uid, len(files)) for uid in series_uids), *counts])
     sending(spool, taking(sent)).send(batch, "pacs")
 
@@ -306,8 +307,10 @@ def test_evidence_goes_beside_each_derived_series_and_repeats_itself(
 
 def test_no_evidence_is_made_unless_the_rule_wants_it(batch: Batch, steps_for: Callable[..., SeriesSteps]) -> None:
     steps = steps_for()
-    rule, _, files = steps.check(batch)
-    assert steps.evidence(batch, rule, files) == []
+    rule, series_uids, files = steps.check(batch)
+    for file in files:
+        steps.derive(batch, rule, series_uids, file)
+    assert steps.judge(batch, rule, files) == []
 
 
 @pytest.mark.fault(
@@ -337,7 +340,7 @@ def test_a_series_begun_keeps_its_time_and_description(
     changed = steps_for(suffix=" OTHER", evidence=EvidenceChoice(report=True))
     for file in files[1:]:
         changed.derive(batch, rule, series_uids, file)
-    ((evidence_uid, _count),) = changed.evidence(batch, rule, files)
+    ((evidence_uid, _count),) = changed.judge(batch, rule, files)
 
     uids = [*series_uids, evidence_uid]
     made = [pydicom.dcmread(path) for uid in uids for path in spool.derived(batch, uid)]

@@ -31,7 +31,7 @@ from iscl_node.retry import Backoff
 
 BATCH = Batch("1.2.3", "20260301T120000.000000Z")
 PATIENCE_SECONDS = 60
-MADE = ["check", "derive all ['2.25.1', '2.25.2'] 1.dcm", "judge all ['1.dcm']", "evidence all ['1.dcm']"]
+MADE = ["check", "derive all ['2.25.1', '2.25.2'] 1.dcm", "judge all ['1.dcm']"]
 
 
 def sent(peer: str) -> list[str]:
@@ -78,8 +78,8 @@ class ScriptedSteps:
         self.before_check()
         return "all", ["2.25.1", "2.25.2"], ["1.dcm"]
 
-    def evidence(self, _batch: Batch, rule_name: str, files: list[str]) -> list[tuple[str, int]]:
-        self.calls.append(f"evidence {rule_name} {files}")
+    def judge(self, _batch: Batch, rule_name: str, files: list[str]) -> list[tuple[str, int]]:
+        self.calls.append(f"judge {rule_name} {files}")
         return [("2.25.3", 2)]
 
     def destinations(self, _batch: Batch, _rule_name: str, _made: list[tuple[str, int]]) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ class NotedSteps:
         self.note(batch, "check")
         return "all", ["2.25.1"], ["1.dcm"]
 
-    def evidence(self, batch: Batch, *_: object) -> list[tuple[str, int]]:
-        self.note(batch, "evidence")
+    def judge(self, batch: Batch, *_: object) -> list[tuple[str, int]]:
+        self.note(batch, "judge")
         return []
 
     def destinations(self, *_: object) -> tuple[str, ...]:
@@ -49,9 +49,9 @@ class NotedSteps:
     def after_sending(self, *_: object) -> str:
         return "ask"
 
-    def ask(self, batch: Batch, peer: str, *_: object) -> str:
+    def ask(self, batch: Batch, peer: str, *_: object) -> dict[str, str]:
         self.note(batch, f"ask {peer}")
-        return "kept"
+        return {"way": "none"}
 
     def conclude(self, batch: Batch, peer: str, *_: object) -> Next:
         self.note(batch, f"conclude {peer}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from iscl_node.dicom.judging.noise_level import noise_correlation, noise_level_h
 from iscl_node.dicom.judging.slices import ImplausibleResultError
 from iscl_node.dicom.reading.legible import texts
 from iscl_node.dicom.reading.values import numbers
-from iscl_node.dicom.reading.volume import Slice, to_hu
+from iscl_node.dicom.reading.volume import Slice
 from iscl_node.domain import QualityLimits
 from iscl_node.errors import QuarantineSeriesError
 
@@ -106,32 +105,43 @@ def judge_input(noise: SeriesNoise, limits: QualityLimits) -> None:
         )
 
 
-def judge_series(read_pairs: Callable[[], Iterable[tuple[Dataset, Dataset]]]) -> None:
-    """Check that each derived slice is that of its source and of no other.
+class SeriesJudge:
+    """Checks that each derived slice is that of its source and of no other, slice by slice: no series is ever held."""
 
-    Parameters
-    ----------
-    read_pairs : callable
-        Reads every source slice or frame of a series, each with what was derived from it, back from what is to be sent.
-        It is called again for the picture: a whole series is never held.
+    def __init__(self) -> None:
+        self._sources: list[Grid] = []
+        self._derived: list[Grid] = []
 
-    Raises
-    ------
-    ImplausibleResultError
-        When a derived slice looks like another source.
-    QuarantineSeriesError
-        When it lies elsewhere than its source, or names another one.
-    """
-    sources, derived = [], []
-    for source, result in read_pairs():
-        _check_place(source, result)
-        sources.append(_grid(to_hu(source)))
-        derived.append(_grid(to_hu(result)))
-    for own, other in _confused(np.array(sources), np.array(derived)):
-        raise ImplausibleResultError(
-            f"the derived slice {own + 1} of {len(sources)} shows what is in source slice {other + 1}",
-            *map(to_hu, next(islice(read_pairs(), own, None))),
-        )
+    def add(self, source: Dataset, derived: Dataset, source_hu: Slice, derived_hu: Slice) -> None:
+        """Take the next slice or frame of a series with what was derived from it, read back from what is to be sent.
+
+        Raises
+        ------
+        QuarantineSeriesError
+            When it lies elsewhere than its source, or names another one.
+        """
+        _check_place(source, derived)
+        self._sources.append(_grid(source_hu))
+        self._derived.append(_grid(derived_hu))
+
+    def end(self, images_hu: Callable[[int], tuple[Slice, Slice]]) -> None:
+        """Judge when all are taken.
+
+        Parameters
+        ----------
+        images_hu : callable
+            Gives slice and derived slice of a number once more, for the picture.
+
+        Raises
+        ------
+        ImplausibleResultError
+            When a derived slice looks like another source.
+        """
+        for own, other in _confused(np.array(self._sources), np.array(self._derived)):
+            raise ImplausibleResultError(
+                f"the derived slice {own + 1} of {len(self._sources)} shows what is in source slice {other + 1}",
+                *images_hu(own),
+            )
 
 
 def _median(values: Iterable[float | None]) -> float | None:

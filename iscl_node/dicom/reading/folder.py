@@ -69,7 +69,17 @@ def read_with_pixels(path: Path) -> FileDataset:
 
 
 def _legible(path: Path, defer_size: str | None) -> FileDataset:
-    instance = dcmread(path, defer_size=defer_size, force=True)
+    return checked(dcmread(path, defer_size=defer_size, force=True))
+
+
+def checked(instance: FileDataset) -> FileDataset:
+    """Correct what was read of a file, and make sure that it can be used.
+
+    Raises
+    ------
+    QuarantineSeriesError
+        As ``legible.check_legible``, or if it is no instance.
+    """
     correct(instance)
     if "SOPClassUID" not in instance:  # without a preamble nearly every file parses as something
         raise QuarantineSeriesError("no SOP Class UID: not a DICOM instance")

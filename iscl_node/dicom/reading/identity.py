@@ -1,6 +1,5 @@
 """Reads whose instance a file holds, for the audit trail."""
 
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from pydicom import dcmread
@@ -11,7 +10,7 @@ from iscl_node.domain import InstanceIdentity
 _NEEDED: Final = ["SpecificCharacterSet", "SOPClassUID", "PatientID", "StudyInstanceUID"]
 
 
-def read_identity(file: Path | BinaryIO) -> InstanceIdentity:
+def read_identity(file: BinaryIO) -> InstanceIdentity:
     """Read patient, study, SOP Class, and who sent it (PS3.10 7.1); what is not there is empty.
 
     Raises

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
@@ -47,6 +48,9 @@ class _Outgoing:
 Native = Callable[[Path], Dataset]
 """Reads a file and returns its data set in Explicit VR Little Endian, decoded if it was compressed."""
 
+Open = Callable[[Path], BinaryIO]
+"""Opens a file, or what is known of its beginning."""
+
 Answered = Callable[[StoreAnswer], object]
 """Is told of each answer as it comes."""
 
@@ -58,6 +62,7 @@ def send(
     metrics: Metrics,
     native: Native | None = None,
     answered: Answered = lambda _answer: None,
+    opened: Open = lambda path: path.open("rb"),
 ) -> None:
     """Send files over one association; on return the peer has answered for each that it is stored.
 
@@ -81,6 +86,8 @@ def send(
         Decodes what the peer does not accept compressed. Without it compressed instances go as they are or not at all.
     answered : callable
         Is told of each answer, also of the one that ends the sending.
+    opened : callable
+        Gives a stream of a file's beginning, with its file meta information.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def send(
     QuarantineSeriesError
         The peer will not take these instances however often they are sent, or a file cannot be read.
     """
-    outgoing = [_identify(path) for path in files]
+    outgoing = [_identify(path, opened) for path in files]
     if not outgoing:
         return
     try:
@@ -105,9 +112,10 @@ def send(
         raise QuarantineSeriesError(f"{error}; its configuration decides that") from error
 
 
-def _identify(path: Path) -> _Outgoing:
+def _identify(path: Path, opened: Open) -> _Outgoing:
     try:
-        meta = read_file_meta_info(path)
+        with opened(path) as stream:
+            meta = read_partial(stream, lambda *_: True).file_meta
         uids = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
         return _Outgoing(path, *uids)
     except (OSError, InvalidDicomError, AttributeError) as error:

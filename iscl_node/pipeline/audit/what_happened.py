@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,6 +17,7 @@ from iscl_node.dicom.reading.identity import read_identity
 from iscl_node.domain import Batch, InstanceIdentity, Peer, SeriesState
 from iscl_node.errors import IsclNodeError, outside_bytes, text_of
 from iscl_node.logs import unforeseen_logged
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.store import tree
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.spool import Spool
@@ -30,6 +30,14 @@ RECORDED_FILE: Final = "received.audited"
 """In the folder of a batch: the trail has what was received. It goes where the batch goes."""
 _CALLERS: Final = 10_000
 """Of so many series and senders the address is remembered until their batch is recorded."""
+
+
+Open = Callable[[Path], BinaryIO]
+"""Opens a file, or what is known of it."""
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 class Audit:
@@ -70,6 +78,8 @@ class AuditTrail(Audit):
         For the addresses of destinations, and of senders whose address is not remembered over a restart.
     lost : callable
         Counts a call that could not be recorded, or not all of it.
+    headers : KeptHeaders, optional
+        What is known of the instances without reading them.
     """
 
     def __init__(
@@ -79,12 +89,14 @@ class AuditTrail(Audit):
         record: Callable[[AuditMessage], None],
         peers: Iterable[Peer],
         lost: Callable[[], None],
+        headers: KeptHeaders | None = None,
     ) -> None:
         self._spool = spool
         self._deliveries = Deliveries(spool.root)
         self._messages = messages
         self._record = record
         self._lost = lost
+        self._opened = (headers or KeptHeaders()).stream
         self._peers = {peer.name: peer for peer in peers}
         self._hosts = {peer.ae_title: peer.host for peer in self._peers.values()}
         self._addresses: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -113,7 +125,7 @@ class AuditTrail(Audit):
                 marker.touch()
 
     def _record_received(self, series_uid: str, files: Iterable[Path | BinaryIO]) -> None:
-        for sender, instances in _by_sender_and_patient(files):
+        for sender, instances in _by_sender_and_patient(files, self._opened):
             address = self._addresses.get((series_uid, sender)) or self._hosts.get(sender, "")
             self._record(self._messages.received(_now(), Transfer(instances, sender, address)))
 
@@ -140,7 +152,7 @@ class AuditTrail(Audit):
     def _transfers(self, name: str, paths: Sequence[Path], refusal: str) -> Iterator[Transfer]:
         peer = self._peers.get(name)
         ae_title, address = (peer.ae_title, peer.host) if peer else (name, "")
-        for _, instances in _by_sender_and_patient(paths):
+        for _, instances in _by_sender_and_patient(paths, self._opened):
             yield Transfer(instances, ae_title, address, refusal)
 
     @contextmanager
@@ -183,37 +195,33 @@ def _studies_of_others(root: Path, folders: Sequence[Path]) -> set[str]:
     return studies
 
 
-def identities(files: Iterable[Path | BinaryIO]) -> dict[str, list[InstanceIdentity]]:
+def identities(files: Iterable[Path | BinaryIO], opened: Open = _open) -> dict[str, list[InstanceIdentity]]:
     """Whose instances these files hold, by patient."""
     found: dict[str, list[InstanceIdentity]] = {}
     for file in files:
-        identity = _identity(file)
+        identity = _identity(file, opened)
         found.setdefault(identity.patient_id, []).append(identity)
     return found
 
 
-def _by_sender_and_patient(files: Iterable[Path | BinaryIO]) -> Iterator[tuple[str, list[InstanceIdentity]]]:
+def _by_sender_and_patient(
+    files: Iterable[Path | BinaryIO], opened: Open
+) -> Iterator[tuple[str, list[InstanceIdentity]]]:
     """A message may be about one patient only (PS3.15 A.5.3.3 and A.5.3.7), and has one source."""
-    for instances in identities(files).values():
+    for instances in identities(files, opened).values():
         senders: dict[str, list[InstanceIdentity]] = {}
         for each in instances:
             senders.setdefault(each.source_ae_title, []).append(each)
         yield from senders.items()
 
 
-def _identity(file: Path | BinaryIO) -> InstanceIdentity:
+def _identity(file: Path | BinaryIO, opened: Open = _open) -> InstanceIdentity:
     try:
-        with outside_bytes():
-            return _known_identity(file) if isinstance(file, Path) else read_identity(file)
+        with outside_bytes(), opened(file) if isinstance(file, Path) else file as stream:
+            return read_identity(stream)
     except IsclNodeError as error:
         _log.warning("audit.instance_not_readable", fault=text_of(error))
         return _UNREADABLE
-
-
-@lru_cache(maxsize=4096)
-def _known_identity(file: Path) -> InstanceIdentity:
-    """Of a file of the spool, which never changes: what begins to be sent is told again when it was sent."""
-    return read_identity(file)
 
 
 def _now() -> datetime:

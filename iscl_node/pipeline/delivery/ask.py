@@ -7,7 +7,6 @@ from typing import Final
 
 import structlog
 
-from iscl_node.dicom.reading.folder import read_instance
 from iscl_node.domain import Batch, CommitmentReport, InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.scu.answers import ServiceRefusedError
@@ -16,6 +15,7 @@ from iscl_node.pipeline.delivery.answer import Answer, found, not_asked, not_now
 from iscl_node.pipeline.delivery.deadline import Deadline
 from iscl_node.pipeline.delivery.destination import Destinations, gone
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.store.records.waits import Wait, Waits
 
 Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | None]
@@ -45,10 +45,18 @@ class Asking:
         When to give up.
     report_seconds : float
         How long to wait for the report on a request for storage commitment.
+    headers : KeptHeaders, optional
+        What is known of the instances without reading them.
     """
 
     def __init__(
-        self, destinations: Destinations, commit: Commit, find: Find, deadline: Deadline, report_seconds: float
+        self,
+        destinations: Destinations,
+        commit: Commit,
+        find: Find,
+        deadline: Deadline,
+        report_seconds: float,
+        headers: KeptHeaders | None = None,
     ) -> None:
         self._destinations = destinations
         self._spool = destinations.spool
@@ -57,6 +65,7 @@ class Asking:
         self._deadline = deadline
         self.report_seconds = report_seconds
         self._waits = Waits(destinations.spool.root)
+        self._headers = headers or KeptHeaders()
         self._told: dict[str, str] = {}
 
     def ask(self, batch: Batch, peer_name: str, transaction_uid: str, since: float) -> Answer | None:
@@ -148,7 +157,7 @@ class Asking:
         with disk_refusals_retried():
             for series_uid in sorted(set(series_of.values())):
                 sent = [uid for uid in stored if series_of.get(uid) == series_uid]
-                study_uid = str(read_instance(self._spool.derived(batch, series_uid)[0]).StudyInstanceUID)
+                study_uid = str(self._headers.instance(self._spool.derived(batch, series_uid)[0]).StudyInstanceUID)
                 sop_uids |= self._find(peer, study_uid, series_uid, sent)
         return found(sop_uids)
 

@@ -10,6 +10,7 @@ import structlog
 
 from iscl_node.domain import CompletenessPolicy, IncompleteSeries, Rule
 from iscl_node.metrics import Metrics
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.reception.headers import FactsReader, SeriesFacts
 from iscl_node.pipeline.reception.peer_lists import Listing, PeerListings, Question
 from iscl_node.store.receiving.open_series import OpenSeries
@@ -64,6 +65,8 @@ class Completeness:
         How many series wait.
     clock : callable
         Seconds that only ever grow.
+    headers : KeptHeaders, optional
+        What is known of the instances without reading them.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class Completeness:
         listings: PeerListings,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        headers: KeptHeaders | None = None,
     ) -> None:
         self._open_series = open_series
-        self._facts = FactsReader(open_series, rules, clock)
+        self._facts = FactsReader(open_series, rules, headers or KeptHeaders(), clock)
         self._quiet_seconds = quiet_seconds
         self._listings = listings
         self._metrics = metrics

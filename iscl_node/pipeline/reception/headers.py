@@ -7,13 +7,14 @@ from pathlib import Path
 
 import structlog
 
-from iscl_node.dicom.reading.folder import Instance, read_instance
+from iscl_node.dicom.reading.folder import Instance
 from iscl_node.dicom.reading.frames import is_multiframe
 from iscl_node.dicom.selecting.completeness import Coverage, Slice, coverage, slice_of
 from iscl_node.dicom.selecting.eligibility import fault_of, is_left_out
 from iscl_node.dicom.selecting.rules import findings, representative
 from iscl_node.domain import CompletenessPolicy, Rule
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError, outside_bytes, text_of
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.store.receiving.open_series import OpenSeries
 
 _log = structlog.get_logger(__name__)
@@ -59,14 +60,21 @@ class FactsReader:
         What is read.
     rules : sequence of Rule
         The first that matches decides.
+    headers : KeptHeaders
+        What is known of the instances without reading them.
     clock : callable
         Seconds that only ever grow.
     """
 
     def __init__(
-        self, open_series: OpenSeries, rules: Sequence[Rule], clock: Callable[[], float] = time.monotonic
+        self,
+        open_series: OpenSeries,
+        rules: Sequence[Rule],
+        headers: KeptHeaders,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_series = open_series
+        self._instance = headers.instance
         self._rules = rules
         self._clock = clock
         self._headers: dict[str, _Headers] = {}
@@ -112,7 +120,7 @@ class FactsReader:
     def _add(self, headers: _Headers, path: Path, is_open: bool) -> None:
         try:
             with outside_bytes(FileNotFoundError):
-                instance = read_instance(path)
+                instance = self._instance(path)
                 is_slice = is_multiframe(instance) or not is_left_out(instance)
                 headers.slices[path.name] = slice_of(instance) if is_slice else None
                 if is_open and is_slice:

@@ -9,12 +9,15 @@ from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import Arrival, ReceivedInstance
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.audit.what_happened import NO_AUDIT, Audit
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.store.spool import Spool
 
 _log = structlog.get_logger(__name__)
 
 
-def reception(spool: Spool, metrics: Metrics, audit: Audit = NO_AUDIT) -> Callable[[ReceivedInstance], None]:
+def reception(
+    spool: Spool, metrics: Metrics, audit: Audit = NO_AUDIT, headers: KeptHeaders | None = None
+) -> Callable[[ReceivedInstance], None]:
     """What the Storage SCP calls for each instance; it returns when the bytes are on disk.
 
     Raises (the returned function)
@@ -30,6 +33,8 @@ def reception(spool: Spool, metrics: Metrics, audit: Audit = NO_AUDIT) -> Callab
         header = read_header(instance.part10)
         arrival = spool.store(header, instance.part10, differing)
         metrics.arrivals.labels(arrival=arrival.value).inc()
+        if headers is not None and arrival is Arrival.NEW and (path := spool.place_of(header)) is not None:
+            headers.keep(path, instance.part10)
         audit.came_from(header.series_instance_uid, instance.calling_ae_title, instance.calling_address)
         if arrival is Arrival.CONFLICT:
             audit.conflict(header.series_instance_uid, instance.part10)

@@ -1,6 +1,6 @@
 """What a batch must have in common with the series' earlier batches: it joins the derived series that was sent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ def begun_uid_scheme(spool: Spool, batch: Batch) -> str:
     return uid_scheme_of(kept_plan(spool.root, batch)) if is_begun else UID_SCHEME
 
 
-def processed_before(root: Path, batch: Batch) -> list[Instance]:
-    """The instances of the series' earlier batches: what comes late is judged with what came before.
+def processed_before(root: Path, batch: Batch, read: Callable[[Path], Instance] = read_instance) -> list[Instance]:
+    """The instances of the series' earlier batches, as ``read`` has them: what comes late is judged with them.
 
     Raises
     ------
@@ -39,6 +39,6 @@ def processed_before(root: Path, batch: Batch) -> list[Instance]:
         If one of the batches moves on meanwhile.
     """
     try:
-        return [read_instance(path) for path in earlier_instances(root, batch)]
+        return [read(path) for path in earlier_instances(root, batch)]
     except FileNotFoundError as error:
         raise RetryLaterError("an earlier batch of the series moves in the spool") from error

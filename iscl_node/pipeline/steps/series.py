@@ -1,4 +1,4 @@
-"""The steps that make what is sent of a batch: check, derive (per instance), judge, evidence, destinations.
+"""The steps that make what is sent of a batch: check, derive (per instance), judge, destinations.
 
 Each step takes its input from the spool and leaves its result there, under names that are computed:
 run twice, it does the same again. Values that pass between steps are plain strings and lists, because the
@@ -22,15 +22,17 @@ from iscl_node.dicom.deriving.derived import encode
 from iscl_node.dicom.judging.content import check_content
 from iscl_node.dicom.judging.picture import picture
 from iscl_node.dicom.judging.slices import ImplausibleResultError
-from iscl_node.dicom.reading.folder import read_instance, read_with_pixels
+from iscl_node.dicom.reading.folder import Instance, read_with_pixels
 from iscl_node.dicom.selecting.rules import decide
-from iscl_node.domain import NO_EVIDENCE, Batch, QualityLimits, Rule, Site
+from iscl_node.domain import Batch, QualityLimits, Rule, Site
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.making.evidence import evidence
 from iscl_node.making.products import Products, check_suited, checked_strengths, derivations
+from iscl_node.making.read_back import read_back
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
+from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.steps.earlier_batches import begun_uid_scheme, processed_before, uid_scheme_of
 from iscl_node.pipeline.steps.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
 from iscl_node.store.batches.earlier import earlier_plans
@@ -65,6 +67,8 @@ class SeriesSteps:
         How long the node has run so far, over all its starts.
     metrics : Metrics, optional
         Strengths and noise by rule are counted here.
+    headers : KeptHeaders, optional
+        What is known of the instances without reading them.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class SeriesSteps:
         site: Site,
         running_seconds: Callable[[], float] = lambda: 0.0,
         metrics: Metrics | None = None,
+        headers: KeptHeaders | None = None,
     ) -> None:
         self._spool = spool
         self._rules = {rule.name: rule for rule in rules}
@@ -87,6 +92,7 @@ class SeriesSteps:
         self._node_version = node_version
         self._site = site
         self._metrics = metrics or Metrics(CollectorRegistry())
+        self._headers = headers or KeptHeaders()
 
     def making(self, batch: Batch) -> AbstractContextManager[None]:
         """Tell, for the length of a ``with`` block, that the steps of a batch are done here."""
@@ -135,9 +141,9 @@ class SeriesSteps:
         files = self._spool.instances(batch)
         if not all(map(is_file, files)):
             raise QuarantineSeriesError("a link, or what is no file, lies among the instances; it is not followed")
-        instances = [read_instance(path) for path in files]
+        instances = [self._headers.instance(path) for path in files]
         count = self._spool.instance_count(batch.series_instance_uid)
-        earlier = processed_before(self._spool.root, batch)
+        earlier = processed_before(self._spool.root, batch, self._headers.instance)
         decision = decide(self._rules.values(), instances, count, earlier)
         for note in decision.notes:
             _log.info("batch.left_out", batch=batch.key, note=note)
@@ -202,25 +208,12 @@ class SeriesSteps:
             self._spool.room.admit(batch)
         with self._pictured(batch):
             for derived in products.made_of(source, datetime.fromisoformat(begun["started"])):
-                uids = str(derived.SeriesInstanceUID), str(derived.SOPInstanceUID)
-                self._spool.write_derived(batch, *uids, encode(derived))
+                self._put(batch, derived)
 
-    def judge(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> None:
+    def judge(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> list[tuple[str, int]]:
         """Hold what lies in the outbox against the sources, slice by slice, and count the noise that is left.
 
-        Raises
-        ------
-        QuarantineSeriesError
-            If a derived slice is missing or is not that of its source.
-        """
-        sources, outbox = self._files(batch, file_names), self._spool.outbox(batch)
-        products = self._products(begun)
-        with self._pictured(batch):
-            noise_hu = products.check_series(sources, outbox)
-        self._metrics.observe_derived_noise(begun["name"], noise_hu)
-
-    def evidence(self, batch: Batch, begun: BegunRule, file_names: Sequence[str]) -> list[tuple[str, int]]:
-        """Make what the rule wants beside each derived series, and put it into the outbox.
+        What the rule wants beside each derived series is made on the way, and put into the outbox.
 
         Returns
         -------
@@ -230,20 +223,27 @@ class SeriesSteps:
         Raises
         ------
         QuarantineSeriesError
-            If a derived instance is missing, or pixels cannot be read.
+            If a derived slice is missing or is not that of its source, or pixels cannot be read.
         """
-        rule = self._rule(begun)
-        if rule.evidence == NO_EVIDENCE:
-            return []
+        choice, derivations = self._rule(begun).evidence, self._products(begun).derivations
         sources = self._files(batch, file_names)
         outbox, started = self._spool.outbox(batch), datetime.fromisoformat(begun["started"])
         counts: Counter[str] = Counter()
-        for derivation in self._products(begun).derivations:
-            for made in evidence(sources, outbox, derivation, started, rule.evidence):
-                uids = str(made.SeriesInstanceUID), str(made.SOPInstanceUID)
-                self._spool.write_derived(batch, *uids, encode(made))
-                counts[uids[0]] += 1
+        noise_hu: list[float | None] = []
+        with self._pictured(batch):
+            for series in read_back(sources, outbox, derivations, choice):
+                noise_hu.append(series.noise_hu)
+                counts.update(self._put(batch, made) for made in evidence(series, started, choice))
+        self._metrics.observe_derived_noise(begun["name"], noise_hu)
         return list(counts.items())
+
+    def _put(self, batch: Batch, made: Instance) -> str:
+        """Put an object into the outbox; its Series Instance UID."""
+        series_uid, sop_uid = str(made.SeriesInstanceUID), str(made.SOPInstanceUID)
+        if not self._spool.has_derived(batch, series_uid, sop_uid):
+            encoded = encode(made)
+            self._headers.keep(self._spool.write_derived(batch, series_uid, sop_uid, encoded), encoded)
+        return series_uid
 
     def destinations(self, batch: Batch, begun: BegunRule, made: Sequence[tuple[str, int]]) -> tuple[str, ...]:
         """Decide where the series that were made go, and write it down in the spool.

@@ -46,7 +46,7 @@ from iscl_node.pipeline.workflows.trying import Trying, unforeseen_quarantined
 
 _log = structlog.get_logger(__name__)
 
-STEP_ORDER_VERSION = "12"
+STEP_ORDER_VERSION = "13"
 """The engine resumes only workflows of its own version: change it when the order of the steps changes.
 
 It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
@@ -223,9 +223,8 @@ class SeriesWorkflow(Durable):
         rule, series_uids, files = self._step("check", self._steps.check, batch)
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
-        self._step("judge", self._steps.judge, batch, rule, files)
         made = [(series_uid, len(files)) for series_uid in series_uids]
-        made += self._step("evidence", self._steps.evidence, batch, rule, files)
+        made += self._step("judge", self._steps.judge, batch, rule, files)
         self._begin_deliveries(batch, rule, made, run)
         return _SENDING
 

@@ -129,7 +129,7 @@ class Reception:
     def _name(self, part: Path, header: InstanceHeader) -> Path | None:
         """Link the part file into its series, or return the instance that has the name."""
         with self._naming:
-            there = self._find(header)
+            there = self.find(header)
             if there is not None:
                 return there
             folder = self._layout.open_series(header.series_instance_uid)
@@ -144,7 +144,7 @@ class Reception:
     def _sync_wherever(self, header: InstanceHeader) -> None:
         """Sync the name of an instance in its open series, or in the batch it was closed into meanwhile."""
         for _ in range(_ATTEMPTS):
-            there = self._find(header)
+            there = self.find(header)
             with contextlib.suppress(FileNotFoundError):
                 if there is not None:
                     sync_entry(there)
@@ -191,8 +191,8 @@ class Reception:
         key = CONFLICT_PREFIX + sha256(what).hexdigest()[:16]
         return self._layout.batch(SeriesState.QUARANTINE, Batch(header.series_instance_uid, key))
 
-    def _find(self, header: InstanceHeader) -> Path | None:
-        """Where the instance lies, if in an open series, or a batch that is closed, sent or done.
+    def find(self, header: InstanceHeader) -> Path | None:
+        """Where an instance lies, if in an open series, or a batch that is closed, sent or done.
 
         The order is the way a series goes, so an instance that moves meanwhile is not missed.
         """

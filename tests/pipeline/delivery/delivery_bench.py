@@ -17,7 +17,6 @@ from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.scu.answers import ServiceRefusedError
 from iscl_node.network.scu.association import NoAssociationError, NothingAcceptedError
-from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
 from iscl_node.pipeline.delivery.ask import Asking
 from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.delivery.deadline import Deadline
@@ -133,10 +132,7 @@ class MakingSteps:
             derived = part10(ct_dataset(SeriesInstanceUID=SERIES, SOPInstanceUID=uid))
             self._spool.write_derived(batch, SERIES, uid, derived)
 
-    def judge(self, *_: object) -> None:
-        """All is well."""
-
-    def evidence(self, *_: object) -> list[tuple[str, int]]:
+    def judge(self, *_: object) -> list[tuple[str, int]]:
         return []
 
     def destinations(self, batch: Batch, *_: object) -> tuple[str, ...]:
