@@ -1,8 +1,7 @@
 """The spool: DICOM files in folders, on disk before the sender hears so.
 
 State is only where the bytes lie, so every series is found again after a kill at any instant; every change of state is
-one rename of a folder. Any number of processes may receive into a spool and work on its closed batches, each under a
-name of its own.
+one rename of a folder. Any number of processes may receive into a spool and work on it, each under its own name.
 """
 
 import contextlib
