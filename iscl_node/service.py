@@ -153,7 +153,7 @@ class Node:
 
     def _reconciled(self, steps: SeriesSteps, audit: Audit) -> Reconcile:
         """The workflows, and what keeps them and the spool in agreement."""
-        settings, delivery = self._settings, self._settings.delivery
+        delivery = self._settings.delivery
         deliveries = Deliveries(self._spool.root)
         destinations = Destinations(self._spool, deliveries, self._peers)
         deadline = Deadline(deliveries, self._running_time.seconds, delivery.give_up_hours * 3600)
@@ -164,9 +164,13 @@ class Node:
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
-        idle = IdleWorkflows(settings.worker_name if settings.has_postgresql else None)
+        idle = IdleWorkflows(self._worker_of_several())
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE
         return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
+
+    def _worker_of_several(self) -> str | None:
+        """Whose workflows are this node's; None if all are."""
+        return self._settings.worker_name if self._settings.has_postgresql else None
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool = self._settings.spool
@@ -176,7 +180,7 @@ class Node:
             closer,
             self._metrics,
             Retention(self._spool.root, limits),
-            partial(forget_ended, limits.seconds),
+            partial(forget_ended, limits.seconds, self._worker_of_several()),
             partial(self._reconcile, reconcile),
             lambda: self._lease.leads,
             takeover_of(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from iscl_node.cli import app
 from iscl_node.cli import checking as checks
 from iscl_node.cli.progress import Progress
 from iscl_node.cli.users import check_user
@@ -75,6 +77,22 @@ def test_a_spool_of_another_user_is_left_to_that_user(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ConfigurationError, match="sudo -u #12345 iscl-node status"):
         check_user(spool, "status", changes=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_root_makes_no_spool_in_another_s_folder(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(f'spool_dir = "{tmp_path / "state" / "node" / "spool"}"\n')
+    (tmp_path / "state").mkdir()
+    command = ["init", "--config", str(tmp_path / "node.toml")]
+    os.chown(tmp_path / "state", 12345, -1)
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "sudo -u #12345 iscl-node init" in " ".join(refused.output.split())
+    assert not list((tmp_path / "state").iterdir())
+    os.chown(tmp_path / "state", 0, -1)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    os.chown(tmp_path / "state" / "node" / "spool", 12345, -1)
+    assert CliRunner().invoke(app, command).exit_code == 2
 
 
 class Clock:

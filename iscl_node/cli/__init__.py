@@ -72,10 +72,12 @@ def serve(
 @app.command()
 def init(config: Config = DEFAULT_CONFIG) -> None:
     """Make the spool of the settings, or take the one that is there in place of one that was used before."""
+    from iscl_node.cli.users import check_maker
     from iscl_node.store.identity import adopt
 
     with reported():
         settings = load_settings(config)
+        check_maker(settings.spool_dir, "init")
         identity = adopt(settings.spool_dir, spool_memory(config), __version__)
         if settings.has_postgresql:
             from iscl_node.pipeline.engine.census import adopt_spool

@@ -1,10 +1,10 @@
 """Whose spool it is: a command that another user runs would leave files that the node cannot use."""
 
 import os
-import pwd
 from pathlib import Path
 
 from iscl_node.errors import ConfigurationError
+from iscl_node.store.identity import owner_name
 
 _ROOT = 0
 
@@ -36,12 +36,18 @@ def check_user(root: Path, command: str, *, changes: bool) -> None:
     may = os.access(root, os.R_OK | os.X_OK | (os.W_OK if changes else 0))
     if user == owner or (may and not (user == _ROOT and changes)):
         return
-    name = _name(owner)
+    name = owner_name(root)
     raise ConfigurationError(f"{root} belongs to user {name}: run this as {name}: sudo -u {name} iscl-node {command}")
 
 
-def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"#{user}"  # as sudo takes it
+def check_maker(root: Path, command: str) -> None:
+    """Raise unless this user may make a spool, or take one, that the node can use: root must not, in another's folder.
+
+    Raises
+    ------
+    ConfigurationError
+        Another user is to do it; the message names whom.
+    """
+    place = next(each for each in (root, *root.absolute().parents) if each.exists())
+    if place == root or os.geteuid() == _ROOT:
+        check_user(place, command, changes=True)

@@ -7,6 +7,7 @@ not start with another one.
 import errno
 import json
 import os
+import pwd
 import stat
 import uuid
 from contextlib import suppress
@@ -138,9 +139,20 @@ def _correct_mode(root: Path) -> None:
             root.chmod(mode & ~_NOT_OURS)
         except OSError as error:
             raise ConfigurationError(
-                f"spool_dir {root} has mode {mode:04o}: others may use it, and the node may not change that"
+                f"spool_dir {root} has mode {mode:04o}: others may use it, and the node may not change that, as it "
+                f"belongs to user {owner_name(root)}; name a folder below it in spool_dir, which the node makes for "
+                f"itself, or have its owner do: chmod {mode & ~_NOT_OURS:04o} {root}"
             ) from error
         _log.warning("spool.mode_corrected", before=f"{mode:04o}", after=f"{mode & ~_NOT_OURS:04o}")
+
+
+def owner_name(place: Path) -> str:
+    """Who owns a place, as sudo takes it."""
+    user = place.stat().st_uid
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"#{user}"
 
 
 def _known(memory: Path) -> str | None:

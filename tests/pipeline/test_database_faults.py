@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from database_errors import stop_listening
 from dbos import DBOS
 from failing_sqlite import Refusals, refusing, told_faults, with_pragma, without_long_waits
 from sqlalchemy.exc import OperationalError
@@ -49,7 +50,7 @@ def launch(series_workflow: SeriesWorkflow, tmp_path: Path) -> Iterator[Callable
     faults.listen()
     yield lambda: launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", STEP_ORDER_VERSION, QUEUES)
     stop_engine(PATIENCE_SECONDS)
-    faults.stop_listening()
+    stop_listening(faults)
 
 
 def enqueue(series_workflow: SeriesWorkflow, batch: Batch = BATCH) -> None:

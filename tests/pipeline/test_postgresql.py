@@ -11,6 +11,7 @@ from threading import Event, Thread
 
 import psycopg
 import pytest
+from database_errors import stop_listening
 from dbos import DBOS
 from failing_sqlite import told_faults, without_long_waits
 from postgresql import PostgresqlServer
@@ -57,7 +58,7 @@ def database(
     launch_engine(url, "node-1", STEP_ORDER_VERSION, QUEUES)
     yield url
     stop_engine(PATIENCE_SECONDS)
-    faults.stop_listening()
+    stop_listening(faults)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -456,6 +456,34 @@ def test_no_workflow_of_a_batch_is_forgotten_while_a_delivery_goes_on(
     assert DBOS.list_workflows() == []
 
 
+@pytest.mark.fault(
+    "machine",
+    "an upgrade changes the order of the steps while batches are under way",
+    "the workflows of the version before, which never run again, are deleted after the retention time",
+)
+@pytest.mark.parametrize(("worker", "left"), [(None, 0), ("node-1", 0), ("node-2", 1)])
+def test_workflows_of_an_earlier_version_are_deleted(
+    steps: ScriptedSteps,
+    series_workflow: SeriesWorkflow,
+    tmp_path: Path,
+    launch: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    worker: str | None,
+    left: int,
+) -> None:
+    monkeypatch.setattr(ended, "_AT_LEAST", timedelta(0))
+    steps.raising(NodeStopping())
+    launch()
+    series_workflow.enqueue(BATCH)
+    steps.wait_for(["check"])
+    assert forget_ended(0) == 0
+    stop_engine(PATIENCE_SECONDS)
+    launch_engine(f"sqlite:///{tmp_path / 'workflows.sqlite'}", "node-1", "another", QUEUES)
+    assert forget_ended(3600, worker) == 0
+    forget_ended(0, worker)
+    assert len(DBOS.list_workflows()) == left
+
+
 @pytest.mark.fault("machine", "the workflow database is locked when ended workflows are deleted", "tried again later")
 def test_a_database_that_refuses_to_forget_is_asked_again(
     steps: ScriptedSteps, launch: Callable[[], None], monkeypatch: pytest.MonkeyPatch

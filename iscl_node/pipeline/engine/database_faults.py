@@ -65,10 +65,6 @@ class DatabaseFaults:
         """Have the node stop when SQLite finds its file damaged; after the launch, which sets such a file aside."""
         self._damaged = damaged
 
-    def stop_listening(self) -> None:
-        """Leave errors to the engine again."""
-        event.remove(Engine, "handle_error", self._answer)
-
     def _answer(self, context: ExceptionContext) -> None:
         if self._damaged is not None and is_damage(context.original_exception):
             self._stop_for_damage(self._damaged)

@@ -29,11 +29,12 @@ _FOR_SECONDS = 10
 """In all, enough for more than a thousand: the other chores have their turn, and a node that stops waits no longer."""
 
 
-def forget_ended(retention_seconds: float) -> int:
+def forget_ended(retention_seconds: float, worker_name: str | None = None) -> int:
     """Delete workflows that ended longer ago than this (an hour at least), and say how many.
 
     For 10 s at most, so call it again. Workflows that have not ended stay, however old they are, and with them the
-    ended ones of the same batch: a batch of which a delivery goes on would be begun anew without them.
+    ended ones of the same batch: a batch of which a delivery goes on would be begun anew without them. Those of another
+    version never run again, and go when they are as old; of those that share a database the ones of ``worker_name``.
 
     Raises
     ------
@@ -48,7 +49,8 @@ def forget_ended(retention_seconds: float) -> int:
         going_on = _listed(status=UNENDED, app_version=version()) if ended else []
         going_on += _listed(completed_after=(now - _AT_LEAST).isoformat()) if ended else []
         kept = {batch_of(each) for each in going_on}
-        return _forgotten([each for each in ended if batch_of(each) not in kept])
+        left = _left_behind(before, worker_name)
+        return _forgotten([*left, *(each for each in ended if batch_of(each) not in kept)])
 
 
 def _forgotten(workflows: list[str]) -> int:
@@ -60,6 +62,14 @@ def _forgotten(workflows: list[str]) -> int:
         forgotten += len(some)
         time.sleep(_PAUSE_SECONDS)
     return forgotten
+
+
+def _left_behind(before: datetime, worker_name: str | None) -> list[str]:
+    """Those that had not ended when this version took over."""
+    found = DBOS.list_workflows(
+        status=UNENDED, end_time=before.isoformat(), executor_id=worker_name, load_input=False, load_output=False
+    )
+    return [each.workflow_id for each in found if each.app_version != version()]
 
 
 def _listed(**which: Any) -> list[str]:

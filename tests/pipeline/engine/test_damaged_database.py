@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from database_errors import stop_listening
 from engine_probe import FEW, PROBE, Probe
 from structlog.testing import capture_logs
 from test_relied_on import PATIENCE_SECONDS, wait_until
@@ -93,5 +94,5 @@ def test_damage_stops_a_running_node(tmp_path: Path) -> None:
         wait_until(lambda: shutdown.requested and told)
         stop_engine(1)
     finally:
-        faults.stop_listening()
+        stop_listening(faults)
     assert faults.is_damaged
