@@ -15,8 +15,8 @@ from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, ParametricMapStorage
 
 from iscl_node.dicom.deriving.derived import derive, encode
-from iscl_node.dicom.evidence.objects import noise_map as noise_map_module
-from iscl_node.dicom.evidence.objects import report as report_module
+from iscl_node.dicom.evidence import noise_map as noise_map_module
+from iscl_node.dicom.evidence import report as report_module
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, EvidenceChoice, ModelIdentity

@@ -219,6 +219,11 @@ class Node:
         (kibibytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return 1024 * int(kibibytes)
 
+    @property
+    def process_id(self) -> int:
+        """Of the running program."""
+        return self._running().pid
+
     def _running(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None, "the node was never started"
         return self._process
@@ -237,9 +242,9 @@ class Node:
 
     # Seen from outside
 
-    def wait_for(self, condition: Callable[[], Result], what: str) -> Result:
+    def wait_for(self, condition: Callable[[], Result], what: str, seconds: float = PATIENCE_SECONDS) -> Result:
         """See the function `wait_for`; a failure shows the end of the node's log."""
-        return wait_for(condition, what, self.log_tail)
+        return wait_for(condition, what, self.log_tail, seconds)
 
     def log_tail(self) -> str:
         """The end of what it logged."""
