@@ -29,8 +29,8 @@ from iscl_node.domain import (
     Site,
 )
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError, RejectInstanceError
+from iscl_node.pipeline.steps import series as steps
 from iscl_node.pipeline.steps.series import SeriesSteps
-from iscl_node.pipeline.steps.series import series as steps
 from iscl_node.settings import QualitySettings
 from iscl_node.store import durable
 from iscl_node.store.spool import Spool

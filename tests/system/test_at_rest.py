@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,7 +28,7 @@ from iscl_node.store.spool import Spool
 pytestmark = [pytest.mark.peers, pytest.mark.long]
 
 MEASURED_SECONDS = 30
-SETTLED_SECONDS = 300
+SETTLED_SECONDS = 900
 MOST_THREADS = 60
 """A node at rest has about 30, however much waits."""
 
@@ -80,13 +81,16 @@ def fill_with_history(database: Path, count: int) -> None:
 
 @pytest.fixture
 def silent_archive() -> Iterator[int]:
-    """Takes every request for storage commitment, and never reports; its port."""
+    """Takes every request for storage commitment, ends the association, and never reports; its port."""
+
+    def take(event: evt.Event) -> tuple[int, None]:
+        threading.Timer(0.2, event.assoc.abort).start()
+        return 0x0000, None
+
     entity, port = AE("ARCHIVE"), free_port()
     entity.maximum_associations = 100
     entity.add_supported_context(StorageCommitmentPushModel)
-    server = entity.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_ACTION, lambda _: (0x0000, None))]
-    )
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_ACTION, take)])
     assert server is not None
     yield port
     server.shutdown()
