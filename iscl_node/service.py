@@ -119,6 +119,7 @@ class Node:
         self._lease.belong_to(settle_identity(settings.spool_dir, memory, __version__, expected))
         self._spool, self._lock = opened_spool(settings)
         self._headers = KeptHeaders()
+        self._worker = settings.worker_name if settings.has_postgresql else None  # None: all workflows are ours
         self._shutdown = fence_of(self._lease)
         self._trail: RunningTrail | None = None
         self._messages: Messages | None = None
@@ -164,13 +165,9 @@ class Node:
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
-        idle = IdleWorkflows(self._worker_of_several())
+        idle = IdleWorkflows(self._worker)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE
         return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
-
-    def _worker_of_several(self) -> str | None:
-        """Whose workflows are this node's; None if all are."""
-        return self._settings.worker_name if self._settings.has_postgresql else None
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool = self._settings.spool
@@ -180,7 +177,7 @@ class Node:
             closer,
             self._metrics,
             Retention(self._spool.root, limits),
-            partial(forget_ended, limits.seconds, self._worker_of_several()),
+            partial(forget_ended, limits.seconds, self._worker),
             partial(self._reconcile, reconcile),
             lambda: self._lease.leads,
             takeover_of(
