@@ -112,9 +112,8 @@ class Node:
         self._settings = settings
         self._is_working = settings.role != "receive"
         self._metrics = Metrics(CollectorRegistry())
-        self._lease = taken_lease(
-            settings.database_url, Worker(settings.worker_name, settings.role, STEP_ORDER_VERSION)
-        )
+        worker = Worker(settings.worker_name, settings.role, STEP_ORDER_VERSION)
+        self._lease = taken_lease(settings.database_url, worker)
         expected = self._lease.spool_id()
         self._lease.belong_to(settle_identity(settings.spool_dir, memory, __version__, expected))
         self._spool, self._lock = opened_spool(settings)
@@ -170,19 +169,17 @@ class Node:
         return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
-        spool = self._settings.spool
+        spool, root = self._settings.spool, self._spool.root
         limits = RetentionLimits(spool.retention_hours * 3600, spool.max_bytes, 2 * spool.min_free_bytes)
         return Housekeeping(
             self._spool,
             closer,
             self._metrics,
-            Retention(self._spool.root, limits),
+            Retention(root, limits),
             partial(forget_ended, limits.seconds, self._worker),
             partial(self._reconcile, reconcile),
             lambda: self._lease.leads,
-            takeover_of(
-                self._lease, partial(clear_receiving, self._spool.root), self._metrics.taken_over_workflows.inc
-            ),
+            takeover_of(self._lease, partial(clear_receiving, root), self._metrics.taken_over_workflows.inc),
         )
 
     def _closer(self, rules: Sequence[Rule], reconcile: Reconcile) -> SeriesCloser:
@@ -313,8 +310,8 @@ class Node:
             answered(answer)
             self._shutdown.check()  # the instance in hand is the last
 
-        ours, stream = self._settings.scp.ae_title, self._headers.stream
-        storage_scu.send(peer, ours, files, self._metrics, native, kept, stream)
+        ours = self._settings.scp.ae_title
+        storage_scu.send(peer, ours, files, self._metrics, native, kept, self._headers.stream)
 
     def _commit(
         self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
