@@ -180,7 +180,7 @@ class Metrics:
             "iscl_node_purged_batches_total", "Batches deleted that need not be kept, by cause: age or space", ["cause"]
         )
         self.housekeeping_faults = counter(
-            "iscl_node_housekeeping_faults_total", "Chores of housekeeping that failed, by chore", ["chore"]
+            "iscl_node_housekeeping_faults_total", "Tasks of housekeeping that failed, by task", ["task"]
         )
 
     def _register_audit(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:

@@ -24,14 +24,14 @@ from iscl_node.store.spool import Spool
 _log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 0.5
-_SWEEP_SECONDS = 60
+_CLEAN_UP_SECONDS = 60
 _TAKEOVER_SECONDS = 1
 
 
 class Housekeeping:
-    """A thread that ticks, one that sweeps, which may take minutes on a large and slow disk, and one that reconciles.
+    """A thread that ticks, one that cleans up, which may take minutes on a slow disk, and one that reconciles.
 
-    A chore that fails is counted, logged and tried again, and keeps no other from its work.
+    A task that fails is counted, logged and tried again, and keeps no other from its work.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Housekeeping:
         Gauges of the spool.
     retention : Retention
         Deletes what need not be kept.
-    forget : callable
+    delete_ended : callable
         Deletes what the workflow database need not keep.
     reconcile : callable
         Begins what the spool asks for and the workflow engine lacks; in a thread of its own.
@@ -59,7 +59,7 @@ class Housekeeping:
         closer: SeriesCloser,
         metrics: Metrics,
         retention: Retention,
-        forget: Callable[[], int],
+        delete_ended: Callable[[], int],
         reconcile: Callable[[], object],
         leads: Callable[[], bool] = lambda: True,
         take_over: Callable[[], object] | None = None,
@@ -68,7 +68,7 @@ class Housekeeping:
         self._closer = closer
         self._metrics = metrics
         self._retention = retention
-        self._forget = forget
+        self._delete_ended = delete_ended
         self._reconcile = reconcile
         self._leads = leads
         self._sizes = Sizes(spool.root)
@@ -77,8 +77,8 @@ class Housekeeping:
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
-            threading.Thread(target=self._repeat, args=(self.sweep, _SWEEP_SECONDS), name="sweeping"),
-            threading.Thread(target=self._repeat, args=(self.reconcile, _SWEEP_SECONDS), name="reconcile"),
+            threading.Thread(target=self._repeat, args=(self.clean_up, _CLEAN_UP_SECONDS), name="clean-up"),
+            threading.Thread(target=self._repeat, args=(self.reconcile, _CLEAN_UP_SECONDS), name="reconcile"),
         ]
         if take_over is not None:
             attempt = partial(self._attempt, "takeover", take_over)
@@ -105,42 +105,42 @@ class Housekeeping:
     def tick(self) -> None:
         """What may not wait; readiness tells when no series could be closed, or the spool not be measured, for long."""
         closed = self._attempt_alone("close", self._closer.tick)
-        self._attempt_alone("room", self._make_room)
+        self._attempt_alone("free_space", self._make_room)
         measured = self._attempt("measure", self._measure)
         if closed and measured:
             self.last_tick = time.monotonic()
 
-    def sweep(self) -> None:
+    def clean_up(self) -> None:
         """What may take long."""
-        self._attempt("promised", self._spool.room.measure)
+        self._attempt("promised_space", self._spool.room.measure)
         self._attempt_alone("purge", self._purge)
         self._attempt_alone("strays", self._note_strays)
         self._attempt_alone("sizes", self._measure_sizes)
         self._attempt_alone("contents", self._measure_contents)
-        self._attempt_alone("workflows", self._forget)
+        self._attempt_alone("delete_ended_workflows", self._delete_ended)
 
     def reconcile(self) -> None:
         """What makes the workflow engine agree with the spool."""
         self._attempt("reconcile", self._reconcile)
 
-    def _attempt_alone(self, chore: str, work: Callable[[], object]) -> bool:
-        """Do it if this node leads."""
-        return not self._leads() or self._attempt(chore, work)
+    def _attempt_alone(self, task: str, work: Callable[[], object]) -> bool:
+        """Runs one task if this node leads."""
+        return not self._leads() or self._attempt(task, work)
 
-    def _attempt(self, chore: str, work: Callable[[], object]) -> bool:
-        """Do it, whatever comes of it; a fault is logged when it is new, not twice a second for as long as it lasts."""
+    def _attempt(self, task: str, work: Callable[[], object]) -> bool:
+        """Runs one task. Logs an error once, until it changes or the task succeeds."""
         try:
             work()
         except Exception as error:  # noqa: BLE001 - one fault must not end this thread, and with it the node's work
-            self._metrics.housekeeping_faults.labels(chore).inc()
+            self._metrics.housekeeping_faults.labels(task).inc()
             fault = text_of(error)
-            if self._faults.get(chore) != fault:
+            if self._faults.get(task) != fault:
                 known = isinstance(error, OSError | IsclNodeError)
-                _log.error("housekeeping.failed", chore=chore, fault=fault, exc_info=None if known else error)
-            self._faults[chore] = fault
+                _log.error("housekeeping.failed", task=task, fault=fault, exc_info=None if known else error)
+            self._faults[task] = fault
             return False
-        if self._faults.pop(chore, None) is not None:
-            _log.info("housekeeping.recovered", chore=chore)
+        if self._faults.pop(task, None) is not None:
+            _log.info("housekeeping.recovered", task=task)
         return True
 
     def _make_room(self) -> None:

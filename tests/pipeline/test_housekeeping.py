@@ -53,10 +53,10 @@ def housekeeping(
     workflows: Workflows,
     metrics: Metrics,
     limits: RetentionLimits = AN_HOUR,
-    forget: Callable[[], int] = lambda: 0,
+    delete_ended: Callable[[], int] = lambda: 0,
 ) -> Housekeeping:
     retention = Retention(spool.root, limits)
-    return Housekeeping(spool, closer(spool, workflows), metrics, retention, forget, lambda: None)
+    return Housekeeping(spool, closer(spool, workflows), metrics, retention, delete_ended, lambda: None)
 
 
 def failing(fault: Exception) -> Callable[..., int]:
@@ -126,7 +126,7 @@ def test_a_delivered_batch_is_kept_for_its_retention_time(
         os.utime(folder, (time.time() - 60, time.time() - 60))
 
     keeping = housekeeping(spool, workflows, metrics, RetentionLimits(retention_seconds))
-    keeping.sweep()
+    keeping.clean_up()
 
     assert spool.counts()[SeriesState.DONE] == left
     assert (gauge(metrics, "purged_batches_total", cause="age") or 0) == 1 - left
@@ -135,7 +135,7 @@ def test_a_delivered_batch_is_kept_for_its_retention_time(
 def test_a_spool_that_holds_too_much_makes_room(spool: Spool, workflows: Workflows, metrics: Metrics) -> None:
     receive(spool)
     spool.release(spool.close(spool.quiet_series(time.time(), 0)[0], datetime.now(UTC)))
-    housekeeping(spool, workflows, metrics, RetentionLimits(3600, max_bytes=1)).sweep()
+    housekeeping(spool, workflows, metrics, RetentionLimits(3600, max_bytes=1)).clean_up()
     assert spool.counts()[SeriesState.DONE] == 0
     assert gauge(metrics, "purged_batches_total", cause="space") == 1
 
@@ -149,7 +149,7 @@ def test_it_is_told_how_much_is_in_quarantine_and_since_when(
     os.utime(each.folder, (time.time() - 3600, time.time() - 3600))
     keeping = housekeeping(spool, workflows, metrics)
     keeping.tick()
-    keeping.sweep()
+    keeping.clean_up()
     assert gauge(metrics, "spool_bytes", folder="quarantine") == each.size_bytes
     assert gauge(metrics, "spool_bytes", folder="open") == 0
     assert gauge(metrics, "quarantine_oldest_seconds") == pytest.approx(3600, abs=60)
@@ -165,10 +165,10 @@ def test_it_is_told_how_much_is_in_quarantine_and_since_when(
 )
 @pytest.mark.fault(
     "machine",
-    "a chore of housekeeping fails, on the disk or in the database",
-    "counted, logged once; the other chores go on",
+    "a task of housekeeping fails, on the disk or in the database",
+    "counted, logged once; the other tasks go on",
 )
-def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
+def test_a_fault_is_counted_and_logged_once_and_the_other_tasks_go_on(
     spool: Spool,
     workflows: Workflows,
     metrics: Metrics,
@@ -177,15 +177,15 @@ def test_a_fault_is_counted_and_logged_once_and_the_other_chores_go_on(
     told: str,
 ) -> None:
     receive(spool)
-    keeping = housekeeping(spool, workflows, metrics, forget=failing(fault))
+    keeping = housekeeping(spool, workflows, metrics, delete_ended=failing(fault))
     monkeypatch.setattr(keeping._retention, "make_room", failing(fault))
     with capture_logs() as logs:
         for _ in range(2):
             keeping.tick()
-            keeping.sweep()
-    failed = [(entry["chore"], entry["fault"]) for entry in logs if entry["event"] == "housekeeping.failed"]
-    assert failed == [("room", told), ("sizes", told), ("workflows", told)]
-    assert gauge(metrics, "housekeeping_faults_total", chore="workflows") == 2
+            keeping.clean_up()
+    failed = [(entry["task"], entry["fault"]) for entry in logs if entry["event"] == "housekeeping.failed"]
+    assert failed == [("free_space", told), ("sizes", told), ("delete_ended_workflows", told)]
+    assert gauge(metrics, "housekeeping_faults_total", task="delete_ended_workflows") == 2
     assert len(workflows.batches) == 1
     assert gauge(metrics, "spool_batches", state="closed") == 1
 
@@ -208,11 +208,11 @@ def test_a_clock_that_jumps_loses_nothing(
         patch.setattr(time, "time", lambda: ten_years_ahead)
         before = spool.counts()
         keeping.tick()
-        keeping.sweep()
+        keeping.clean_up()
     late = part10(ct_dataset(SOPInstanceUID="1.2.3.4"))
     spool.store(read_header(late), late)
     keeping.tick()
-    keeping.sweep()
+    keeping.clean_up()
     assert (before[SeriesState.OPEN], before[SeriesState.CLOSED]) == (1, 0)
     assert (spool.counts()[SeriesState.OPEN], spool.counts()[SeriesState.CLOSED]) == (1, 1)
     assert len(workflows.batches) == 1
@@ -256,7 +256,7 @@ def test_the_thread_outlives_every_fault(
     keeping.start()
     assert recovered.wait(30)
     keeping.stop()
-    assert gauge(metrics, "housekeeping_faults_total", chore="close") == 3
+    assert gauge(metrics, "housekeeping_faults_total", task="close") == 3
 
 
 def test_what_is_no_batch_is_logged_when_it_changes_and_without_its_name(spool: Spool, workflows: Workflows) -> None:
@@ -264,9 +264,9 @@ def test_what_is_no_batch_is_logged_when_it_changes_and_without_its_name(spool: 
     (spool.root / "done" / "Mustermann").mkdir()
     with capture_logs() as lines:
         for _ in range(2):
-            keeping.sweep()
+            keeping.clean_up()
         (spool.root / "done" / "Mustermann").rmdir()
-        keeping.sweep()
+        keeping.clean_up()
     (line,) = [line for line in lines if line["event"] == "spool.strays_found"]
     assert line["done"] == 1
     assert "Mustermann" not in str(lines)
@@ -277,7 +277,7 @@ def test_what_is_promised_is_made_room_for(spool: Spool, workflows: Workflows, m
     keeping = housekeeping(spool, workflows, metrics)
     keeping.tick()
     spool.release(*workflows.batches)
-    keeping.sweep()
+    keeping.clean_up()
     spool.room.note_received(1)
     keeping.tick()
     assert gauge(metrics, "spool_batches", state="done") == 1
@@ -302,7 +302,7 @@ def test_a_batch_that_cannot_be_begun_holds_up_no_other(spool: Spool, metrics: M
     keeping.tick()
     first, second = spool.closed_batches()
     assert refusing.batches == [first, second, first]
-    assert gauge(metrics, "housekeeping_faults_total", chore="close") == 2
+    assert gauge(metrics, "housekeeping_faults_total", task="close") == 2
 
 
 def test_what_waits_and_what_a_person_must_decide_is_measured(
@@ -311,12 +311,12 @@ def test_what_waits_and_what_a_person_must_decide_is_measured(
     receive(spool)
     keeping = housekeeping(spool, workflows, metrics)
     keeping.tick()
-    keeping.sweep()
+    keeping.clean_up()
     (batch,) = spool.closed_batches()
     waiting = len(spool.instances(batch))
     assert gauge(metrics, "waiting_instances") == waiting > 0
     spool.quarantine(batch, "2 patients in one series: Patient ID differs")
-    keeping.sweep()
+    keeping.clean_up()
     assert gauge(metrics, "waiting_instances") == 0
     assert gauge(metrics, "quarantine_batches", reason="identity") == 1
     assert gauge(metrics, "quarantine_batches", reason="judge") == 0

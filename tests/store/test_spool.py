@@ -438,7 +438,7 @@ def move_there_and_back(one: Path, other: Path, stop: threading.Event) -> None:
         other.rename(one)
 
 
-@pytest.mark.fault("spool", "batches move while the spool is measured", "what stays is seen, and no chore fails")
+@pytest.mark.fault("spool", "batches move while the spool is measured", "what stays is seen, and no task fails")
 def test_looking_bears_that_batches_move(spool: Spool) -> None:
     spool.store(header(), part10(b"a"))
     moving = spool.root / "closed" / SERIES / spool.close(SERIES, NOW).key

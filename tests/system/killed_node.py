@@ -56,7 +56,7 @@ class Passing:
 
 @dataclass(frozen=True)
 class Jumps:
-    """The clock is set by the seconds in ``amount`` at each SIGRTMIN, and the node sweeps twice a second."""
+    """The clock is set by the seconds in ``amount`` at each SIGRTMIN, and the node cleans up twice a second."""
 
     amount: Path
 
@@ -95,7 +95,7 @@ def run(config: Path, log: Path, spool: Path, disturbance: Orders | Jumps | None
     if isinstance(disturbance, Orders):
         install(Points(disturbance, spool), f"{spool}/", disturbance.unsynced)
     if isinstance(disturbance, Jumps):
-        housekeeping._SWEEP_SECONDS = 0.5
+        housekeeping._CLEAN_UP_SECONDS = 0.5
         MovedClock(disturbance.amount, spool)
     app(["serve", "--config", str(config)])
 

@@ -90,7 +90,7 @@ class CodecProcess:
     def _answer(self, operation: str, form: PixelForm, content: bytes) -> Answer:
         if self._child is not None and self._child.owes_answer:
             # Its request was given up, and this one would take the answer for its own: pixels of another image.
-            self._end(patience_seconds=0)
+            self._end(longest_seconds=0)
         try:
             if self._child is not None:
                 with contextlib.suppress(ClosedError, ConnectionError):
@@ -105,7 +105,7 @@ class CodecProcess:
             self._must_not_be_over()
             raise QuarantineSeriesError(f"the codec crashed on these pixels ({ending})") from error
         except TimeoutError as error:
-            self._end(patience_seconds=0)
+            self._end(longest_seconds=0)
             message = f"the codec did not come to an end with these pixels in {self._answer_seconds:g} s"
             raise QuarantineSeriesError(message) from error
 
@@ -113,10 +113,10 @@ class CodecProcess:
         if self._is_over:
             raise RetryLaterError("the node ends, and with it the process that decodes pixels")
 
-    def _end(self, patience_seconds: float = _END_SECONDS) -> str:
+    def _end(self, longest_seconds: float = _END_SECONDS) -> str:
         """End the process and say how it ended."""
         child, self._child = self._child, None
-        return "" if child is None else child.end(patience_seconds)
+        return "" if child is None else child.end(longest_seconds)
 
 
 class _Child:
@@ -143,10 +143,10 @@ class _Child:
         self._process.kill()
         self._process.wait()
 
-    def end(self, patience_seconds: float) -> str:
+    def end(self, longest_seconds: float) -> str:
         self.connection.close()
         try:
-            status = self._process.wait(patience_seconds)
+            status = self._process.wait(longest_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()

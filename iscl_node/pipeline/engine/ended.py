@@ -26,7 +26,7 @@ _PAUSE_SECONDS = 0.1
 """Between two transactions, because who waits for SQLite's lock looks every tenth of a second."""
 
 _FOR_SECONDS = 10
-"""In all, enough for more than a thousand: the other chores have their turn, and a node that stops waits no longer."""
+"""In all, enough for more than a thousand: the other tasks have their turn, and a node that stops waits no longer."""
 
 
 def forget_ended(retention_seconds: float, worker_name: str | None = None) -> int:

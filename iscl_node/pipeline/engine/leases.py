@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 BEAT_SECONDS: Final = 1.0
 FRESH_SECONDS: Final = SILENT_SECONDS * 2 / 3
 """After so long without an answer of the server the lease is in doubt: well before it may be another's."""
-_PATIENCE_SECONDS = 10
+_LONGEST_WAIT_SECONDS = 10
 """How long a start waits for a process of the same name that is just ending."""
 _GIVE_UP_SECONDS = 30
 """How long a worker whose name another process has goes on hoping."""
@@ -154,7 +154,7 @@ class Lease(NoLease):
         """
         try:
             with self._in_use:
-                self._take(_PATIENCE_SECONDS)
+                self._take(_LONGEST_WAIT_SECONDS)
         except ConfigurationError:
             self._drop()
             raise
@@ -228,12 +228,12 @@ class Lease(NoLease):
             _log.info("worker.leads", worker=self._worker.name)
         self._beaten, self._lost_since = began, None
 
-    def _take(self, patience_seconds: float) -> None:
+    def _take(self, longest_seconds: float) -> None:
         began = _now()
         self._connection = session(self._database_url, f"iscl-node lease {self._worker.name}")
         make_tables(self._connection)
         while not try_lock(self._connection, worker_key(self._worker.name)):
-            if _now() - began >= patience_seconds:
+            if _now() - began >= longest_seconds:
                 raise ConfigurationError(self._refusal(self._connection))
             time.sleep(0.2)
         self._check_versions(self._connection)

@@ -43,7 +43,7 @@ def url(server: PostgresqlServer, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def take(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:
     """Leases, each of which is given back at the end; nobody waits for a name that is taken."""
-    monkeypatch.setattr(leases_module, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(leases_module, "_LONGEST_WAIT_SECONDS", 0)
     with ExitStack() as stack:
 
         def made(name: str, version: str = "1", role: str = "all") -> Lease:
@@ -131,7 +131,7 @@ def test_the_old_process_of_a_name_still_ends_while_the_new_one_starts(
     take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = take("node-1")
-    monkeypatch.setattr(leases_module, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(leases_module, "_LONGEST_WAIT_SECONDS", PATIENCE_SECONDS)
     waited: list[float] = []
     sleep = time.sleep
 
