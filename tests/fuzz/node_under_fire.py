@@ -17,7 +17,9 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
-from iscl_node.domain import CT_IMAGE_STORAGE, CommitmentReport, Peer, ReceptionLimits
+from iscl_node.dicom.reading.folder import differing
+from iscl_node.dicom.reading.header import read_header
+from iscl_node.domain import CT_IMAGE_STORAGE, CommitmentReport, Peer, ReceivedInstance, ReceptionLimits
 from iscl_node.metrics import Metrics
 from iscl_node.network.commitment_reports import UnknownTransactionError
 from iscl_node.network.scp import storage_scp
@@ -57,11 +59,14 @@ class NodeUnderFire:
             port=0,
             peers=[SCANNER],
             accept_unknown_peers=False,
-            receive=reception(self.spool, Metrics(CollectorRegistry())),
+            receive=self._receive,
             report=self._report,
             metrics=Metrics(CollectorRegistry()),
             limits=LIMITS,
         )
+        self._reception = reception(self.spool, Metrics(CollectorRegistry()))
+        self._repeated: set[bytes] = set()
+        """Data sets that are in the spool as the same image in another form."""
         self._scp.start()
         self._checks = 0
 
@@ -70,14 +75,15 @@ class NodeUnderFire:
         return socket.create_connection(("127.0.0.1", self._scp.port), timeout=PATIENCE_SECONDS)
 
     def stored(self) -> set[bytes]:
-        """Every data set in the spool, without its file meta information."""
-        return {_data_set(path.read_bytes()) for path in self._root.rglob("*.dcm")}
+        """Every data set in the spool, without its file meta information, and those that repeat one in another form."""
+        return self._repeated | {_data_set(path.read_bytes()) for path in self._root.rglob("*.dcm")}
 
     def forget(self) -> None:
         """Remove what was received."""
         for state in ("open", "quarantine"):
             for series in (self._root / state).glob("*"):
                 shutil.rmtree(series)
+        self._repeated.clear()
 
     def check(self) -> None:
         """A legitimate client is served, and no threads are left behind."""
@@ -95,6 +101,13 @@ class NodeUnderFire:
         """Stop."""
         self._scp.stop()
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def _receive(self, instance: ReceivedInstance) -> None:
+        self._reception(instance)
+        name = f"{read_header(instance.part10).sop_instance_uid}.dcm"
+        kept = [path.read_bytes() for path in self._root.rglob(name)]
+        if any(differing(each, instance.part10) == "" for each in kept):
+            self._repeated.add(_data_set(instance.part10))
 
     def _report(self, _ae_title: str, report: CommitmentReport) -> None:
         if report.transaction_uid != KNOWN_TRANSACTION:
