@@ -18,16 +18,16 @@ from surroundings import REPOSITORY
 
 pytestmark = pytest.mark.peers
 
-KILLED_WHEN_IT_READS = """
+KILLED_WHEN_IT_HAS_DECIDED = """
 import os, signal, sys
 
 def kill(event, arguments):
-    if event == "open" and "/closed/" in str(arguments[0]) and str(arguments[0]).endswith(".dcm"):
+    if event == "os.rename" and str(arguments[1]).endswith(".plan.json"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill)
 """
-"""As ``sitecustomize`` of a node: the first instance of a closed series that it opens is the last thing it does."""
+"""As ``sitecustomize`` of a node: what it decided of a batch, under its name, would be the next thing it does."""
 
 
 @pytest.mark.fault(
@@ -68,7 +68,7 @@ def test_kill_while_checking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     series = make_series(4)
-    (tmp_path / "sitecustomize.py").write_text(KILLED_WHEN_IT_READS)
+    (tmp_path / "sitecustomize.py").write_text(KILLED_WHEN_IT_HAS_DECIDED)
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
         node = make_node()
