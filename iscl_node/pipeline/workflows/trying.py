@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-_MAKING = ("check", "derive", "judge", "evidence", "destinations")
+_MAKING = ("check", "derive", "judge", "destinations")
 """Steps whose first argument is a batch."""
 _DELIVERING = ("send", "ask")
 """Those whose second is a destination."""
