@@ -320,3 +320,36 @@ def test_what_waits_and_what_a_person_must_decide_is_measured(
     assert gauge(metrics, "waiting_instances") == 0
     assert gauge(metrics, "quarantine_batches", reason="identity") == 1
     assert gauge(metrics, "quarantine_batches", reason="judge") == 0
+
+
+class BusyClock:
+    """Clocks of a machine on which a look through the spool takes a second."""
+
+    def __init__(self) -> None:
+        self.now, self.used = 1_000.0, 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+    def thread_time(self) -> float:
+        self.used += 1
+        return self.used
+
+
+def test_a_spool_that_takes_long_to_look_through_is_looked_through_rarely(
+    spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = BusyClock()
+    monkeypatch.setattr("iscl_node.pipeline.housekeeping.time", clock)
+    keeping = housekeeping(spool, workflows, metrics)
+    keeping.tick()
+    receive(spool)
+    clock.now += 60
+    keeping.tick()
+    assert gauge(metrics, "spool_batches", state="closed") == 0
+    assert len(workflows.batches) == 1  # nothing else is put off
+    clock.now += 60
+    keeping.tick()
+    assert gauge(metrics, "spool_batches", state="closed") == 1
