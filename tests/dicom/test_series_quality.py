@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from phantom import Image, anatomy, noise
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.judging.series import SeriesJudge, judge_input, sample, series_noise
+from iscl_node.dicom.judging.series import SeriesJudge, _confused, _distances, judge_input, sample, series_noise
 from iscl_node.dicom.judging.slices import ImplausibleResultError
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.errors import QuarantineSeriesError
@@ -55,6 +55,15 @@ def test_swapped_slices_are_caught_and_slices_in_order_pass(noise_hu: float, see
     derived[one].PixelData, derived[other].PixelData = derived[other].PixelData, derived[one].PixelData
     with pytest.raises(ImplausibleResultError, match=rf"derived slice {one + 1} of 8 shows what is in source"):
         judge_series(sources, derived)
+
+
+def test_swapped_slices_of_a_long_series_are_caught() -> None:
+    grids = np.random.default_rng(0).normal(0, 100, (600, 32 * 32))
+    derived = grids.copy()
+    derived[[299, 599]] = derived[[599, 299]]
+    assert list(_confused(grids, derived)) == [(299, 599), (599, 299)]
+    expected = [np.sqrt(np.mean((grids - one) ** 2, axis=1)) for one in derived[:3]]
+    np.testing.assert_allclose(_distances(derived[:3], grids), expected, rtol=0, atol=1e-5)
 
 
 def test_slices_that_differ_by_their_noise_alone_pass() -> None:

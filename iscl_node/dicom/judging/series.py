@@ -31,6 +31,9 @@ _NEARER: Final = 1.5
 """A derived slice belongs to another source only if that is nearer by this factor: two slices that differ by little
 more than their noise cannot be told apart."""
 
+_AT_ONCE: Final = 256
+"""So many derived slices are compared with all sources at once."""
+
 Grid = npt.NDArray[np.float64]
 T = TypeVar("T")
 
@@ -173,8 +176,18 @@ def _grid(hu: Slice) -> Grid:
 
 def _confused(sources: Grid, derived: Grid) -> Iterator[tuple[int, int]]:
     """Numbers of the derived slices that are much nearer to another source than to their own, and of that source."""
-    for own, grid in enumerate(derived):
-        distances = np.sqrt(np.mean((sources - grid) ** 2, axis=1))
-        other = int(distances.argmin())
-        if distances[own] > _NEARER * distances[other] + _SAME_HU:
-            yield own, other
+    for first in range(0, len(derived), _AT_ONCE):
+        distances = _distances(derived[first : first + _AT_ONCE], sources)
+        for number, (row, other) in enumerate(zip(distances, distances.argmin(axis=1), strict=True), start=first):
+            if row[number] > _NEARER * row[other] + _SAME_HU:
+                yield number, int(other)
+
+
+def _distances(some: Grid, others: Grid) -> Grid:
+    """Root mean square of the difference, in HU, of each of some grids (rows) from each of others (columns).
+
+    |a - b|^2 is a^2 - 2ab + b^2, a product of matrices; what rounding makes of equal ones is 1e-5 HU.
+    """
+    squares = np.square(some).sum(axis=1)[:, None] - 2 * some @ others.T + np.square(others).sum(axis=1)
+    distances: Grid = np.sqrt(squares.clip(0) / others.shape[1])
+    return distances
