@@ -1,7 +1,6 @@
 """Storage SCU: sends derived instances to a peer and judges its answers (PS3.4 B)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +8,6 @@ import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
@@ -17,6 +15,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from iscl_node.domain import InstanceReference, Peer, StoreAnswer
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
+from iscl_node.network.patches.stored_file import StoredFile, send_as_it_is
 from iscl_node.network.scu.association import NothingAcceptedError, established
 
 _SUCCESS = 0x0000
@@ -28,21 +27,6 @@ _PROCESSING_FAILURE = 0x0110
 _RESOURCE_LIMITATION = 0x0213
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _Outgoing:
-    """A file to send, what it holds, and what its presentation context needs."""
-
-    path: Path
-    sop_class_uid: UID
-    sop_instance_uid: UID
-    transfer_syntax_uid: UID
-
-    @property
-    def reference(self) -> InstanceReference:
-        """How others name it."""
-        return InstanceReference(str(self.sop_class_uid), str(self.sop_instance_uid))
 
 
 Native = Callable[[Path], Dataset]
@@ -104,25 +88,27 @@ def send(
             accepted = _Accepted(association, native)
             accepted.require(peer, outgoing)
             for number, instance in enumerate(outgoing, start=1):
-                status = _send_one(association, instance.path, number, accepted.reader_for(instance))
+                status = _send_one(association, instance, number, accepted)
                 metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
-                answered(StoreAnswer(instance.reference, status, _is_stored(status)))
+                answered(StoreAnswer(_reference(instance), status, _is_stored(status)))
                 _require_stored(peer, status, number, len(outgoing))
     except NothingAcceptedError as error:
         raise QuarantineSeriesError(f"{error}; its configuration decides that") from error
 
 
-def _identify(path: Path, opened: Open) -> _Outgoing:
+def _identify(path: Path, opened: Open) -> StoredFile:
     try:
         with opened(path) as stream:
-            meta = read_partial(stream, lambda *_: True).file_meta
-        uids = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
-        return _Outgoing(path, *uids)
+            return StoredFile.at(path, stream)
     except (OSError, InvalidDicomError, AttributeError) as error:
         raise QuarantineSeriesError(f"a file to send cannot be read ({type(error).__name__})") from error
 
 
-def _contexts(outgoing: Sequence[_Outgoing], is_decodable: bool) -> list[PresentationContext]:
+def _reference(instance: StoredFile) -> InstanceReference:
+    return InstanceReference(str(instance.sop_class_uid), str(instance.sop_instance_uid))
+
+
+def _contexts(outgoing: Sequence[StoredFile], is_decodable: bool) -> list[PresentationContext]:
     """One context per SOP class and transfer syntax: of the files, and of what they can be turned into."""
     pairs = {(instance.sop_class_uid, instance.transfer_syntax_uid) for instance in outgoing}
     pairs |= {(sop_class, other) for sop_class, syntax in pairs for other in _alternatives(syntax, is_decodable)}
@@ -140,30 +126,34 @@ class _Accepted:
     """What a peer takes, and so how each instance goes to it."""
 
     def __init__(self, association: Association, native: Native | None) -> None:
-        self._pairs = {
-            (context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts
+        self._context_ids = {
+            (context.abstract_syntax, context.transfer_syntax[0]): context.context_id
+            for context in association.accepted_contexts
         }
         self._native = native
 
-    def require(self, peer: Peer, outgoing: Sequence[_Outgoing]) -> None:
+    def require(self, peer: Peer, outgoing: Sequence[StoredFile]) -> None:
         """Check before the first instance that the peer takes all of them, so that it does not get half a series."""
         for instance in outgoing:
             sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
             if not self._takes(sop_class, syntax, *_alternatives(syntax, self._native is not None)):
                 raise QuarantineSeriesError(f"peer {peer.name} does not accept {sop_class.name} in {syntax.name}")
 
-    def reader_for(self, instance: _Outgoing) -> Native | None:
-        """What reads the instance before it is sent; None where it goes as its file is."""
-        sop_class, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
-        if self._takes(sop_class, syntax):
-            return None
-        read = self._native if syntax.is_encapsulated else dcmread
-        if read is None or self._takes(sop_class, ExplicitVRLittleEndian):
-            return read
-        return lambda path: _in_implicit_vr(read(path))
+    def context_id_of(self, instance: StoredFile) -> int | None:
+        """Of the presentation context in which the instance goes as its file is; None if the peer has none."""
+        return self._context_ids.get((instance.sop_class_uid, instance.transfer_syntax_uid))
+
+    def read(self, instance: StoredFile) -> Dataset | Path:
+        """The instance in a transfer syntax that the peer takes, of which pynetdicom itself knows the nearest ones."""
+        read = self._native if instance.transfer_syntax_uid.is_encapsulated else dcmread
+        if read is None:
+            return instance.path
+        dataset = read(instance.path)
+        is_explicit = self._takes(instance.sop_class_uid, ExplicitVRLittleEndian)
+        return dataset if is_explicit else _in_implicit_vr(dataset)
 
     def _takes(self, sop_class: UID, *syntaxes: UID) -> bool:
-        return any((sop_class, syntax) in self._pairs for syntax in syntaxes)
+        return any((sop_class, syntax) in self._context_ids for syntax in syntaxes)
 
 
 def _in_implicit_vr(dataset: Dataset) -> Dataset:
@@ -185,13 +175,15 @@ def _take_for_implicit_vr(dataset: Dataset) -> None:
     dataset.set_original_encoding(True, True, dataset.original_character_set)
 
 
-def _send_one(association: Association, path: Path, number: int, read: Native | None) -> int | None:
+def _send_one(association: Association, instance: StoredFile, number: int, accepted: _Accepted) -> int | None:
     """Send one instance and return the peer's status; None if it did not answer."""
     if not association.is_established:
         return None
+    context_id, message_id = accepted.context_id_of(instance), number % 65_536
     try:
-        instance = path if read is None else read(path)
-        response = association.send_c_store(instance, msg_id=number % 65_536)
+        if context_id is not None:
+            return send_as_it_is(association, instance, context_id, message_id)
+        response = association.send_c_store(accepted.read(instance), msg_id=message_id)
     except RuntimeError:  # the association ended since the line above
         return None
     except (OSError, ValueError, AttributeError, InvalidDicomError) as error:
