@@ -7,6 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pynetdicom.dsutils import split_dataset
 from scripted_peers import HANG_UP, ScriptedStorageScp, running, verification_only, wait_until
 
 from iscl_node.domain import Peer
@@ -33,6 +34,18 @@ def test_all_instances_arrive_as_they_were_and_the_association_is_released(
     assert scp.ends == ["released"]
     assert [pydicom.dcmread(io.BytesIO(r)) for r in scp.received] == [pydicom.dcmread(f) for f in files]
     assert sent(metrics, "0000") == 3
+
+
+def test_what_goes_as_its_file_is_goes_byte_for_byte(make_ct_files: MakeFiles, metrics: Metrics) -> None:
+    (file,) = make_ct_files(1)
+    _, offset = split_dataset(file)
+    group_length = bytes.fromhex("08000000 554c 0400 ffff0000")  # wrong, and pydicom would leave it out
+    file.write_bytes(file.read_bytes()[:offset] + group_length + file.read_bytes()[offset:])
+    scp = ScriptedStorageScp([])
+    with running(scp) as peer:
+        send(peer, "ISCL_NODE", [file], metrics)
+    (received,) = scp.received  # with a File Meta Information of the receiver
+    assert received.endswith(file.read_bytes()[offset:])
 
 
 def test_nothing_to_send_opens_no_association(metrics: Metrics) -> None:

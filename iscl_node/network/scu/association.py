@@ -23,6 +23,7 @@ from iscl_node.network.patches.event_reports import EventReports, keep_event_rep
 from iscl_node.network.patches.pdu_reader import MAXIMUM_PDU_LENGTH, prepare_connection
 from iscl_node.network.patches.responses import keep_responses_from_reactor
 from iscl_node.network.patches.waiting import wake_at_broken_protocol
+from iscl_node.network.patches.wake_ups import waking_up
 from iscl_node.network.scu.answers import lies_told
 from iscl_node.network.tls import ClientContext, client_context
 
@@ -104,7 +105,8 @@ def established(
     association.dimse_timeout = answer_seconds or _DIMSE_SECONDS
     association.network_timeout = idle_seconds or _NETWORK_SECONDS
     try:
-        yield association
+        with waking_up(association):
+            yield association
     finally:
         if association.is_established:
             association.release()
