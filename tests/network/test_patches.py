@@ -27,6 +27,8 @@ REPLACED = {
     "pdu_reader": (transport.AssociationSocket.recv, "6bc20a33b1b7cfe7"),
     "requests_in_turn": (association.Association._serve_request, "2f24c1759cdf6c8c"),
     "responses": (dimse.DIMSEServiceProvider.get_msg, "890e3e04283f5aeb"),
+    "stored_file": (association.Association.send_c_store, "fa5a8127f349f8e7"),
+    "wake_ups": (dul.DULServiceProvider.run_reactor, "e3a10eb3a0931e48"),
     "waiting": (fsm.AA_8, "06c83317f08831fd"),
 }
 """Each patch with the function that it replaces, or adds to, and the digest of that function's source."""
