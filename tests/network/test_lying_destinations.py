@@ -21,8 +21,8 @@ from iscl_node.network.scu.storage_scu import send
 
 MakeFiles = Callable[[int], list[Path]]
 
-SHORT_SECONDS = 0.5
-PATIENCE_SECONDS = 10
+SHORT_SECONDS = 2.0
+PATIENCE_SECONDS = 40
 
 GARBAGE = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 HALF_A_PDU = b"\x04\x00\x00\x00\x10\x00half of 4096 bytes"
