@@ -3,7 +3,7 @@
 Labels never carry patient data or UIDs: AE titles, status codes, step names, and names of peers and rules only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +12,16 @@ from iscl_node.domain.strength import ChosenStrength
 
 _STRENGTH_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 _NOISE_BUCKETS_HU = (2, 4, 6, 8, 10, 12, 14, 17, 20, 25, 30, 40, 50, 70, 100, 150)
+_DOSE_BUCKETS_MGY = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 80, 100)
+_DIAMETER_BUCKETS_MM = (100, 140, 160, 180, 200, 240, 280, 320, 360, 400, 450)
+_EXAM_HISTOGRAMS = (
+    ("noise_hu", "Global noise level of source series, HU", _NOISE_BUCKETS_HU),
+    ("ctdivol_mgy", "CTDIvol of source series, mGy", _DOSE_BUCKETS_MGY),
+    ("diameter_mm", "Water-equivalent diameter of the body, mm", _DIAMETER_BUCKETS_MM),
+    ("size_specific_dose_mgy", "CTDIvol for the body's size, mGy", _DOSE_BUCKETS_MGY),
+)
+_DRIFT_BUCKETS_HU = (-4, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 4)
+_MOST_SCANNERS = 100
 _STEP_SECONDS_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -39,6 +49,11 @@ class Metrics:
         )
         self.retries = counter("iscl_node_retries_total", "Steps put off and tried again, by step", ["step"])
         self._register_denoising(partial(Histogram, registry=registry), counter)
+        self._register_exams(partial(Histogram, registry=registry))
+        self.noisier_protocols = gauge(
+            "iscl_node_noisier_protocols",
+            "Protocols of a scanner whose noise of the last 7 days is above that of the 28 days before; see the page",
+        )
         self._register_spool(counter, gauge)
         self._register_audit(counter, gauge)
         self.log_lines_lost = counter(
@@ -130,6 +145,13 @@ class Metrics:
             "iscl_node_derived_noise_hu", "Noise of derived series, by rule", ["rule"], buckets=_NOISE_BUCKETS_HU
         )
 
+        self.drift = histogram(
+            "iscl_node_drift_hu",
+            "How far the mean of soft tissue moved in derived series, by rule",
+            ["rule"],
+            buckets=_DRIFT_BUCKETS_HU,
+        )
+
     def observe_strengths(self, rule: str, strengths: Sequence[ChosenStrength]) -> None:
         """Count the strengths that were chosen for a series, and its noise, where it was measured."""
         for each in strengths:
@@ -139,11 +161,33 @@ class Metrics:
         if strengths and strengths[0].source_noise_hu is not None:
             self.source_noise.labels(rule).observe(strengths[0].source_noise_hu)
 
-    def observe_derived_noise(self, rule: str, noise_hu: Iterable[float | None]) -> None:
-        """Count the noise of derived series, HU; None where it was not measured."""
-        for each in noise_hu:
-            if each is not None:
-                self.derived_noise.labels(rule).observe(each)
+    def observe_derived(self, rule: str, noise_hu: float | None, drift_hu: float | None) -> None:
+        """Count the noise of a derived series and the drift of its soft tissue, HU; None where not measured."""
+        if noise_hu is not None:
+            self.derived_noise.labels(rule).observe(noise_hu)
+        if drift_hu is not None:
+            self.drift.labels(rule).observe(drift_hu)
+
+    def _register_exams(self, histogram: Callable[..., Histogram]) -> None:
+        labels = ["scanner", "body_part"]
+        self._scanners: set[tuple[str, str]] = set()
+        self.exams: Mapping[str, Histogram] = {
+            name: histogram(
+                f"iscl_node_exam_{name}", f"{text}, by manufacturer and model, and body part", labels, buckets=b
+            )
+            for name, text, b in _EXAM_HISTOGRAMS
+        }
+
+    def observe_exam(self, scanner: str, body_part: str, values: Mapping[str, float | None]) -> None:
+        """Count noise and dose of a series; beyond a number of scanners and body parts, as those of others."""
+        labels = scanner, body_part
+        if labels not in self._scanners and len(self._scanners) >= _MOST_SCANNERS:
+            labels = "others", ""
+        self._scanners.add(labels)
+        for name, histogram in self.exams.items():
+            value = values.get(name)
+            if value is not None:
+                histogram.labels(*labels).observe(value)
 
     def _register_spool(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self.waiting_instances = gauge(

@@ -15,6 +15,7 @@ from iscl_node import __version__, logs
 from iscl_node.assembly.auditing import RunningTrail, append_all, messages_of
 from iscl_node.assembly.denoisers import load_denoisers
 from iscl_node.assembly.opening import log_key, opened_spool
+from iscl_node.assembly.page import pages
 from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.allocator import freeze_heap
@@ -27,7 +28,6 @@ from iscl_node.metrics import Metrics
 from iscl_node.network.scp.storage_scp import StorageScp
 from iscl_node.network.scu import query, storage_commitment, storage_scu
 from iscl_node.network.scu.association import abort_all
-from iscl_node.network.scu.verification import echo
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit.what_happened import NO_AUDIT, Audit, AuditTrail
 from iscl_node.pipeline.delivery.ask import Asking
@@ -46,8 +46,7 @@ from iscl_node.pipeline.engine.workers import Worker
 from iscl_node.pipeline.housekeeping import Housekeeping
 from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.page.decisions import Decisions
-from iscl_node.pipeline.page.overview import Overview
-from iscl_node.pipeline.page.viewing import Viewing
+from iscl_node.pipeline.page.fleet import Fleet
 from iscl_node.pipeline.reception.closing import SeriesCloser
 from iscl_node.pipeline.reception.completeness import Completeness
 from iscl_node.pipeline.reception.peer_lists import PeerListings
@@ -59,7 +58,6 @@ from iscl_node.pipeline.workflows.reconcile import Reconcile
 from iscl_node.pipeline.workflows.trying import Trying
 from iscl_node.retry import Backoff
 from iscl_node.settings import Settings
-from iscl_node.settings.shown import shown_settings
 from iscl_node.store.batches.recovery import clear_receiving
 from iscl_node.store.identity import settle_identity
 from iscl_node.store.leaving.retention import Retention, RetentionLimits
@@ -67,10 +65,8 @@ from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.records.running_time import RunningTime
 from iscl_node.store.records.waits import Waits
-from iscl_node.web.access import Access
 from iscl_node.web.app import web_app
 from iscl_node.web.limits import listening, raise_descriptor_limit, web_server
-from iscl_node.web.pages import PageParts, Pages
 
 _log = structlog.get_logger(__name__)
 
@@ -131,8 +127,11 @@ class Node:
         self._housekeeping = self._made_housekeeping(self._closer(rules, reconcile), reconcile)
         self._scp = None if settings.role == "work" else self._made_scp(audit)
         self._show_certificates()
+        self._fleet = Fleet(self._spool.root)
+        self._metrics.noisier_protocols.set_function(self._fleet.noisier)
         http = settings.http
-        app = web_app(self._metrics.registry, self._readiness, self._notes, self._pages())
+        shown = pages(settings, self._spool.root, self._peers, self._fleet, self._decisions())
+        app = web_app(self._metrics.registry, self._readiness, self._notes, shown)
         self._web = web_server(app, http.host, http.port)
 
     def _made_scp(self, audit: Audit) -> StorageScp:
@@ -276,21 +275,6 @@ class Node:
         self._trail = RunningTrail(plan, self._spool.root, messages, self._metrics)
         lost = self._metrics.audit_lost.inc
         return AuditTrail(self._spool, messages, self._trail.record, settings.known_peers(), lost, self._headers)
-
-    def _pages(self) -> Pages:
-        settings, http, root = self._settings, self._settings.http, self._spool.root
-        users = {user.name: user.password_hash for user in http.users}
-        parts = PageParts(
-            Overview(root),
-            Viewing(root),
-            self._decisions(),
-            tuple(self._peers.values()),
-            lambda name: echo(self._peers[name], settings.scp.ae_title),
-            shown_settings(settings),
-            settings.worker_name,
-            __version__,
-        )
-        return Pages(parts, Access(users, frozenset(http.hosts), http.open_on_loopback))
 
     def _decisions(self) -> Decisions:
         receiving = [name for name, peer in self._peers.items() if peer.may_receive]

@@ -488,7 +488,7 @@ def test_check_explains_what_would_be_done(config: Path, write_series: Callable[
     report = json.loads(run("check", "--config", config, "--explain", folder, "--json").stdout)
     (series,) = report["series"]
     assert series["outcome"] == "derived"
-    assert series["made"][0]["series"]["description"] == "THORAX ISCL"
+    assert series["made"][0]["series"]["description"] == "THORAX AI denoised"
     assert series["rules"][0]["finding"]["holds"] is True
     assert [Path(each["path"]).name for each in report["refused_files"]] == ["notes.txt"]
 

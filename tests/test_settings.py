@@ -194,7 +194,12 @@ def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:
     settings = load(PEER + RULE + 'when = { Modality = "CT" }\nstrength = 0.5')
     (peer,), (rule,) = settings.known_peers(), settings.known_rules()
     assert (peer.name, peer.may_store, peer.may_receive) == ("pacs", False, True)
-    assert (rule.when, rule.strengths, rule.profile, rule.suffix) == ({"Modality": "CT"}, (0.5,), "full", " ISCL")
+    assert (rule.when, rule.strengths, rule.profile, rule.suffix) == (
+        {"Modality": "CT"},
+        (0.5,),
+        "full",
+        " AI denoised",
+    )
     assert rule.send_to == ("pacs",)
     assert rule.transfer_syntax == "explicit"
 
@@ -235,6 +240,7 @@ def test_the_noise_decides_unless_a_rule_names_a_share(
         ("", EvidenceChoice(noise_map=False, report=False)),
         ("noise_map = true", EvidenceChoice(noise_map=True, report=False)),
         ("report = true", EvidenceChoice(noise_map=False, report=True)),
+        ('noise_map = "ct"', EvidenceChoice(noise_map="ct", report=False)),
     ],
 )
 def test_evidence_is_made_when_a_rule_asks_for_it(load: Load, lines: str, expected: EvidenceChoice) -> None:

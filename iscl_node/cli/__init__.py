@@ -102,13 +102,14 @@ def denoise(
     target_noise_hu: Annotated[
         float, typer.Option(help="Noise that a derived series is to have with strength auto, HU.")
     ] = TARGET_NOISE_HU,
-    suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " ISCL",
+    suffix: Annotated[str, typer.Option(help="Appended to the Series Description.")] = " AI denoised",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     transfer_syntax: Annotated[
         OutputSyntax,
         typer.Option(help="Explicit VR Little Endian, or compressed as the source where that is lossless."),
     ] = "explicit",
     noise_map: Annotated[bool, typer.Option("--noise-map", help="Also write what was removed, in HU.")] = False,
+    noise_ct: Annotated[bool, typer.Option("--noise-ct", help="The same as plain CT.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also write how good it is, as a structured report.")
     ] = False,
@@ -123,7 +124,7 @@ def denoise(
 
     with reported():
         _check_suffix(suffix)
-        evidence = EvidenceChoice(noise_map, report)
+        evidence = EvidenceChoice("ct" if noise_ct else noise_map, report)
         strengths = strength_choices(strength, target_noise_hu)
         denoising = Denoising(bundle, profile, strengths, suffix, device, transfer_syntax, evidence, *_of_site(config))
         _write_all(denoise_folder(source, target, denoising))

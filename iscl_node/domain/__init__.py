@@ -211,9 +211,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class EvidenceChoice:
-    """Which objects go beside each derived series."""
+    """Which objects go beside each derived series; ``noise_map`` as Parametric Maps, or as plain CT."""
 
-    noise_map: bool = False
+    noise_map: bool | Literal["ct"] = False
     report: bool = False
 
 

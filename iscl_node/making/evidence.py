@@ -10,8 +10,10 @@ import numpy as np
 
 from iscl_node.dicom.evidence.measurements import measured_series
 from iscl_node.dicom.evidence.noise_map import map_groups, noise_map
+from iscl_node.dicom.evidence.removed_noise import removed_noise
 from iscl_node.dicom.evidence.report import report
 from iscl_node.dicom.reading.folder import Instance
+from iscl_node.dicom.reading.frames import is_multiframe
 from iscl_node.domain import NO_EVIDENCE, Derivation, EvidenceChoice
 from iscl_node.making.read_back import DerivedSeries, Pair, measured_numbers
 
@@ -36,7 +38,10 @@ def evidence(series: DerivedSeries, started: datetime, choice: EvidenceChoice) -
     if choice == NO_EVIDENCE:
         return
     slices = [each for pair in series.pairs for each in pair.slices()]
-    if choice.noise_map:
+    if choice.noise_map == "ct" and not any(is_multiframe(pair.source) for pair in series.pairs):
+        for pair in series.pairs:
+            yield removed_noise(pair.source, pair.derived, pair.taken_removed_hu(), series.derivation, started)
+    elif choice.noise_map:
         yield from _noise_maps(slices, series.derivation, started)
     if choice.report:
         numbers = measured_numbers(len(slices))

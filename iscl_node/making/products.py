@@ -1,15 +1,16 @@
 """The way of one instance, the same in the node and on the command line: denoised once, then, for each strength,
 blended, judged and derived."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.deriving.derived import derive
 from iscl_node.dicom.deriving.transcoding import as_asked
+from iscl_node.dicom.judging.exam_facts import ExamFacts, exam_facts
 from iscl_node.dicom.judging.series import judge_input, sample, series_body_mm, series_noise
-from iscl_node.dicom.judging.slices import check_numbers, judge
+from iscl_node.dicom.judging.slices import ImplausibleResultError, check_numbers, judge
 from iscl_node.dicom.judging.suitability import cautions
 from iscl_node.dicom.reading.folder import Instance
 from iscl_node.dicom.reading.frames import frames
@@ -25,7 +26,7 @@ def derivations(
 ) -> tuple[Derivation, ...]:
     """One derivation, so one derived series, for each strength.
 
-    Of several strengths each is named behind the suffix, for example `` ISCL 50%`` and `` ISCL 10 HU``.
+    Of several strengths each is named behind the suffix, for example `` AI denoised 50%`` and `` AI denoised 10 HU``.
     """
     suffixes = [suffix] if len(strengths) == 1 else [f"{suffix} {_short(strength)}" for strength in strengths]
     return tuple(
@@ -52,9 +53,14 @@ def _short(strength: ChosenStrength) -> str:
 
 
 def checked_strengths(
-    choices: Sequence[StrengthChoice], sources: Sequence[Instance], limits: QualityLimits
+    choices: Sequence[StrengthChoice],
+    sources: Sequence[Instance],
+    limits: QualityLimits,
+    tell: Callable[[ExamFacts], object] | None = None,
 ) -> tuple[ChosenStrength, ...]:
     """Choose the strengths for a series, whose noise is measured in a sample of its slices and judged on the way.
+
+    What was measured is told before it is judged.
 
     Raises
     ------
@@ -67,6 +73,8 @@ def checked_strengths(
     sampled = sample([view for instance in sources for view in frames(instance)])
     images = list(map(to_hu, sampled))
     noise = series_noise(images)
+    if tell is not None:
+        tell(exam_facts(list(zip(images, sampled, strict=True)), noise.level_hu))
     judge_input(noise, limits)
     body_mm = series_body_mm(zip(images, sampled, strict=True))
     found = cautions(sampled, noise, body_mm)
@@ -150,5 +158,9 @@ class Products:
 
     def _judge(self, source: Instance, derived: Instance, derivation: Derivation) -> None:
         """Judge the pixels as they are written, so that rounding, rescale and compression are judged, too."""
-        for before, after in zip(frames(source), frames(derived), strict=True):
-            judge(to_hu(before), to_hu(after), self.limits, derivation.strength)
+        for number, (before, after) in enumerate(zip(frames(source), frames(derived), strict=True)):
+            try:
+                judge(to_hu(before), to_hu(after), self.limits, derivation.strength)
+            except ImplausibleResultError as error:
+                error.frame = number
+                raise

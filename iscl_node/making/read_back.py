@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from iscl_node.dicom.evidence.measurements import SliceMeasurements, measured_slice
+from iscl_node.dicom.evidence.measurements import SliceMeasurements, mean_shift_hu, measured_slice
 from iscl_node.dicom.evidence.objects import frame_number
 from iscl_node.dicom.judging.series import SeriesJudge, sample, series_noise_level_hu
 from iscl_node.dicom.reading.folder import Instance, read_with_pixels
@@ -49,10 +49,14 @@ class Pair:
 
 @dataclass
 class DerivedSeries:
-    """A derived series that was judged: its noise (HU; None where nothing can be measured), and pairs for evidence."""
+    """A derived series that was judged, and pairs for evidence.
+
+    Its noise, and how far the mean of soft tissue moved, are in HU; None where nothing can be measured.
+    """
 
     derivation: Derivation
     noise_hu: float | None = None
+    drift_hu: float | None = None
     pairs: list[Pair] = field(default_factory=list)
 
 
@@ -105,7 +109,7 @@ class _Reader:
         self._sampled = sample(range(len(sources)))
         self._measured = set(measured_numbers(len(sources))) if choice.report else set()
         self._judge = SeriesJudge()
-        self._noisy: list[Slice] = []
+        self._sampled_hu: list[tuple[Slice, Slice]] = []
         self._series = DerivedSeries(derivation)
 
     def take(self, index: int, source: Instance, images_hu: Iterable[Slice]) -> None:
@@ -117,7 +121,7 @@ class _Reader:
             after_hu = to_hu(view[1])
             self._judge.add(*view, before_hu, after_hu)
             if number in numbers:
-                self._noisy.append(after_hu)
+                self._sampled_hu.append((before_hu, after_hu))
         if self._choice != NO_EVIDENCE:
             is_single = not is_multiframe(source)
             self._series.pairs.append(
@@ -138,7 +142,8 @@ class _Reader:
     def ended(self) -> DerivedSeries:
         """All sources are taken: what there is to say of the series."""
         self._judge.end(self._images_hu)
-        self._series.noise_hu = series_noise_level_hu(self._noisy)
+        self._series.noise_hu = series_noise_level_hu(after_hu for _, after_hu in self._sampled_hu)
+        self._series.drift_hu = mean_shift_hu(self._sampled_hu)
         return self._series
 
     def _derived_of(self, source: Instance) -> Instance:

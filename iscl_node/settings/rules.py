@@ -82,14 +82,14 @@ class RuleSettings(Section):
     for 14, 10 and 7 HU; or the share of the noise that is removed, 0 to 1. Several give a derived series each."""
     target_noise_hu: TargetNoise = TARGET_NOISE_HU
     """The noise that a derived series of a trunk is to have where strength is auto, HU; a smaller body less."""
-    suffix: Annotated[str, AfterValidator(checked_suffix)] = " ISCL"
+    suffix: Annotated[str, AfterValidator(checked_suffix)] = " AI denoised"
     """What the Series Description of a derived series ends in."""
     send_to: tuple[str, ...] = ()
     """Names of the peers that get the derived series."""
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
-    noise_map: bool = False
-    """What was removed, as Parametric Maps beside each derived series."""
+    noise_map: bool | Literal["ct"] = False
+    """What was removed, beside each derived series: as Parametric Maps or, "ct", as plain CT."""
     report: bool = False
     """How good it is, as a structured report beside each derived series."""
     unsuited: domain.Unsuited = "warn"

@@ -1,6 +1,6 @@
 """What the sections of the settings have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
@@ -42,6 +42,7 @@ class Section(BaseModel):
         """Raise a ValueError where true or false stands for a number, as 1 or 0."""
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else (value,)
-        if field.annotation is not bool and any(isinstance(each, bool) for each in values):
+        may_be_truth = field.annotation is bool or bool in get_args(field.annotation)
+        if not may_be_truth and any(isinstance(each, bool) for each in values):
             raise ValueError(f"must be a value, not {str(value).lower()}")
         return value

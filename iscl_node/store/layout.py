@@ -11,11 +11,12 @@
     sent/<series>/<key>/<sop>.dcm                 stored by every destination, not confirmed by all
     done/<series>/<key>/<sop>.dcm                 delivered, kept until the retention time ends
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
-    quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.png)
+    quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.*)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, as long as the batch is kept
     running_time.json                             how long the node has run, over all its starts
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server
+    exams/                                        noise and dose of each series, for ever
     log.key                                       hashes UIDs in the log
     incomplete.json                               which open series wait for what is missing
 

@@ -72,6 +72,9 @@ class ListedBatch:
     reason: str = ""
     has_picture: bool = False
     wait: Wait | None = None
+    planned_at: float | None = None
+    made_at: float | None = None
+    """When it was decided what is made of it, and when something was made last, in seconds since the epoch."""
 
 
 class Listing:
@@ -162,18 +165,22 @@ class Listing:
     def _batch(self, batch: Batch, state: SeriesState, folder: Path) -> ListedBatch:
         since, names = folder.stat().st_mtime, set(tree.names(folder))
         reason = next((name for name in (REASON_FILE, INCOMPLETE_FILE) if name in names), "")
+        made = tree.folders(self._layout.outbox(batch))
+        plan = folder / f"{batch.key}.plan.json"
         return ListedBatch(
             batch,
             state,
             folder,
             since,
             tuple(sorted(name for name in names if name.endswith(".dcm"))),
-            {each.name: len(tree.names(each, ".dcm")) for each in tree.folders(self._layout.outbox(batch))},
-            _object(folder / f"{batch.key}.plan.json"),
+            {each.name: len(tree.names(each, ".dcm")) for each in made},
+            _object(plan),
             tuple(_deliveries(batch, folder, names)),
             _text(folder / reason) if reason else "",
             PICTURE_FILE in names,
             _wait(folder, wait_file(batch, ""), names),
+            _changed(plan) if plan.name in names else None,
+            max(filter(None, map(_changed, made)), default=None),
         )
 
 
@@ -192,8 +199,15 @@ def _wait(folder: Path, name: str, names: set[str]) -> Wait | None:
     return read_wait(folder / name) if name in names else None
 
 
+def _changed(path: Path) -> float | None:
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return None
+
+
 def _delivered(destination: str, content: bytes, wait: Wait | None) -> Delivered:
     lines = list(entries(content))
+    events = tuple(_runs(lines))
     record = summary(lines)
     confirmed_by = next((str(each.get("way", "")) for each in reversed(lines) if each["event"] == "confirmed"), "")
     return Delivered(
@@ -202,7 +216,7 @@ def _delivered(destination: str, content: bytes, wait: Wait | None) -> Delivered
         len(record.missing),
         record.refusal,
         confirmed_by if record.is_confirmed else "",
-        tuple(_runs(lines)),
+        events,
         wait,
         record.is_stopped,
     )

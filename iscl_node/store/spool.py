@@ -32,6 +32,7 @@ from iscl_node.store.layout import (
 from iscl_node.store.receiving.conflicts import contradicts
 from iscl_node.store.receiving.free_space import Room
 from iscl_node.store.receiving.reception import Differing, Reception
+from iscl_node.store.records.refused_slice import FACTS_FILE, RESULT_FILE
 
 
 class Spool:
@@ -53,7 +54,7 @@ class Spool:
 
     def __init__(self, root: Path, min_free_bytes: int, worker: str = "node", derived_per_received: float = 0) -> None:
         self._layout = Layout(root)
-        self._worker = worker
+        self.worker = worker
         self.room = Room(self._layout, min_free_bytes, derived_per_received)
         self._reception = Reception(self._layout, min_free_bytes, worker, self.room)
         self.place_of = self._reception.find
@@ -84,7 +85,7 @@ class Spool:
         Nothing of it was ever acknowledged, so nothing is lost. Call it before receiving starts; what other workers
         receive stays. Derived instances of a batch that reached its end at the very moment of a kill go, too.
         """
-        return recover(self._layout, self._worker)
+        return recover(self._layout, self.worker)
 
     # Receiving
 
@@ -236,13 +237,7 @@ class Spool:
         return (self._layout.outbox(batch) / series_uid / file_name(sop_uid)).exists()
 
     def keep_picture(self, batch: Batch, png: bytes) -> None:
-        """Put a picture of what is wrong into the folder of a closed batch; it goes to quarantine with the batch.
-
-        Raises
-        ------
-        OSError
-            The file system refuses it, or the batch is not closed.
-        """
+        """Put a picture of what is wrong into the folder of a closed batch; for the errors see `refused_slice`."""
         replace_synced(self._layout.batch(SeriesState.CLOSED, batch) / PICTURE_FILE, png)
 
     # Ends of a batch
@@ -349,8 +344,8 @@ class Spool:
             for name in (INCOMPLETE_FILE, CONFLICT_FILE):
                 (quarantined.folder / name).unlink(missing_ok=True)
             move_folder(quarantined.folder, folder)
-            (folder / REASON_FILE).unlink(missing_ok=True)
-            (folder / PICTURE_FILE).unlink(missing_ok=True)
+            for name in (REASON_FILE, PICTURE_FILE, FACTS_FILE, RESULT_FILE):
+                (folder / name).unlink(missing_ok=True)
             remove_if_empty(quarantined.folder.parent)
             requeued.append(new)
         return requeued

@@ -1,5 +1,7 @@
 """The pages: queue, series with its viewer, quarantine, peers, settings."""
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,21 @@ from starlette.routing import Route
 from iscl_node.domain import Peer
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError
 from iscl_node.pipeline.page.decisions import SET_ASIDE, Decisions
+from iscl_node.pipeline.page.fleet import Fleet
 from iscl_node.pipeline.page.overview import IN_HAND, Overview, Row, Step, matching, shown
+from iscl_node.pipeline.page.validity import Validity
 from iscl_node.pipeline.page.viewing import ViewedSeries, Viewing
-from iscl_node.web.access import SESSION_COOKIE, Access, Endpoint, Need, Visitor, own_path
-from iscl_node.web.rendering import etag_of, rendered, static_files
+from iscl_node.web.access import SESSION_COOKIE, Access, Endpoint, Need, own_path
+from iscl_node.web.contacts import contact_of
+from iscl_node.web.frame import Frame, visitor_of
+from iscl_node.web.rendering import etag_of, static_files
+from iscl_node.web.scanners import Scanners
 from iscl_node.web.timeline import timeline
 
 _ROWS_PER_PAGE: Final = 50
+_DAY: Final = 86400.0
+_MOST_KNOWN: Final = 64
+"""Questions about one snapshot whose answers are kept."""
 _IN_HAND: Final = "in hand"
 _SERIES: Final = "/series/{uid}/{key}"
 
@@ -30,13 +40,18 @@ _SERIES: Final = "/series/{uid}/{key}"
 class PageParts:
     """What the pages show, and what they may do.
 
-    ``echo`` verifies a peer by its name, returns seconds and raises RetryLaterError. ``settings`` are without secrets.
+    ``certificates`` tells when the certificate of each use of TLS ends, in seconds since the epoch, 0 if it cannot be
+    read. ``echo`` verifies a peer by its name, returns seconds and raises RetryLaterError. ``settings`` are without
+    secrets.
     """
 
     overview: Overview
     viewing: Viewing
+    fleet: Fleet
+    validity: Validity
     decisions: Decisions
     peers: Sequence[Peer]
+    certificates: Callable[[], Mapping[str, float]]
     echo: Callable[[str], float]
     settings: Mapping[str, Any]
     node_name: str
@@ -57,7 +72,11 @@ class Pages:
     def __init__(self, parts: PageParts, access: Access) -> None:
         self._parts = parts
         self._access = access
+        self._frame = Frame(parts.node_name, parts.version, access.has_users)
+        self._scanners = Scanners(parts.fleet, self._frame)
         self._static = static_files()
+        self._rows_lock = threading.Lock()
+        self._known_rows: tuple[list[Row], dict[tuple[str, bool], tuple[bytes, str]]] = [], {}
 
     def routes(self) -> list[Route]:
         """Every route, each with what it asks of its visitor."""
@@ -65,6 +84,8 @@ class Pages:
             "/": self._queue,
             "/rows": self._rows,
             "/quarantine": self._quarantine,
+            "/scanners": self._scanners.page,
+            "/scanners.csv": self._scanners.table,
             "/peers": self._peers,
             "/settings": self._settings,
             "/series/{uid}": self._newest,
@@ -72,6 +93,7 @@ class Pages:
             f"{_SERIES}/view.json": self._view,
             f"{_SERIES}/pixels/{{which:int}}/{{number:int}}": self._pixels,
             f"{_SERIES}/noise/{{number:int}}": self._noise,
+            f"{_SERIES}/validity": self._validity,
             f"{_SERIES}/picture": self._picture,
         }
         acts: dict[str, Endpoint] = {
@@ -99,16 +121,26 @@ class Pages:
 
     async def _rows(self, request: Request) -> Response:
         """The part of the queue that changes; 304 if it did not."""
-        listed = await run_in_threadpool(self._listed, request)
-        response = self._page(request, "rows.html", **listed)
-        etag = etag_of(response.body)
+        body, etag = await run_in_threadpool(self._rows_now, request)
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"ETag": etag})
-        response.headers["ETag"] = etag
-        return response
+        return Response(body, media_type="text/html", headers={"ETag": etag})
+
+    def _rows_now(self, request: Request) -> tuple[bytes, str]:
+        """The rows and their ETag, made once for all browsers that ask the same of the same snapshot."""
+        asked = str(request.query_params), visitor_of(request).sees_identity
+        with self._rows_lock:
+            every = self._parts.overview.rows()
+            known_of, known = self._known_rows
+            if known_of is not every or len(known) >= _MOST_KNOWN:
+                self._known_rows = known_of, known = every, {}
+            if asked not in known:
+                body = bytes(self._page(request, "rows.html", **self._listed(request)).body)
+                known[asked] = body, etag_of(body)
+            return known[asked]
 
     def _listed(self, request: Request) -> dict[str, Any]:
-        visitor, query = _visitor(request), request.query_params
+        visitor, query = visitor_of(request), request.query_params
         every = self._parts.overview.rows()
         chosen = {name: query.get(name, "")[:200] for name in ("step", "q", "rule", "scanner")}
         rows = matching((row for row in every if _is_chosen(row, chosen)), chosen["q"], visitor.sees_identity)
@@ -140,7 +172,7 @@ class Pages:
         return self._page(
             request,
             "series.html",
-            row=shown(row, _visitor(request).sees_identity),
+            row=shown(row, visitor_of(request).sees_identity),
             events=timeline(row),
             others=[each for each in every if each.key != row.key],
             derived=viewed.derived if viewed else (),
@@ -152,14 +184,17 @@ class Pages:
         rows = [row for row in await run_in_threadpool(self._parts.overview.rows) if row.step is Step.QUARANTINE]
         by_reason: dict[str, list[Row]] = {}
         for row in rows:
-            by_reason.setdefault(row.reason, []).append(shown(row, _visitor(request).sees_identity))
+            by_reason.setdefault(row.reason, []).append(shown(row, visitor_of(request).sees_identity))
         groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
         return self._page(request, "quarantine.html", groups=groups, found=len(rows))
 
     async def _peers(self, request: Request, told: str = "", failed: bool = False) -> Response:
         rows = await run_in_threadpool(self._parts.overview.rows)
-        contacts = [(peer, _last_received(rows, peer), _last_answered(rows, peer)) for peer in self._parts.peers]
-        return self._page(request, "peers.html", contacts=contacts, told=told, failed=failed)
+        now = time.time()
+        certificates = await run_in_threadpool(self._parts.certificates)
+        days = {use: (ends, (ends - now) / _DAY) for use, ends in certificates.items()}
+        contacts = [contact_of(peer, rows, now) for peer in self._parts.peers]
+        return self._page(request, "peers.html", contacts=contacts, certificates=days, told=told, failed=failed)
 
     async def _settings(self, request: Request) -> Response:
         return self._page(request, "settings.html", settings=self._parts.settings)
@@ -170,7 +205,13 @@ class Pages:
         viewed = await self._viewed(await self._row(request))
         if viewed is None:
             raise HTTPException(404)
-        form = viewed.form
+        form, refused = viewed.form, viewed.refused
+        made = [
+            {"description": each.provenance.get("description", ""), "slices": sorted(each.places)}
+            for each in viewed.derived
+        ]
+        if refused is not None:
+            made.append({"description": "refused by the judge", "slices": [refused.number]})
         return JSONResponse(
             {
                 "slices": len(viewed.sources),
@@ -178,10 +219,8 @@ class Pages:
                 "columns": form.columns,
                 "spacing": form.spacing_mm,
                 "window": form.window,
-                "derived": [
-                    {"description": each.provenance.get("description", ""), "slices": sorted(each.places)}
-                    for each in viewed.derived
-                ],
+                "derived": made,
+                "refused": refused and {"slice": refused.number, "boxes": refused.boxes},
             }
         )
 
@@ -201,6 +240,11 @@ class Pages:
         noise_hu, number = self._parts.viewing.noise_hu, request.path_params["number"]
         return JSONResponse([await _decoded(noise_hu, viewed, which, number) for which in (0, 1)])
 
+    async def _validity(self, request: Request) -> Response:
+        """What a validator says of what was made; a part of the page, because it takes a while."""
+        checked = await run_in_threadpool(self._parts.validity.of, await self._row(request))
+        return self._page(request, "validity.html", checked=checked)
+
     async def _picture(self, request: Request) -> Response:
         row = await self._row(request)
         if not row.listed.has_picture:
@@ -211,21 +255,21 @@ class Pages:
 
     async def _requeue(self, request: Request) -> Response:
         row = await self._row(request)
-        count = await _done(self._parts.decisions.requeue, row.series_uid, _visitor(request).user)
+        count = await _done(self._parts.decisions.requeue, row.series_uid, visitor_of(request).user)
         if not count:
             raise HTTPException(409, "nothing of this series can be requeued now")
         return RedirectResponse("/", status_code=303)
 
     async def _redo(self, request: Request) -> Response:
         row = await self._row(request)
-        if not await _done(self._parts.decisions.redo, row.series_uid, _visitor(request).user):
+        if not await _done(self._parts.decisions.redo, row.series_uid, visitor_of(request).user):
             raise HTTPException(409, "this series is not delivered")
         return RedirectResponse(f"/series/{row.series_uid}", status_code=303)
 
     async def _resend(self, request: Request) -> Response:
         row = await self._row(request)
         destination = request.state.form.get("destination", "")
-        if not await _done(self._parts.decisions.resend, row.series_uid, destination, _visitor(request).user):
+        if not await _done(self._parts.decisions.resend, row.series_uid, destination, visitor_of(request).user):
             raise HTTPException(409, "nothing of this series is kept that this destination was sent")
         return RedirectResponse(f"/series/{row.series_uid}", status_code=303)
 
@@ -233,13 +277,13 @@ class Pages:
         row = await self._row(request)
         if request.state.form.get("confirmed") != "yes":
             raise HTTPException(400, "nothing was deleted: confirm that it is to be deleted for good")
-        if not await _done(self._parts.decisions.release, row.series_uid, row.key, _visitor(request).user):
+        if not await _done(self._parts.decisions.release, row.series_uid, row.key, visitor_of(request).user):
             raise HTTPException(409, "this batch is not in quarantine any more")
         return RedirectResponse("/quarantine", status_code=303)
 
     async def _export(self, request: Request) -> Response:
         row = await self._row(request)
-        packed = await _done(self._parts.decisions.export, row.series_uid, _visitor(request).user)
+        packed = await _done(self._parts.decisions.export, row.series_uid, visitor_of(request).user)
         if packed is None:
             raise HTTPException(404)
         return FileResponse(packed, filename=f"{row.series_uid}.zip", background=BackgroundTask(packed.unlink))
@@ -298,15 +342,7 @@ class Pages:
             return None
 
     def _page(self, request: Request, template: str, status_code: int = 200, **facts: Any) -> Response:
-        parts = self._parts
-        facts |= {"visitor": _visitor(request), "has_users": self._access.has_users}
-        text = rendered(template, path=request.scope["path"], node=parts.node_name, version=parts.version, **facts)
-        return Response(text, status_code, media_type="text/html")
-
-
-def _visitor(request: Request) -> Visitor:
-    visitor: Visitor = request.state.visitor
-    return visitor
+        return self._frame.page(request, template, status_code, **facts)
 
 
 def _is_chosen(row: Row, chosen: Mapping[str, str]) -> bool:
@@ -324,17 +360,6 @@ def _counts(rows: Iterable[Row]) -> dict[str, int]:
     in_hand = sum(steps[step] for step in IN_HAND)
     ended = {step.value: steps[step] for step in (Step.QUARANTINE, Step.DONE, Step.IGNORED)}
     return {"": steps.total(), _IN_HAND: in_hand, **{s.value: steps[s] for s in IN_HAND if steps[s]}, **ended}
-
-
-def _last_received(rows: Iterable[Row], peer: Peer) -> float | None:
-    return max((row.listed.since for row in rows if row.described.sender == peer.ae_title), default=None)
-
-
-def _last_answered(rows: Iterable[Row], peer: Peer) -> str:
-    found = (
-        each.last.get("last", "") for row in rows for each in row.listed.deliveries if each.destination == peer.name
-    )
-    return max(found, default="")
 
 
 async def _decoded(read: Callable[[ViewedSeries, int, int], Any], viewed: ViewedSeries, which: int, number: int) -> Any:

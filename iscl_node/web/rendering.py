@@ -52,6 +52,15 @@ def readable_name(text: str) -> str:
     return ", ".join(each for each in (family, " ".join(filter(None, given))) if each)
 
 
+def duration(seconds: float) -> str:
+    """A time span in words, as exactly as one wants to know."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _media_type(name: str) -> str:
     return "text/javascript" if name.endswith(".js") else mimetypes.guess_type(name)[0] or "application/octet-stream"
 
@@ -63,4 +72,4 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"utc": utc, "date": readable_date, "person": readable_name}
+_ENVIRONMENT.filters |= {"utc": utc, "date": readable_date, "person": readable_name, "duration": duration}

@@ -7,6 +7,7 @@ from typing import Any
 
 from iscl_node.domain import SeriesState
 from iscl_node.pipeline.page.overview import Row, closed_at
+from iscl_node.web.rendering import duration
 
 _ENDS = {
     SeriesState.DONE: "Every destination has it and keeps it",
@@ -38,12 +39,21 @@ def _events(row: Row) -> Iterator[Event]:
         )
     else:
         yield Event(row.listed.since, "Last arrival", row.reason)
+    yield from _making(row)
     for delivered in row.listed.deliveries:
         for line in delivered.events:
             yield _event(delivered.destination, line)
     if row.listed.state in _ENDS:
         is_bad = row.listed.state is SeriesState.QUARANTINE
         yield Event(row.listed.since, _ENDS[row.listed.state], row.listed.reason, is_bad)
+
+
+def _making(row: Row) -> Iterator[Event]:
+    begun, last = row.listed.planned_at, row.listed.made_at
+    if begun is not None:
+        yield Event(begun, "Checked, and a rule chosen", f"rule {row.rule}" if row.rule else "")
+    if begun is not None and last is not None and row.derived:
+        yield Event(last, f"Denoised {row.derived} of {row.slices} instances", f"took {duration(last - begun)}")
 
 
 def _event(destination: str, line: Any) -> Event:
@@ -61,8 +71,6 @@ def _event(destination: str, line: Any) -> Event:
             return Event(time, f"{destination} confirmed that it keeps everything", f"by {line.get('way')}")
         case "again":
             return Event(time, f"{destination} is sent everything once more", "a person wants it")
-        case "put_off":
-            return Event(time, f"{destination} does not take it now", str(line.get("reason", "")), True)
         case other:
             return Event(time, f"{destination}: {other}")
 

@@ -17,6 +17,7 @@ from pydicom.uid import ComprehensiveSRStorage, ParametricMapStorage
 from iscl_node.dicom.deriving.derived import derive, encode
 from iscl_node.dicom.evidence import noise_map as noise_map_module
 from iscl_node.dicom.evidence import report as report_module
+from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.reading.frames import frames
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.domain import Derivation, EvidenceChoice, ModelIdentity
@@ -58,6 +59,24 @@ def test_the_map_is_the_difference_of_what_is_written(series: tuple[list[Path], 
         hu = to_hu(source)
         # Tissue became 50.4 HU, which is stored as 50.
         np.testing.assert_array_equal(pixels, np.where(hu > -500, hu - 50, 0))
+
+
+def test_as_plain_ct_it_is_the_difference_too_and_says_what_it_is(series: tuple[list[Path], Path]) -> None:
+    made = [dcmread(BytesIO(each)) for each in made_of(series, EvidenceChoice(noise_map="ct"))]
+    assert len({each.SOPInstanceUID for each in made}) == 3
+    assert made_of(series, EvidenceChoice(noise_map="ct")) == [encode(each) for each in made]  # the same again
+    for path, removed in zip(series[0], made, strict=True):
+        source, hu = dcmread(path), to_hu(dcmread(path))
+        np.testing.assert_allclose(to_hu(removed), np.where(hu > -500, hu - 50, 0), atol=0.051)
+        assert (removed.SOPClassUID, removed.Modality) == (source.SOPClassUID, "CT")
+        assert removed.ImageType[0] == "DERIVED"
+        assert removed.ImageType[3] == "REMOVED_NOISE"
+        assert removed.SeriesDescription.endswith(" ISCL removed noise")
+        assert removed.ImagePositionPatient == source.ImagePositionPatient
+        assert removed.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+        assert "PixelPaddingValue" not in removed
+        assert removed.DerivationCodeSequence[-1].CodeValue == "113062"
+        assert is_own_output(removed)
 
 
 def test_the_report_tells_of_the_noise(series: tuple[list[Path], Path]) -> None:

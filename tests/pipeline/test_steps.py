@@ -26,6 +26,7 @@ from iscl_node.domain import (
     EvidenceChoice,
     InstanceReference,
     Peer,
+    QualityLimits,
     ReceivedInstance,
     Rule,
     Site,
@@ -43,6 +44,8 @@ from iscl_node.pipeline.steps.plan import BegunRule
 from iscl_node.pipeline.steps.series import SeriesSteps
 from iscl_node.settings import QualitySettings
 from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.exams import Exams
+from iscl_node.store.records.refused_slice import refused_in, refused_result
 from iscl_node.store.spool import Spool
 
 LIMITS = QualitySettings().limits()
@@ -86,10 +89,11 @@ def steps_for(spool: Spool, identity_bundle: Path) -> Callable[..., SeriesSteps]
         evidence: EvidenceChoice = NO_EVIDENCE,
         suffix: str = " ISCL",
         metrics: Metrics | None = None,
+        limits: QualityLimits = LIMITS,
         send_to: tuple[str, ...] = ("pacs",),
     ) -> SeriesSteps:
         rule = Rule("all", {"Modality": modality}, "abdomen", strengths, suffix, send_to, ignore, evidence=evidence)
-        return SeriesSteps(spool, [rule], denoisers, LIMITS, "0", Site(), metrics=metrics)
+        return SeriesSteps(spool, [rule], denoisers, limits, "0", Site(), metrics=metrics)
 
     return make
 
@@ -438,6 +442,35 @@ def test_strengths_and_noise_are_counted_by_rule(
     assert value("iscl_node_source_noise_hu_sum") == begun["source_noise_hu"]
     assert value("iscl_node_derived_noise_hu_count") == 2  # the bundle changes nothing
     assert value("iscl_node_derived_noise_hu_sum") == pytest.approx(2 * begun["source_noise_hu"], rel=0.02)
+    assert value("iscl_node_drift_hu_count") == 2
+
+
+def test_noise_and_dose_of_a_series_are_kept_and_counted_by_scanner(
+    spool: Spool, steps_for: Callable[..., SeriesSteps], metrics: Metrics
+) -> None:
+    batch = noisy_batch(spool, 25)
+    steps = steps_for((AutoStrength(10),), metrics=metrics)
+    begun, series_uids, files = steps.check(batch)
+    for file in files:
+        steps.derive(batch, begun, series_uids, file)
+    steps.judge(batch, begun, files)
+    steps.judge(batch, begun, files)  # after a kill
+    (exam,) = Exams(spool.root).since(datetime(2000, 1, 1, tzinfo=UTC))
+    assert (exam["rule"], exam["noise_hu"]) == ("all", begun["source_noise_hu"])
+    assert exam["derived_noise_hu"] == pytest.approx(begun["source_noise_hu"], rel=0.02)  # the bundle changes nothing
+    labels = {"scanner": f"{exam['manufacturer']} {exam['model']}".strip(), "body_part": exam["body_part"]}
+    assert metrics.registry.get_sample_value("iscl_node_exam_noise_hu_sum", labels) == exam["noise_hu"]
+
+
+def test_a_series_too_noisy_for_the_model_is_measured_all_the_same(
+    spool: Spool, steps_for: Callable[..., SeriesSteps]
+) -> None:
+    batch = noisy_batch(spool, 25)
+    with pytest.raises(QuarantineSeriesError):
+        steps_for((AutoStrength(10),), limits=replace(LIMITS, max_noise_hu=5)).check(batch)
+    (exam,) = Exams(spool.root).since(datetime(2000, 1, 1, tzinfo=UTC))
+    assert exam["noise_hu"] == pytest.approx(25, rel=0.1)
+    assert "derived_noise_hu" not in exam
 
 
 def test_a_target_that_was_changed_in_the_middle_of_a_series_is_quarantined(
@@ -615,6 +648,23 @@ def test_a_source_that_a_person_took_away_is_named(
     ):
         with pytest.raises(QuarantineSeriesError, match="an instance of the batch is gone from the spool"):
             step()
+
+
+def test_the_slice_that_the_judge_refuses_is_kept_with_where_it_changed(
+    spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_for()
+    rule, series_uids, files = steps.check(batch)
+    ruined = np.full((64, 64), 500, np.float32)
+    monkeypatch.setattr("iscl_node.denoise.bundle_denoiser.BundleDenoiser.denoise", lambda *_: ruined)
+    with pytest.raises(QuarantineSeriesError, match="a region was shifted by"):
+        steps.derive(batch, rule, series_uids, files[0])
+    steps.quarantine(batch, "as told")
+    (quarantined,) = spool.quarantined()
+    facts = refused_in(quarantined.folder)
+    assert (facts["sop_instance_uid"], facts["frame"]) == (files[0].removesuffix(".dcm"), 0)
+    assert facts["boxes"]
+    assert np.frombuffer(refused_result(quarantined.folder), "<i2").size == ruined.size
 
 
 @pytest.mark.fault(

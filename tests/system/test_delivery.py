@@ -83,7 +83,7 @@ def test_each_strength_gets_a_series_of_its_own(
     derived = [each for found in shared_archive.derived_of(series).values() for each in found]
     assert len(derived) == 6
     told = {(str(each.SeriesInstanceUID), each.SeriesDescription, each.SeriesNumber) for each in derived}
-    assert sorted(description for _, description, _ in told) == ["THORAX ISCL 100%", "THORAX ISCL 50%"]
+    assert sorted(description for _, description, _ in told) == ["THORAX AI denoised 100%", "THORAX AI denoised 50%"]
     assert len({number for _, _, number in told}) == 2
 
 

@@ -36,7 +36,7 @@ def test_derived_series_appears_in_the_study(
     finally:
         node.close()
 
-    assert found["MainDicomTags"]["SeriesDescription"] == f"{series[0].SeriesDescription} ISCL"
+    assert found["MainDicomTags"]["SeriesDescription"] == f"{series[0].SeriesDescription} AI denoised"
 
 
 def test_evidence_appears_in_the_study(orthanc: Orthanc, tmp_path: Path, bundle: Path, make_series: MakeSeries) -> None:

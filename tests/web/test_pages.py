@@ -1,7 +1,9 @@
 """What the page shows to whom, and what it does for whom."""
 
 import json
+import os
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +19,14 @@ from iscl_node.domain import Batch, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.page.decisions import Decisions
+from iscl_node.pipeline.page.fleet import Fleet
 from iscl_node.pipeline.page.overview import Overview
+from iscl_node.pipeline.page.validity import Validity
 from iscl_node.pipeline.page.viewing import Viewing
 from iscl_node.store.records.deliveries import Deliveries
 from iscl_node.store.records.plan import keep_plan
+from iscl_node.store.records.refused_slice import keep_refused
+from iscl_node.store.records.waits import Wait, Waits
 from iscl_node.store.spool import Spool
 from iscl_node.web.access import SESSION_COOKIE, Access, Need
 from iscl_node.web.app import web_app
@@ -29,6 +35,7 @@ from iscl_node.web.passwords import password_hash
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HASH = password_hash("correct horse")
+CERTIFICATES = {"scp": 4102444800.0, "peer vault": 0.0, "peer old": 1e9}
 PACS = Peer("pacs", "PACS", "127.0.0.1", 4242)
 
 Ask = Callable[..., TestClient]
@@ -56,7 +63,8 @@ def echo(name: str) -> float:
 def pages(spool: Spool) -> Pages:
     decisions = Decisions(spool, lambda _told: None, ["pacs"])
     settings = {"scp": {"ae_title": "ISCL_NODE"}}
-    parts = PageParts(Overview(spool.root), Viewing(spool.root), decisions, (PACS,), echo, settings, "node-1", "1.0")
+    shown = Overview(spool.root), Viewing(spool.root), Fleet(spool.root), Validity(spool.root)
+    parts = PageParts(*shown, decisions, (PACS,), lambda: CERTIFICATES, echo, settings, "node-1", "1.0")
     return Pages(parts, Access({"anna": HASH}, frozenset({"node.hospital"})))
 
 
@@ -109,7 +117,9 @@ def test_who_logged_in_sees_and_finds_patients(ask: Ask, batch: Batch) -> None:
     assert "1 series" in client.get("/rows?q=muster").text
 
 
-@pytest.mark.parametrize("path", ["/", "/quarantine", "/peers", "/settings", "/rows", "page", "page/view.json"])
+@pytest.mark.parametrize(
+    "path", ["/", "/quarantine", "/peers", "/scanners", "/scanners.csv", "/settings", "/rows", "page", "page/view.json"]
+)
 @pytest.mark.parametrize("forged", [{}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}])
 def test_from_elsewhere_nothing_is_shown(ask: Ask, batch: Batch, path: str, forged: dict[str, str]) -> None:
     answer = ask("10.0.0.7").get(path.replace("page", page_of(batch)), headers={"Accept": "text/html", **forged})
@@ -324,6 +334,20 @@ def test_echo_tells_why_a_peer_does_not_answer(ask: Ask) -> None:
     assert client.post("/peers/other/echo", data={"token": token}).status_code == 404
 
 
+def test_peers_tell_what_failed_how_much_came_and_when_certificates_end(ask: Ask, spool: Spool, batch: Batch) -> None:
+    deliveries = Deliveries(spool.root)
+    deliveries.begin(batch, ["pacs"])
+    Waits(spool.root).note(batch, "pacs", Wait("peer pacs cannot be reached", time.time() + 60))
+    text = ask().get("/peers").text
+    for told in ("1 series</span> <small>peer pacs cannot be reached", "cannot be read", "ended</span>", "days left"):
+        assert told in text
+    waiting = stored(spool, SeriesInstanceUID="1.2.98")
+    deliveries.begin(waiting, ["pacs"])
+    Waits(spool.root).note(waiting, "pacs", Wait("its report is waited for", time.time() + 60))
+    spool.mark_sent(waiting)  # to be confirmed is no failure
+    assert "2 series</span>" not in ask().get("/peers").text
+
+
 # What is shown
 
 
@@ -373,6 +397,37 @@ def test_the_queue_is_sent_again_only_when_it_changed(ask: Ask, batch: Batch) ->
     assert client.get("/rows", headers={"If-None-Match": first.headers["etag"]}).status_code == 304
 
 
+def test_a_series_that_waits_tells_why_and_when_it_is_tried_next(ask: Ask, spool: Spool, batch: Batch) -> None:
+    Deliveries(spool.root).begin(batch, ["pacs"])
+    Waits(spool.root).note(batch, "pacs", Wait("peer pacs cannot be reached", time.time() + 3600))
+    for path in ("/rows", page_of(batch)):
+        text = ask().get(path).text
+        assert "pacs: peer pacs cannot be reached" in text
+        (next_try,) = set(re.findall(r'[Nn]ext try <time datetime="([^"]+)"', text))
+        assert datetime.fromisoformat(next_try) - datetime.now(UTC) > timedelta(minutes=30)
+
+
+def test_how_long_denoising_goes_on_is_told(ask: Ask, spool: Spool, batch: Batch) -> None:
+    plan = {"rule": {"name": "CT", "send_to": ["pacs"]}, "series_uids": ["2.25.1"], "files": []}
+    keep_plan(spool.root, batch, plan)
+    path = spool.write_derived(batch, "2.25.1", "2.25.2", b"derived")
+    plan_file = next(spool.instances(batch)[0].parent.glob("*.plan.json"))
+    os.utime(plan_file, (1e9, 1e9))
+    os.utime(path.parent, (1e9 + 30, 1e9 + 30))
+    assert "about 60 s left" in ask().get("/rows").text  # 30 s for one of three
+    text = ask().get(page_of(batch)).text
+    assert "Denoised 1 of 3 instances" in text
+    assert "took 30 s" in text
+
+
+def test_what_is_shown_to_who_logged_in_is_shown_to_nobody_else(ask: Ask, batch: Batch) -> None:
+    client, stranger = ask(), ask()
+    logged_in(client)
+    assert "Muster, Erika" in client.get("/rows").text
+    assert "Muster, Erika" not in stranger.get("/rows").text
+    assert "Muster, Erika" in client.get("/rows").text
+
+
 def test_the_timeline_tells_what_each_destination_answered(ask: Ask, spool: Spool, batch: Batch) -> None:
     deliveries = Deliveries(spool.root)
     deliveries.begin(batch, ["pacs"])
@@ -393,6 +448,30 @@ def test_slices_come_in_their_order_as_whole_hu(ask: Ask, spool: Spool, batch: B
     before, after = client.get(f"{page_of(batch)}/noise/1").json()
     assert after is None
     assert before is None or before >= 0
+
+
+def test_the_slice_that_the_judge_refused_is_shown_with_boxes(ask: Ask, spool: Spool, batch: Batch) -> None:
+    second = spool.instances(batch)[1].stem
+    facts = {"sop_instance_uid": second, "frame": 0, "boxes": [[1, 2, 3, 4]]}
+    keep_refused(spool.root, batch, facts, b"result of the slice")
+    spool.quarantine(batch, "a region was shifted by 40 HU")
+    client = ask()
+    told = client.get(f"{page_of(batch)}/view.json").json()
+    number = told["refused"]["slice"]
+    assert told["refused"]["boxes"] == [[1, 2, 3, 4]]
+    assert told["derived"] == [{"description": "refused by the judge", "slices": [number]}]
+    assert client.get(f"{page_of(batch)}/pixels/1/{number}").content == b"result of the slice"
+    assert client.get(f"{page_of(batch)}/pixels/1/{(number + 1) % 3}").status_code == 404
+    (again,) = spool.requeue(batch.series_instance_uid, NOW)
+    assert not list(spool.instances(again)[0].parent.glob("judge.*"))
+
+
+def test_what_a_validator_says_is_a_part_of_the_page(ask: Ask, spool: Spool, batch: Batch) -> None:
+    spool.write_derived(batch, "2.25.1", "2.25.2", spool.instances(batch)[0].read_bytes())
+    assert f'data-load="{page_of(batch)}/validity"' in ask().get(page_of(batch)).text
+    text = ask().get(f"{page_of(batch)}/validity").text
+    assert "nothing that its source does not have" in text or "not installed" in text
+    assert "<html" not in text
 
 
 def test_what_went_meanwhile_is_not_found(ask: Ask) -> None:

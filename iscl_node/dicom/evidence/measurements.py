@@ -103,6 +103,17 @@ def measured_series(slices: Iterable[SliceMeasurements], images: int) -> SeriesM
     )
 
 
+def mean_shift_hu(pairs: Iterable[tuple[Slice, Slice]]) -> float | None:
+    """Mean of soft tissue after minus before over slices, each before and after, (H, W) HU; None without tissue."""
+    pixels, total = 0, 0.0
+    for source_hu, derived_hu in pairs:
+        tissue = _soft_tissue(derived_hu)
+        if (count := int(tissue.sum())) >= FEWEST_PIXELS:
+            pixels += count
+            total += float((derived_hu[tissue] - source_hu[tissue]).sum(dtype=np.float64))
+    return total / pixels if pixels else None
+
+
 def _soft_tissue(hu: Slice) -> Mask:
     smooth = ndimage.gaussian_filter(hu, SMOOTHING_PIXELS)
     mask: Mask = (smooth >= SOFT_TISSUE_HU[0]) & (smooth <= SOFT_TISSUE_HU[1])

@@ -50,7 +50,9 @@ Numbers = npt.NDArray[np.float64]
 
 
 class ImplausibleResultError(QuarantineSeriesError):
-    """A result is outside the limits; ``source_hu`` and ``derived_hu`` show where."""
+    """A result is outside the limits; ``source_hu`` and ``derived_hu`` show where, in ``frame`` of the instance."""
+
+    frame = 0
 
     def __init__(self, reason: str, source_hu: Slice, derived_hu: Slice) -> None:
         super().__init__(reason)

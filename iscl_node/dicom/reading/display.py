@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from iscl_node.dicom.reading.folder import DEFERRED_SIZE, read_instance
 from iscl_node.dicom.reading.frames import frames, is_multiframe
@@ -45,7 +46,16 @@ _ORDERING: Final = [
     "ImagePositionPatient",
     "InstanceNumber",
 ]
-_UNREADABLE: Final = (OSError, ValueError, AttributeError, KeyError, TypeError, EOFError, NotImplementedError)
+_UNREADABLE: Final = (
+    InvalidDicomError,
+    OSError,
+    ValueError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+)
 """What pydicom raises for damaged files, and for values that are none."""
 _LONGEST: Final = 200
 

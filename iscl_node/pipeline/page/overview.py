@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -89,6 +90,23 @@ class Row:
         """Why it is where it is; empty if that is plain."""
         refusals = [f"{each.destination} refuses: {each.refusal}" for each in self.listed.deliveries if each.refusal]
         return self.listed.reason or "; ".join(refusals) or _wait_of(self)
+
+    @property
+    def next_try(self) -> str:
+        """When something is tried next of what waits (ISO 8601); empty where nothing waits for a time."""
+        if self.step not in IN_HAND:
+            return ""
+        waits = [self.listed.wait, *(each.wait for each in self.listed.deliveries)]
+        untils = [wait.until for wait in waits if wait is not None]
+        return datetime.fromtimestamp(min(untils), UTC).isoformat(timespec="seconds") if untils else ""
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """How long its denoising will go on, from how long it took so far; None where that is not known."""
+        begun, last = self.listed.planned_at, self.listed.made_at
+        if self.step is not Step.DENOISING or not self.derived or begun is None or last is None:
+            return None
+        return max(0.0, (last - begun) * (self.slices - self.derived) / self.derived)
 
 
 class Overview:

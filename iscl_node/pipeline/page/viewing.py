@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from iscl_node.domain import CT_STORAGE
 from iscl_node.pipeline.page.overview import Row
 from iscl_node.store import tree
 from iscl_node.store.layout import Layout
+from iscl_node.store.records.refused_slice import refused_in, refused_result
 
 _KEPT: Final = 16
 """How many series' slice lists are kept in memory."""
@@ -37,12 +39,22 @@ class DerivedSeries:
 
 
 @dataclass(frozen=True)
+class RefusedSlice:
+    """The slice that the judge refused: its number, boxes where it changed most, and where its result lies."""
+
+    number: int
+    boxes: tuple[tuple[int, ...], ...]
+    folder: Path
+
+
+@dataclass(frozen=True)
 class ViewedSeries:
     """What a viewer can show of a batch."""
 
     sources: tuple[SlicePlace, ...]
     derived: tuple[DerivedSeries, ...]
     form: SliceForm
+    refused: RefusedSlice | None = None
 
 
 class Viewing:
@@ -91,16 +103,21 @@ class Viewing:
         outbox = self._layout.outbox(listed.batch)
         wanted = row.planned_series or tuple(sorted(listed.derived))
         found = (_derived(outbox / uid, sources) for uid in wanted if listed.derived.get(uid))
-        return ViewedSeries(sources, tuple(each for each in found if each), form_of(sources[len(sources) // 2]))
+        derived = tuple(each for each in found if each)
+        return ViewedSeries(sources, derived, form_of(sources[len(sources) // 2]), _refused(listed.folder, sources))
 
     def pixels(self, viewed: ViewedSeries, which: int, number: int) -> bytes | None:
         """Whole HU of a slice, 16 bits little-endian; ``which`` is 0 for the source, 1 for the first derived series.
+
+        The result that the judge refused comes behind the last one.
 
         Raises
         ------
         QuarantineSeriesError, OSError
             As `series`.
         """
+        if viewed.refused and which == len(viewed.derived) + 1 and number == viewed.refused.number:
+            return refused_result(viewed.refused.folder)
         place = _place(viewed, which, number)
         return None if place is None else as_int16(shown_hu(place))
 
@@ -131,6 +148,16 @@ def _derived(folder: Path, sources: tuple[SlicePlace, ...]) -> DerivedSeries | N
         is not None
     }
     return DerivedSeries(folder.name, places, provenance)
+
+
+def _refused(folder: Path, sources: tuple[SlicePlace, ...]) -> RefusedSlice | None:
+    facts = refused_in(folder)
+    with suppress(KeyError, TypeError, ValueError):
+        place = facts["sop_instance_uid"], facts["frame"]
+        numbers = [number for number, each in enumerate(sources) if (each.sop_instance_uid, each.frame) == place]
+        boxes = tuple(tuple(map(int, box)) for box in facts["boxes"])
+        return RefusedSlice(numbers[0], boxes, folder) if numbers else None
+    return None
 
 
 def _place(viewed: ViewedSeries, which: int, number: int) -> SlicePlace | None:

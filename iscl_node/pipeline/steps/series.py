@@ -14,14 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
 from iscl_node.denoise.denoiser import Denoiser
 from iscl_node.dicom.deriving.derived import encode
 from iscl_node.dicom.judging.content import check_content
+from iscl_node.dicom.judging.exam_facts import ExamFacts
 from iscl_node.dicom.judging.picture import picture
+from iscl_node.dicom.judging.regions import changed_most
 from iscl_node.dicom.judging.slices import ImplausibleResultError
+from iscl_node.dicom.reading.display import as_int16
 from iscl_node.dicom.reading.folder import Instance, read_with_pixels
 from iscl_node.dicom.selecting.rules import decide
 from iscl_node.domain import Batch, QualityLimits, Rule, Site
@@ -39,7 +43,9 @@ from iscl_node.store.batches.earlier import earlier_plans
 from iscl_node.store.batches.recovery import remove_other_series
 from iscl_node.store.receiving.conflicts import noted_conflict
 from iscl_node.store.records.deliveries import Deliveries
+from iscl_node.store.records.exams import Exams
 from iscl_node.store.records.plan import keep_plan, kept_plan
+from iscl_node.store.records.refused_slice import keep_refused
 from iscl_node.store.spool import Spool
 from iscl_node.store.tree import is_file
 
@@ -87,6 +93,7 @@ class SeriesSteps:
         self._rules = {rule.name: rule for rule in rules}
         self._denoisers = denoisers
         self._deliveries = Deliveries(spool.root)
+        self._exams = Exams(spool.root, spool.worker)
         self._running_seconds = running_seconds
         self._limits = limits
         self._node_version = node_version
@@ -151,7 +158,8 @@ class SeriesSteps:
             window_hu = self._denoisers[decision.rule.profile].window_hu
             check_content(decision.instances, decision.rule.profile, window_hu, joins=bool(earlier))
         with self._pictured(batch):
-            strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits)
+            tell = partial(self._note_facts, batch, decision.rule.name)
+            strengths = checked_strengths(decision.rule.strengths, decision.instances, self._limits, tell)
         check_suited(strengths, decision.rule)
         begun = self._begun(batch, decision.rule, strengths)
         series_uids = self._products(begun).series_uids(batch.series_instance_uid)
@@ -188,6 +196,10 @@ class SeriesSteps:
             _log.warning("series.unsuited", rule=begun["name"], cautions=begun.get("cautions"))
         self._metrics.observe_strengths(begun["name"], strengths)
 
+    def _note_facts(self, batch: Batch, rule: str, facts: ExamFacts) -> None:
+        self._exams.note(batch, {"rule": rule, **asdict(facts)})
+        self._metrics.observe_exam(facts.scanner, facts.body_part, asdict(facts))
+
     def derive(self, batch: Batch, begun: BegunRule, series_uids: Sequence[str], file_name: str) -> None:
         """Make the derived instances of one source instance and put them into the outbox.
 
@@ -206,7 +218,7 @@ class SeriesSteps:
             return
         with disk_refusals_retried():
             self._spool.room.admit(batch)
-        with self._pictured(batch):
+        with self._pictured(batch, str(source.SOPInstanceUID)):
             for derived in products.made_of(source, datetime.fromisoformat(begun["started"])):
                 self._put(batch, derived)
 
@@ -229,12 +241,14 @@ class SeriesSteps:
         sources = self._files(batch, file_names)
         outbox, started = self._spool.outbox(batch), datetime.fromisoformat(begun["started"])
         counts: Counter[str] = Counter()
-        noise_hu: list[float | None] = []
+        changes: list[dict[str, float | None]] = []
         with self._pictured(batch):
             for series in read_back(sources, outbox, derivations, choice):
-                noise_hu.append(series.noise_hu)
+                changes.append({"derived_noise_hu": series.noise_hu, "drift_hu": series.drift_hu})
+                self._metrics.observe_derived(begun["name"], series.noise_hu, series.drift_hu)
                 counts.update(self._put(batch, made) for made in evidence(series, started, choice))
-        self._metrics.observe_derived_noise(begun["name"], noise_hu)
+        if changes:
+            self._exams.note(batch, changes[0])
         return list(counts.items())
 
     def _put(self, batch: Batch, made: Instance) -> str:
@@ -306,13 +320,17 @@ class SeriesSteps:
         )
 
     @contextmanager
-    def _pictured(self, batch: Batch) -> Iterator[None]:
-        """Keep the picture of what the judge turns down; without it there is still the reason."""
+    def _pictured(self, batch: Batch, sop_uid: str = "") -> Iterator[None]:
+        """Keep the picture of what the judge turns down, and the slice of an instance; without there is the reason."""
         try:
             yield
         except ImplausibleResultError as error:
             try:
                 self._spool.keep_picture(batch, picture(error.source_hu, error.derived_hu, str(error)))
+                if sop_uid:
+                    boxes = changed_most(error.source_hu, error.derived_hu)
+                    facts = {"sop_instance_uid": sop_uid, "frame": error.frame, "boxes": boxes}
+                    keep_refused(self._spool.root, batch, facts, as_int16(np.nan_to_num(error.derived_hu)))
             except (OSError, ValueError, RuntimeError, MemoryError) as fault:
                 _log.warning("picture.not_kept", batch=batch.key, fault=type(fault).__name__)
             raise QuarantineSeriesError(str(error)) from None  # the workflow database keeps it, without the images

@@ -12,6 +12,8 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 
 function ago(seconds) {
+  if (seconds < -60) return `in ${Math.ceil(-seconds / 60)} min`;
+  if (seconds < -1) return `in ${Math.ceil(-seconds)} s`;
   if (seconds < 60) return "now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ago`;
@@ -40,6 +42,12 @@ confirmForms(document);
 
 for (const each of document.querySelectorAll(".filters input[type=radio], .filters select")) {
   each.addEventListener("change", () => each.form.submit());
+}
+
+for (const part of document.querySelectorAll("[data-load]")) {
+  fetch(part.dataset.load).then(async (answer) => {
+    if (answer.ok) part.innerHTML = await answer.text(); // of our own server, which escapes every value
+  }).catch(() => {});
 }
 
 // The queue updates by itself; a tab that nobody sees asks for nothing.

@@ -92,7 +92,18 @@
       context.fillRect(0, 0, canvas.width, canvas.height);
     }
     if (image) context.drawImage(image, place.x, place.y, place.width, place.height);
+    if (form.refused?.slice === number) mark(context, place);
     context.restore();
+  }
+
+  function mark(context, place) {
+    // Where the slice that the judge refused changed most.
+    context.strokeStyle = "#ff5a4f";
+    context.lineWidth = 2 * (devicePixelRatio || 1);
+    for (const [top, left, bottom, right] of form.refused.boxes) {
+      const [x, y] = [place.width / form.columns, place.height / form.rows];
+      context.strokeRect(place.x + left * x, place.y + top * y, (right - left) * x, (bottom - top) * y);
+    }
   }
 
   function canvasOf(name) { return panes.querySelector(`[data-pane=${name}] canvas`); }
@@ -114,7 +125,9 @@
       if (after) paint(canvasOf("divided"), after, Math.max(split, 1e-6));
     }
     root.dataset.drawn = `${number}`;
-    fail(!source ? "This slice cannot be read." : !hasDerived ? "This slice is not denoised yet." : "");
+    const refused = form.refused?.slice === number ? "The judge refused this slice; boxes mark where it changed most." : "";
+    const unmade = form.refused ? "Only the slice that the judge refused has a result." : "This slice is not denoised yet.";
+    fail(!source ? "This slice cannot be read." : !hasDerived ? unmade : refused);
     tell();
     for (const next of [number + 1, number - 1]) {
       if (next >= 0 && next < form.slices) {
@@ -282,6 +295,8 @@
     slider.max = `${form.slices}`;
     root.querySelector('[data-window="stored"]').disabled = !form.window;
     setLayout(layout);
-    goTo((Number(location.hash.slice(1)) || Math.ceil(form.slices / 2)) - 1);
+    if (form.refused) which = form.derived.length;
+    const asked = Number(location.hash.slice(1)) || 0;
+    goTo(asked ? asked - 1 : form.refused?.slice ?? Math.ceil(form.slices / 2) - 1);
   }).catch(() => fail("The images cannot be shown now."));
 }
