@@ -398,6 +398,7 @@ def test_the_queue_is_sent_again_only_when_it_changed(ask: Ask, batch: Batch) ->
 
 
 def test_a_series_that_waits_tells_why_and_when_it_is_tried_next(ask: Ask, spool: Spool, batch: Batch) -> None:
+    spool.write_derived(batch, "2.25.1", "2.25.2", b"derived")
     Deliveries(spool.root).begin(batch, ["pacs"])
     Waits(spool.root).note(batch, "pacs", Wait("peer pacs cannot be reached", time.time() + 3600))
     for path in ("/rows", page_of(batch)):
