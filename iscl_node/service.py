@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from iscl_node import __version__, logs
 from iscl_node.assembly.auditing import RunningTrail, append_all, messages_of
+from iscl_node.assembly.calling import Calling
 from iscl_node.assembly.denoisers import load_denoisers
 from iscl_node.assembly.opening import log_key, opened_spool
 from iscl_node.assembly.page import pages
@@ -20,13 +21,11 @@ from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.denoise.allocator import freeze_heap
 from iscl_node.denoise.bundle_denoiser import BundleDenoiser
-from iscl_node.dicom.deriving.transcoding import native
 from iscl_node.dicom.selecting.rules import check_rules
-from iscl_node.domain import CommitmentReport, InstanceReference, ModelIdentity, Peer, Rule, StoreAnswer
+from iscl_node.domain import ModelIdentity, Rule
 from iscl_node.errors import ConfigurationError, StartAgainError
 from iscl_node.metrics import Metrics
 from iscl_node.network.scp.storage_scp import StorageScp
-from iscl_node.network.scu import query, storage_commitment, storage_scu
 from iscl_node.network.scu.association import abort_all
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.audit.what_happened import NO_AUDIT, Audit, AuditTrail
@@ -73,9 +72,6 @@ _log = structlog.get_logger(__name__)
 _STALLED_SECONDS = 60
 """Housekeeping that has not ticked for this long makes the node not ready."""
 
-_REPORT_SECONDS = 3
-"""How long the report on a storage commitment is waited for on the association on which it was asked for."""
-
 _MINUTE = 60
 
 _LAST_STEP_SECONDS = 75
@@ -121,6 +117,8 @@ class Node:
         self._running_time = RunningTime(self._spool.root)
         self._peers = {peer.name: peer for peer in settings.known_peers()}
         self._reports = CommitmentReports(self._peers)
+        ours = settings.scp.ae_title
+        self._calling = Calling(ours, self._reports, self._metrics, self._shutdown, self._headers)
         steps = self._steps(rules)
         audit = self._prepared_audit()
         reconcile = self._reconciled(steps, audit)
@@ -158,8 +156,8 @@ class Node:
         deadline = Deadline(deliveries, self._running_time.seconds, delivery.give_up_hours * 3600)
         backoff = Backoff(delivery.first_retry_seconds, delivery.last_retry_seconds)
         report_seconds = delivery.report_hours * 3600
-        sending = Sending(destinations, self._send, deadline)
-        asking = Asking(destinations, self._commit, self._find, deadline, report_seconds, self._headers)
+        sending = Sending(destinations, self._calling.send, deadline)
+        asking = Asking(destinations, self._calling.commit, self._calling.find, deadline, report_seconds, self._headers)
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
@@ -183,7 +181,7 @@ class Node:
 
     def _closer(self, rules: Sequence[Rule], reconcile: Reconcile) -> SeriesCloser:
         quiet_seconds = self._settings.scp.quiet_seconds
-        listings = PeerListings(self._peers, self._find, self._move)
+        listings = PeerListings(self._peers, self._calling.find, self._calling.move)
         open_series = OpenSeries(self._spool.root)
         completeness = Completeness(open_series, rules, quiet_seconds, listings, self._metrics, headers=self._headers)
         return SeriesCloser(self._spool, quiet_seconds, completeness, reconcile.begin, self._metrics)
@@ -289,34 +287,12 @@ class Node:
         if self._trail is not None:
             self._trail.refused(reason, host, calling)
 
-    def _send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
-        def kept(answer: StoreAnswer) -> None:
-            answered(answer)
-            self._shutdown.check()  # the instance in hand is the last
-
-        ours = self._settings.scp.ae_title
-        storage_scu.send(peer, ours, files, self._metrics, native, kept, self._headers.stream)
-
-    def _commit(
-        self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
-    ) -> CommitmentReport | None:
-        ours = self._settings.scp.ae_title
-        is_reported = partial(self._reports.is_kept, transaction_uid)
-        keep = self._reports.keep
-        return storage_commitment.request(peer, ours, transaction_uid, instances, _REPORT_SECONDS, keep, is_reported)
-
     def _reconcile(self, reconcile: Reconcile) -> None:
         if self._lease.leads:
             self._running_time.write_down()
             reconcile.reconcile()
         else:
             reconcile.resume_idle()
-
-    def _find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
-        return query.find_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sent)
-
-    def _move(self, peer: Peer, study_uid: str, series_uid: str, sop_uids: Sequence[str]) -> query.MoveResult:
-        return query.move_instances(peer, self._settings.scp.ae_title, study_uid, series_uid, sop_uids)
 
     def _show_models(self, denoisers: Mapping[str, BundleDenoiser]) -> None:
         for denoiser in denoisers.values():

@@ -1,0 +1,68 @@
+"""The node's calls to its peers: to send, to have kept, to find and to fetch; each in the node's name."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+
+from iscl_node.dicom.deriving.transcoding import native
+from iscl_node.domain import CommitmentReport, InstanceReference, Peer, StoreAnswer
+from iscl_node.metrics import Metrics
+from iscl_node.network.scu import query, storage_commitment, storage_scu
+from iscl_node.pipeline.engine.shutdown import Shutdown
+from iscl_node.pipeline.kept_headers import KeptHeaders
+from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
+
+_REPORT_SECONDS = 3
+"""How long the report on a storage commitment is waited for on the association on which it was asked for."""
+
+
+class Calling:
+    """Calls peers.
+
+    Parameters
+    ----------
+    ae_title : str
+        The node's.
+    reports : CommitmentReports
+        Keeps the reports that come on the association on which they were asked for.
+    metrics : Metrics
+        Counts what is sent.
+    shutdown : Shutdown
+        Asked after each instance: the one in hand is the last.
+    headers : KeptHeaders
+        Reads what is sent.
+    """
+
+    def __init__(
+        self, ae_title: str, reports: CommitmentReports, metrics: Metrics, shutdown: Shutdown, headers: KeptHeaders
+    ) -> None:
+        self._ae_title = ae_title
+        self._reports = reports
+        self._metrics = metrics
+        self._shutdown = shutdown
+        self._headers = headers
+
+    def send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
+        """Send files by C-STORE; ``answered`` is told each answer."""
+
+        def kept(answer: StoreAnswer) -> None:
+            answered(answer)
+            self._shutdown.check()
+
+        storage_scu.send(peer, self._ae_title, files, self._metrics, native, kept, self._headers.stream)
+
+    def commit(
+        self, peer: Peer, transaction_uid: str, instances: Sequence[InstanceReference]
+    ) -> CommitmentReport | None:
+        """Request storage commitment; the report, if it comes at once."""
+        is_reported = partial(self._reports.is_kept, transaction_uid)
+        request = peer, self._ae_title, transaction_uid, instances
+        return storage_commitment.request(*request, _REPORT_SECONDS, self._reports.keep, is_reported)
+
+    def find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
+        """The SOP Instance UIDs that a peer has of a series, by C-FIND."""
+        return query.find_instances(peer, self._ae_title, study_uid, series_uid, sent)
+
+    def move(self, peer: Peer, study_uid: str, series_uid: str, sop_uids: Sequence[str]) -> query.MoveResult:
+        """Have a peer send instances to the node, by C-MOVE."""
+        return query.move_instances(peer, self._ae_title, study_uid, series_uid, sop_uids)
