@@ -16,6 +16,7 @@ from iscl_node.assessment.detection import DISCS, SIDE, seen_by_scanner, seen_di
 from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength
 from iscl_node.assessment.pictures import Shown, draw_page
 from iscl_node.assessment.tables import mean
+from iscl_node.dicom.judging.series import median_of_known
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.noise_power import find_squares
 from monai_bundle.scripts.evaluation.observers import disc
@@ -72,8 +73,7 @@ def assess(folder: Path, target: Path, method: NodeMethod, strength: Strength, s
 
 def body_mm(cases: Sequence[Case]) -> float | None:
     """Median of the body's effective diameter, mm; None where it is in no slice."""
-    known = [case.body_mm for case in cases if case.body_mm is not None]
-    return float(np.median(known)) if known else None
+    return median_of_known(case.body_mm for case in cases)
 
 
 def _row(case: Case, result: FloatImage, method: NodeMethod, share: float) -> Row:

@@ -61,17 +61,17 @@ def series_noise(images_hu: Iterable[Slice]) -> SeriesNoise:
     """Measure the noise of a series in its slices, or a :func:`sample` of them, float32 arrays (H, W), HU."""
     images = list(images_hu)
     middle = images[len(images) // 2] if images else None
-    return SeriesNoise(series_noise_level_hu(images), _median(map(noise_correlation, images)), middle)
+    return SeriesNoise(series_noise_level_hu(images), median_of_known(map(noise_correlation, images)), middle)
 
 
 def series_noise_level_hu(images_hu: Iterable[Slice]) -> float | None:
     """Median of the noise of slices, HU; None where no slice holds enough soft tissue."""
-    return _median(map(noise_level_hu, images_hu))
+    return median_of_known(map(noise_level_hu, images_hu))
 
 
 def series_body_mm(slices: Iterable[tuple[Slice, Dataset]]) -> float | None:
     """Median of the body's effective diameter in slices with a pixel spacing, mm; None where it is in none of them."""
-    return _median(map(_body_mm, slices))
+    return median_of_known(map(_body_mm, slices))
 
 
 def _body_mm(pair: tuple[Slice, Dataset]) -> float | None:
@@ -147,7 +147,8 @@ class SeriesJudge:
             )
 
 
-def _median(values: Iterable[float | None]) -> float | None:
+def median_of_known(values: Iterable[float | None]) -> float | None:
+    """Median of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
