@@ -72,6 +72,9 @@ _log = structlog.get_logger(__name__)
 _STALLED_SECONDS = 60
 """Housekeeping that has not ticked for this long makes the node not ready."""
 
+_REPORT_SECONDS = 3
+"""How long the report on a storage commitment is waited for on the association on which it was asked for."""
+
 _MINUTE = 60
 
 _LAST_STEP_SECONDS = 75
@@ -118,7 +121,7 @@ class Node:
         self._peers = {peer.name: peer for peer in settings.known_peers()}
         self._reports = CommitmentReports(self._peers)
         ours = settings.scp.ae_title
-        self._calling = Calling(ours, self._reports, self._metrics, self._shutdown, self._headers)
+        self._calling = Calling(ours, self._reports, _REPORT_SECONDS, self._metrics, self._shutdown, self._headers)
         steps = self._steps(rules)
         audit = self._prepared_audit()
         reconcile = self._reconciled(steps, audit)

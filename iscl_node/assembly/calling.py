@@ -12,9 +12,6 @@ from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
 
-_REPORT_SECONDS = 3
-"""How long the report on a storage commitment is waited for on the association on which it was asked for."""
-
 
 class Calling:
     """Calls peers.
@@ -25,6 +22,8 @@ class Calling:
         The node's.
     reports : CommitmentReports
         Keeps the reports that come on the association on which they were asked for.
+    report_seconds : float
+        How long those are waited for.
     metrics : Metrics
         Counts what is sent.
     shutdown : Shutdown
@@ -34,10 +33,17 @@ class Calling:
     """
 
     def __init__(
-        self, ae_title: str, reports: CommitmentReports, metrics: Metrics, shutdown: Shutdown, headers: KeptHeaders
+        self,
+        ae_title: str,
+        reports: CommitmentReports,
+        report_seconds: float,
+        metrics: Metrics,
+        shutdown: Shutdown,
+        headers: KeptHeaders,
     ) -> None:
         self._ae_title = ae_title
         self._reports = reports
+        self._report_seconds = report_seconds
         self._metrics = metrics
         self._shutdown = shutdown
         self._headers = headers
@@ -57,7 +63,7 @@ class Calling:
         """Request storage commitment; the report, if it comes at once."""
         is_reported = partial(self._reports.is_kept, transaction_uid)
         request = peer, self._ae_title, transaction_uid, instances
-        return storage_commitment.request(*request, _REPORT_SECONDS, self._reports.keep, is_reported)
+        return storage_commitment.request(*request, self._report_seconds, self._reports.keep, is_reported)
 
     def find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
         """The SOP Instance UIDs that a peer has of a series, by C-FIND."""
