@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARCHIVE ?= embedded
 MINUTES ?= 10
+WORKERS ?= 3
 PEERS := chromium dcmtk orthanc postgresql prometheus rsyslog rsyslog-gnutls
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
@@ -27,8 +28,9 @@ install: $(VENV)/.installed ## Install the node into .venv
 demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (ARCHIVE=embedded or orthanc); on a terminal its page stays open
 	@if [ -t 1 ]; then keep=--keep; fi; $(BIN)/iscl-node demo --archive $(ARCHIVE) $${keep:-}
 
-test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests with their coverage floor
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term
+# Tests wait as much as they compute: one process more than this machine of CI has cores.
+test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests in WORKERS processes with their coverage floor
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.installed-dev ## Lint, format and types
 	$(BIN)/ruff check .

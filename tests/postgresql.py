@@ -1,16 +1,14 @@
 """A PostgreSQL server for tests: its own data, its own port, and it is stopped and started as they like."""
 
-import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from ports import free_port
 from required_tools import required_tool
 
 USER = "iscl"
@@ -32,7 +30,7 @@ class PostgresqlServer:
         self._account = _ACCOUNT if os.geteuid() == 0 else None
         if self._account is not None:
             shutil.chown(self._folder, self._account)
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._run([initdb, "--pgdata", "data", "--username", USER, "--auth", "trust", "--no-sync"]).wait(
             _PATIENCE_SECONDS
@@ -91,12 +89,3 @@ class PostgresqlServer:
                 extra_groups=[] if self._account else None,
                 env=os.environ | {"LC_ALL": "C.UTF-8"},
             )
-
-
-def _free_port() -> int:
-    """Below Linux's range for outgoing connections, none of which may take it while the server is stopped."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,8 +21,7 @@ from iscl_node.settings import Settings, load_settings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    with socket.create_server(("127.0.0.1", 0)) as scp, socket.create_server(("127.0.0.1", 0)) as http:
-        ports = scp.getsockname()[1], http.getsockname()[1]
+    ports = free_port(), free_port()
     file = tmp_path / "node.toml"
     file.write_text(
         '[scp]\nhost = "127.0.0.1"\nport = {}\n[http]\nport = {}\n[spool]\nmin_free_bytes = 0\n'.format(*ports)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from iscl_node.web.limits import listening
 
@@ -27,11 +28,6 @@ node = Node(load_settings(Path(sys.argv[1])), spool_memory(Path(sys.argv[1])))
 threading.Thread(target=stop).start()
 node.run()
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_what_the_start_made_is_out_of_the_garbage_collectors_sight(tmp_path: Path) -> None:

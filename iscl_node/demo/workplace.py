@@ -1,5 +1,7 @@
 """The folder of the demonstration: what is downloaded stays, everything else is made anew by each run."""
 
+import contextlib
+import secrets
 import shutil
 import socket
 from dataclasses import dataclass
@@ -95,7 +97,9 @@ def _remove(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine that nobody listens on now, and that Linux gives to no outgoing connection."""
+    while True:
+        port = secrets.randbelow(22_528) + 10_240
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -14,7 +14,8 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pydicom
-from node import AE_TITLE, PATIENCE_SECONDS, free_port, required_tool, wait_for
+from node import AE_TITLE, PATIENCE_SECONDS, required_tool, wait_for
+from ports import free_port
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from required_tools import required_tool as required_tool
 
@@ -71,13 +71,6 @@ send_to = ["archive"]
 """Of a node with one sender, one archive and two rules."""
 
 Result = TypeVar("Result")
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(

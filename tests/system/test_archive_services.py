@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from archive import Dcmqrscp, Orthanc
 from factories import ct_series
-from node import AE_TITLE, free_port, wait_for
+from node import AE_TITLE, wait_for
+from ports import free_port
 from prometheus_client import CollectorRegistry
 from pydicom.dataset import FileDataset
 

@@ -11,7 +11,8 @@ from archive import RecordingArchive
 from audit_schema import details, faults
 from certificates import Authority
 from delivery import assert_delivered, files_of, series_uid_of, wait_until_done
-from node import PATIENCE_SECONDS, SENDER, Node, free_port
+from node import PATIENCE_SECONDS, SENDER, Node
+from ports import free_port
 from pydicom.dataset import FileDataset
 from sending import MakeSeries, send, storescu
 from syslog_receiver import SyslogReceiver

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from archive import Dcmqrscp, Orthanc
 from delivery import files_of, series_uid_of, wait_until_done
-from node import Node, free_port
+from node import Node
+from ports import free_port
 from sending import MakeSeries, send
 
 pytestmark = pytest.mark.peers

@@ -10,7 +10,8 @@ import pytest
 from archive import Orthanc, RecordingArchive
 from delivery import assert_delivered, files_of, wait_until_done
 from multiframe import enhanced_ct, legacy_ct
-from node import PATIENCE_SECONDS, Node, free_port, required_tool, wait_for
+from node import PATIENCE_SECONDS, Node, required_tool, wait_for
+from ports import free_port
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from sending import send as send_to_node

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from archive import Orthanc
-from node import free_port, required_tool, wait_for
+from node import required_tool, wait_for
+from ports import free_port
 from prometheus_client import CollectorRegistry
 from pydicom import dcmread
 from real_ct import derived_files, real_ct_files, small_subset

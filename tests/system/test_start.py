@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node import PATIENCE_SECONDS, Node, free_port
+from node import PATIENCE_SECONDS, Node
+from ports import free_port
 
 pytestmark = pytest.mark.peers
 
