@@ -15,7 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from ports import free_port
+from ports import free_port as free_port
 from prometheus_client.parser import text_string_to_metric_families
 from required_tools import required_tool as required_tool
 
