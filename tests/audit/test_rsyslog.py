@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from ports import free_port
 from prometheus_client import CollectorRegistry
 from required_tools import required_tool
 from surroundings import REPOSITORY
@@ -17,7 +18,6 @@ from surroundings import REPOSITORY
 from iscl_node.assembly.auditing import connected
 from iscl_node.audit.forwarding import Forwarding
 from iscl_node.audit.journal import Journal
-from iscl_node.demo.workplace import free_port
 from iscl_node.domain import SyslogServer
 from iscl_node.metrics import Metrics
 
