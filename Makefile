@@ -28,7 +28,7 @@ install: $(VENV)/.installed ## Install the node into .venv
 demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (ARCHIVE=embedded or orthanc); on a terminal its page stays open
 	@if [ -t 1 ]; then keep=--keep; fi; $(BIN)/iscl-node demo --archive $(ARCHIVE) $${keep:-}
 
-# Tests wait as much as they compute: one process more than this machine of CI has cores.
+# Tests wait as much as they compute: one process more than CI has cores. With WORKERS=0 there is none but pytest's own.
 test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests in WORKERS processes with their coverage floor
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
