@@ -3,14 +3,19 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
-from iscl_node.assessment.cases import find_cases, patients_for
-from iscl_node.assessment.gate import Plan, measure
+from iscl_node.assessment.cases import Case, find_cases, patients_for
+from iscl_node.assessment.gate import Plan, Real, measure
 from iscl_node.assessment.methods import Strength, method_of
+from iscl_node.assessment.stack import find_stacks
+from iscl_node.dicom.reading.folder import Instance, read_folder
 from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE
 from iscl_node.settings.rules import strength_choices
+
+PHANTOM_SLICES: Final = 8
 
 
 def arguments() -> argparse.Namespace:
@@ -51,6 +56,29 @@ def _plan(given: argparse.Namespace) -> Plan:
     return Plan(tuple(given.doses), strengths, max(given.draws, 2), not given.no_classical)
 
 
+def _real(data: Path) -> Real:
+    """What of the data is measured as it came; of the phantoms up to eight slices each."""
+    lists = {use: patients_for(INSTALLED_BUNDLE, use) for use in ("low_dose", "phantoms", "test")}
+    low_dose = _cases_if_any(data, lists["low_dose"], 2)
+    phantoms: dict[str, list[Case]] = {}
+    for case in _cases_if_any(data, lists["phantoms"], PHANTOM_SLICES):
+        phantoms.setdefault(case.patient, []).append(case)
+    series = read_folder(data).series.values()
+    wanted = [each for each in series if _names(data, each[0]) & (lists["phantoms"] | lists["test"])]
+    return Real(tuple(low_dose), phantoms, tuple(find_stacks(wanted)))
+
+
+def _cases_if_any(data: Path, patients: frozenset[str], slices: int) -> list[Case]:
+    try:
+        return list(find_cases(data, patients, slices))
+    except ConfigurationError:
+        return []
+
+
+def _names(data: Path, instance: Instance) -> set[str]:
+    return {str(instance.get("PatientID", "")), *Path(str(instance.filename)).relative_to(data).parts}
+
+
 def main() -> int:
     """Measure; exit code 2 if it cannot be done."""
     given = arguments()
@@ -59,7 +87,8 @@ def main() -> int:
         methods = [method_of(each) for each in given.method or [f"node={INSTALLED_BUNDLE}"]]
         patients = frozenset(given.patients) or patients_for(INSTALLED_BUNDLE, given.use)
         cases = find_cases(given.data, patients, 1 if given.fast else given.slices)
-        text = measure(cases, methods, plan, given.out, _say)
+        real = Real() if given.patients or given.use != "test" else _real(given.data)
+        text = measure(cases, methods, plan, given.out, _say, real)
     except ConfigurationError as error:
         _say(f"error: {error}")
         return 2

@@ -1,5 +1,6 @@
-"""Faint discs in soft tissue, whatever lies beside it: how much of their contrast is kept."""
+"""Faint discs in soft tissue, whatever lies beside it: how much of their contrast is kept, and how they are seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -10,7 +11,7 @@ from scipy import ndimage
 from iscl_node.assessment.cases import Case, LowDose
 from iscl_node.assessment.detection import DISCS, SIDE, Place, seen_by_scanner
 from iscl_node.assessment.methods import FloatImage
-from monai_bundle.scripts.evaluation.observers import disc
+from monai_bundle.scripts.evaluation.observers import disc, non_prewhitening
 
 STEP: Final = 26
 """Pixels between discs, on a grid."""
@@ -65,6 +66,23 @@ class DiscsInAnatomy:
             for image in (change, self.added)
         ]
         return sums[0] / sums[1]
+
+    def seen(self, change: FloatImage, images: Sequence[FloatImage]) -> dict[str, float]:
+        """d' of the non-prewhitening observer for each kind of disc, from the noise between draws; nan for too few."""
+        return {f"d' NPW, {DISCS[kind][0]} mm": self._seen(change, images, kind) for kind in range(len(DISCS))}
+
+    def _seen(self, change: FloatImage, images: Sequence[FloatImage], kind: int) -> float:
+        places = self.places[kind :: len(DISCS)]
+        if len(places) < FEWEST or len(images) < FEWEST:
+            return float("nan")
+        squares = np.stack([[image[_square(place)] for place in self.places] for image in images]).astype(np.float64)
+        noise = (squares - squares.mean(axis=0)) * np.sqrt(len(images) / (len(images) - 1))
+        difference = np.asarray(np.mean([change[_square(place)] for place in places], axis=0), np.float64)
+        return non_prewhitening(difference, noise.reshape(-1, SIDE, SIDE))
+
+
+def _square(place: Place) -> tuple[slice, slice]:
+    return slice(place[0], place[0] + SIDE), slice(place[1], place[1] + SIDE)
 
 
 def with_discs(low: LowDose) -> tuple[DiscsInAnatomy, FloatImage]:

@@ -26,13 +26,16 @@ from monai_bundle.scripts.evaluation.noise_power import FEWEST_SQUARES, find_squ
 from monai_bundle.scripts.evaluation.task_transfer import Edges, find_edges
 
 Mask = npt.NDArray[np.bool_]
-Use = Literal["test", "validation", "phantoms"]
+Use = Literal["test", "validation", "phantoms", "low_dose"]
 
 WINDOW: Final = (-160.0, 240.0)
 """HU; PSNR, SSIM and edges are measured in it."""
 BINS: Final = (-1050, -900, -700, -200, -160, -120, -80, -40, 0, 40, 80, 120, 160, 200, 240, 300, 400, 600, 1200)
 """Ends of the bins of HU in which the bias is measured."""
 FEWEST_PIXELS: Final = 300
+DEEPEST_MM: Final = 1000
+DEPTHS_MM: Final = (0, 30, 80, DEEPEST_MM)
+"""Ends of the layers of the body in which noise is measured."""
 STEEPEST: Final = 25.0
 """HU per pixel; a bin holds nothing steeper."""
 SQUARE_SIDES: Final = (24, 16)
@@ -79,6 +82,18 @@ class Case:
         """Everything but the air around, the table, and the lungs."""
         solid = ndimage.binary_opening(ndimage.gaussian_filter(self.hu, 2) > -300, iterations=3)
         return np.asarray(ndimage.binary_erosion(solid, iterations=3), bool)
+
+    @cached_property
+    def depths(self) -> dict[str, Mask]:
+        """The body by its depth below the skin."""
+        inside = ndimage.binary_fill_holes(ndimage.gaussian_filter(self.hu, 2) > -300)
+        depth_mm = ndimage.distance_transform_edt(inside) * self.spacing_mm
+        return {
+            f"{low} to {high} mm deep" if high < DEEPEST_MM else f"from {low} mm": self.body
+            & (depth_mm >= low)
+            & (depth_mm < high)
+            for low, high in pairwise(DEPTHS_MM)
+        }
 
     @cached_property
     def squares(self) -> Sequence[tuple[slice, slice]]:

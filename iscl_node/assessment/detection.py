@@ -39,6 +39,8 @@ WATER_DOSE: Final = 0.25
 """25 HU in the middle, see ``simulation.low_dose.Scanner``."""
 INSERT_HU: Final = (120.0, 30.0)
 INSERT_MM: Final = 20.0
+PROFILE_PER_MM: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Frequencies of the noise-reduction profile."""
 INPUT: Final = "input"
 REACH_MM: Final = 4.0
 STEP_MM: Final = 0.1

@@ -58,7 +58,11 @@ def _noise(low: LowDose, results: Sequence[FloatImage]) -> Figures:
     enough = tissue.sum() >= FEWEST_PIXELS
     level = {name: _level(images, tissue) if enough else math.nan for name, images in _both(low, results)}
     apart = {name: _between_draws(images, body) for name, images in _both(low, results)}
-    return {
+    depths = {
+        f"removed, {name}": 1 - _between_draws(results, region) / _between_draws(low.images, region)
+        for name, region in low.case.depths.items()
+    }
+    return depths | {
         "noise before": level["before"],
         "removed": 1 - level["after"] / level["before"],
         "removed in anatomy": 1 - apart["after"] / apart["before"],

@@ -1,21 +1,23 @@
 """The gate: every method on every case and in water."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from iscl_node.assessment.anatomy import with_discs
+from iscl_node.assessment.anatomy import DiscsInAnatomy, with_discs
 from iscl_node.assessment.as_is import as_is
 from iscl_node.assessment.cases import WINDOW, Case, LowDose, at_dose
+from iscl_node.assessment.characterisation import characterisation
 from iscl_node.assessment.detection import (
     DISCS,
     INPUT,
     INSERT_HU,
+    PROFILE_PER_MM,
     Denoise,
     Spectra,
     detection,
@@ -24,9 +26,23 @@ from iscl_node.assessment.detection import (
     water_spectra,
 )
 from iscl_node.assessment.dose_figures import figures
-from iscl_node.assessment.methods import CLASSICAL, BestOf, FloatImage, NodeMethod, Strength
+from iscl_node.assessment.methods import BestOf, FloatImage, NodeMethod, Strength, classical_methods
+from iscl_node.assessment.own_series import disc_rows
 from iscl_node.assessment.pictures import Shown, draw_page
-from iscl_node.assessment.tables import detection_table, slices_table, summary, water_table
+from iscl_node.assessment.stack import Stack, draw_stack, stack_row
+from iscl_node.assessment.tables import (
+    body_table,
+    characterisation_table,
+    detection_table,
+    groups_table,
+    phantom_table,
+    slices_table,
+    stack_table,
+    summary,
+    water_table,
+)
+from iscl_node.dicom.judging.body_size import effective_diameter_mm
+from iscl_node.dicom.judging.series import sample
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.image_quality import psnr
 from monai_bundle.scripts.evaluation.task_transfer import frequency_at
@@ -65,23 +81,80 @@ class Plan:
         return sorted(self.doses)[len(self.doses) // 2]
 
 
-def measure(cases: Iterable[Case], methods: Sequence[NodeMethod], plan: Plan, target: Path, say: Say) -> str:
+@dataclass(frozen=True)
+class Real:
+    """What is measured as it came, without a simulated dose.
+
+    Attributes
+    ----------
+    low_dose : tuple of Case
+        Slices of a low tube current.
+    phantoms : dict
+        Slices of uniform phantoms, by their names.
+    stacks : tuple of Stack
+        Neighbouring slices.
+    """
+
+    low_dose: tuple[Case, ...] = ()
+    phantoms: Mapping[str, Sequence[Case]] = field(default_factory=dict)
+    stacks: tuple[Stack, ...] = ()
+
+
+def measure(
+    cases: Iterable[Case], methods: Sequence[NodeMethod], plan: Plan, target: Path, say: Say, real_ones: Real = Real()
+) -> str:
     """Measure everything, write the rows as CSV and the tables as Markdown; return the tables."""
     target.mkdir(parents=True, exist_ok=True)
     denoise = all_forms(methods, plan.strengths)
     say("water and discs")
     found = detection(water(plan.draws), denoise)
+    apart = list(characterisation(water(plan.draws), denoise))
     spectra = water_rows(denoise, plan.draws)
     cases, album = list(cases), list[Shown]()
     rows = list(dose_rows(cases, methods, plan, say, album))
-    real = [row for case in cases for row in real_rows(case, methods, plan)]
-    for name, part in (("slices", rows), ("as_is", real), ("detection", found), ("water", spectra)):
-        write_csv(target / f"{name}.csv", part)
+    real = [row for case in (*cases, *real_ones.low_dose) for row in real_rows(case, methods, plan)]
+    say("phantoms and stacks")
+    discs = phantom_rows(real_ones, methods[0], plan.strengths[0])
+    stacks = stack_rows(real_ones, methods[0], plan.strengths[0], target)
+    parts: dict[str, Sequence[Row]] = {
+        "slices": rows,
+        "as_is": real,
+        "detection": found,
+        "water": spectra,
+        "characterisation": apart,
+    }
+    for name, part in (parts | {"phantoms": discs, "stacks": stacks}).items():
+        if part:
+            write_csv(target / f"{name}.csv", part)
     draw_page(target / "pictures.png", album)
-    single = slices_table(rows, real, plan.middle_dose, methods[0].name, plan.strengths[0].name)
-    text = "\n\n".join([summary(rows), detection_table(found), water_table(spectra), single]) + "\n"
+    shown = plan.middle_dose, methods[0].name, plan.strengths[0].name
+    tables = [summary(rows), body_table(rows), groups_table(rows, *shown), detection_table(found)]
+    tables += [characterisation_table(apart), water_table(spectra), phantom_table(discs), stack_table(stacks)]
+    text = "\n\n".join([*tables, slices_table(rows, real, *shown)]) + "\n"
     (target / "quality.md").write_text(text)
     return text
+
+
+def phantom_rows(real: Real, method: NodeMethod, strength: Strength) -> list[Row]:
+    """A row for each phantom and disc, put into the real noise of its uniform parts."""
+    rows: list[Row] = []
+    for name, cases in real.phantoms.items():
+        share = strength.of([case.hu for case in cases], cases[0].body_mm)
+        rows += [
+            {"phantom": f"{name}, {strength.name} ({share:.2f})", **row} for row in disc_rows(cases, method, share)
+        ]
+    return rows
+
+
+def stack_rows(real: Real, method: NodeMethod, strength: Strength, target: Path) -> list[Row]:
+    """A row for each stack, with its picture from the front and from the side."""
+    rows: list[Row] = []
+    for number, stack in enumerate(real.stacks):
+        share = strength.of(sample(list(stack.hu)), effective_diameter_mm(stack.hu[0], stack.spacing_mm[1] ** 2))
+        result = np.stack([method.prepare(image)(share) for image in stack.hu])
+        rows.append({**stack_row(stack, result), "form": f"{strength.name} ({share:.2f})"})
+        draw_stack(target / f"stack{number}.png", stack, {f"{method.name}, {strength.name}": result})
+    return rows
 
 
 def dose_rows(
@@ -132,6 +205,7 @@ def _named(case: Case) -> Row:
         "thickness_mm": case.thickness_mm,
         "spacing_mm": case.spacing_mm,
         "tube_current_ma": case.tube_current_ma,
+        "body_mm": math.nan if case.body_mm is None else case.body_mm,
     }
 
 
@@ -147,10 +221,18 @@ def _results(
         prepared, prepared_discs = [method.prepare(image) for image in low.images], method.prepare(shown)
         for name, share in shares.items():
             results = [result(share) for result in prepared]
-            yield method.name, name, share, results, discs.kept(prepared_discs(share) - results[0])
-    for classical in CLASSICAL if plan.classical else ():
-        unknown = {key: math.nan for key in discs.kept(shown)}
+            yield method.name, name, share, results, discs_kept(discs, low, prepared_discs(share) - results[0], results)
+    for classical in classical_methods() if plan.classical else ():
+        unknown = {key: math.nan for key in discs_kept(discs, low, shown, low.images)}
         yield classical.name, "", 1.0, _best(low, classical), unknown
+
+
+def discs_kept(
+    discs: DiscsInAnatomy, low: LowDose, change: FloatImage, results: Sequence[FloatImage]
+) -> dict[str, float]:
+    """What is kept of the contrast of discs in anatomy, and the change of d'."""
+    before, after = discs.seen(discs.added, low.images), discs.seen(change, results)
+    return discs.kept(change) | {f"{key} in anatomy": after[key] / before[key] - 1 for key in before}
 
 
 def _best(low: LowDose, method: BestOf) -> Sequence[FloatImage]:
@@ -186,6 +268,9 @@ def _against(before: Spectra, after: Spectra) -> dict[str, float]:
         for percent in (50, 10):
             reached = [frequency_at(percent / 100, each.frequency, each.transfer[hu]) for each in (before, after)]
             row[f"TTF {percent}, {hu:g} HU"] = reached[1] / reached[0]
+    for at in PROFILE_PER_MM:
+        power = [float(np.interp(at, each.frequency, each.power)) for each in (before, after)]
+        row[f"power at {at:g}"] = 10 * math.log10(max(power[1], 1e-12) / power[0])
     for diameter, contrast in DISCS:
         index = [each.detectability(diameter, contrast) for each in (before, after)]
         row[f"dose reduction {diameter} mm"] = dose_reduction(*index)

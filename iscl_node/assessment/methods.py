@@ -1,6 +1,7 @@
 """What is compared: slice and strength in, result out; a denoiser of the node and two classical methods."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ NLM_FACTORS: Final = (0.3, 0.45, 0.6, 0.8, 1.0, 1.3)
 """Filter parameter of non-local means over the noise."""
 TV_FACTORS: Final = (0.3, 0.5, 0.7, 0.9, 1.2)
 """Weight of total variation over the noise."""
+BM3D_FACTORS: Final = (0.5, 0.8, 1.1)
+"""Noise that BM3D is told over the noise."""
 
 
 class Method(Protocol):
@@ -114,7 +117,19 @@ def total_variation(hu: FloatImage, weight_hu: float) -> FloatImage:
     return np.asarray(denoise_tv_chambolle(hu.clip(-1024, 1500), weight=weight_hu, max_num_iter=60), np.float32)
 
 
+def block_matching(hu: FloatImage, noise_hu: float) -> FloatImage:
+    """BM3D (Dabov et al. 2007) by its authors' package, which is not free for commercial use; (H, W) HU."""
+    bm3d = importlib.import_module("bm3d")
+    return np.asarray(bm3d.bm3d(hu.clip(-1024, 1500).astype(np.float64), noise_hu), np.float32)
+
+
 CLASSICAL: Final = (
     BestOf("NLM, best parameter", non_local_means, NLM_FACTORS),
     BestOf("TV, best parameter", total_variation, TV_FACTORS),
 )
+BM3D: Final = BestOf("BM3D, best parameter", block_matching, BM3D_FACTORS)
+
+
+def classical_methods() -> tuple[BestOf, ...]:
+    """What can be compared with here: BM3D where someone installed ``bm3d``, which nothing of ours asks for."""
+    return (*CLASSICAL, BM3D) if importlib.util.find_spec("bm3d") else CLASSICAL

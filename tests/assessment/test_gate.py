@@ -19,8 +19,8 @@ from iscl_node.assessment.cases import Case, LowDose, at_dose, find_cases, patie
 from iscl_node.assessment.detection import INPUT, detection, dose_reduction, water, water_spectra
 from iscl_node.assessment.dose_figures import figures
 from iscl_node.assessment.gate import Plan, dose_rows
-from iscl_node.assessment.methods import FloatImage, NodeMethod, Strength, method_of
-from iscl_node.assessment.tables import largest_bias, summary
+from iscl_node.assessment.methods import BM3D, FloatImage, NodeMethod, Strength, classical_methods, method_of
+from iscl_node.assessment.tables import GROUPS, body_table, groups_table, largest_bias, summary
 from iscl_node.domain import ModelIdentity
 from iscl_node.domain.strength import AutoStrength
 from iscl_node.errors import ConfigurationError
@@ -140,16 +140,51 @@ def test_a_table_counts_only_cases_with_a_ceiling() -> None:
     assert [row["share removed"] == row["best strength"] for row in rows] == [False, True, False, True]
 
 
+def test_rows_by_kind_of_slice_say_what_there_is_none_of() -> None:
+    plan = Plan((0.25,), (Strength("1", 1.0),), 2, classical=False)
+    rows = list(dose_rows(iter([body()]), [NodeMethod("shift", Shift())], plan, lambda _: None))
+    lines = groups_table(rows, 0.25, "shift", "1").splitlines()[4:]
+    assert len(lines) == len(GROUPS)
+    empty = {line.split("|")[1].strip() for line in lines if "| none |" in line}
+    assert {"sharp kernels", "pixels below 0.6 mm", "300 mm and more"} <= empty
+    assert not {"soft kernels", "0.8 mm and more", "4 mm and more"} & empty
+    assert "shift, 1 | 0.25 |" in body_table(rows)
+
+
+def test_noise_by_depth_is_that_of_the_layers(low: LowDose) -> None:
+    inner = low.case.depths["from 80 mm"]
+    assert inner.any()
+    results = [image - np.where(inner, noise, 0) for image, noise in zip(low.images, low.noises, strict=True)]
+    found = figures(low, results)
+    assert found["removed, from 80 mm"] == pytest.approx(1, abs=1e-3)
+    assert found["removed, 0 to 30 mm deep"] == pytest.approx(0, abs=1e-3)
+
+
+def test_discs_in_anatomy_are_seen_twice_as_well_in_half_the_noise(low: LowDose) -> None:
+    discs = DiscsInAnatomy(low.case)
+    before, after = discs.seen(discs.added, low.images), discs.seen(discs.added, less(low, 0.5))
+    assert [after[key] / before[key] for key in before] == pytest.approx([2.0] * 4)
+
+
 def test_classical_methods_gain() -> None:
     plan = Plan((0.1,), (), 2, classical=True)
     rows = list(dose_rows(iter([body()]), [], plan, lambda _: None))
-    assert [row["form"] for row in rows] == ["NLM, best parameter", "TV, best parameter"]
+    assert [row["form"] for row in rows][:2] == ["NLM, best parameter", "TV, best parameter"]
     assert all(float(row["gain"]) > 1 for row in rows)
+
+
+def test_bm3d_is_compared_with_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = [each.name for each in classical_methods()]
+    (tmp_path / "bm3d.py").write_text("def bm3d(image, sigma):\n    return image - sigma\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert {*before, "BM3D, best parameter"} == {each.name for each in classical_methods()}
+    monkeypatch.delitem(sys.modules, "bm3d", raising=False)
+    np.testing.assert_array_equal(BM3D.denoise(np.full((4, 4), 10, np.float32), 3.0), np.full((4, 4), 7))
 
 
 def test_nobody_is_in_two_lists() -> None:
     lists = json.loads((INSTALLED_BUNDLE / "configs" / "splits" / "quality.json").read_text())
-    names = [name for use in ("test", "phantoms", "validation", "training") for name in lists[use]]
+    names = [name for use in ("test", "low_dose", "phantoms", "validation", "training") for name in lists[use]]
     assert len(names) == len(set(names))
     assert len(patients_for(INSTALLED_BUNDLE, "test")) >= 10
 
@@ -195,6 +230,7 @@ def test_the_command_writes_tables(
         (row,) = csv.DictReader(file)
     assert row["patient"] == "A"
     assert (out / "quality.md").read_text().count("\n|") > 8
+    assert {"detection.csv", "water.csv", "characterisation.csv", "as_is.csv"} <= {each.name for each in out.iterdir()}
     assert (out / "pictures.png").stat().st_size > 10_000
 
 

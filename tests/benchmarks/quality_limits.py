@@ -4,10 +4,11 @@
 slice as it is, and every slice of chest and abdomen and three of the head also at a simulated dose of 10, 25 or 50 %.
 Every fifth of these good results is then ruined in every way of ``RUINS``. Prints the tables of docs/quality.md. OUT
 keeps what the model found, the longest part (seconds per slice); a second call goes on with an interrupted one, and
-with ``--kept`` only the slices that are in ``OUT`` are measured.
+with ``--kept`` only the slices that are in ``OUT`` are measured. ``--profile`` names the weights, the node's by
+default; each profile needs an ``OUT`` of its own.
 """
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from iscl_node.dicom.judging.noise_level import noise_correlation, noise_level_h
 from iscl_node.dicom.judging.slices import ImplausibleResultError, judge, measure
 from iscl_node.dicom.reading.volume import to_hu
 from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings
+from iscl_node.settings.rules import RuleSettings
 
 Image = npt.NDArray[np.float32]
 
@@ -140,10 +142,10 @@ def table(name: str, rows: dict[str, list[float]]) -> None:
         print(f"| {label} | {len(known)} |" + "".join(f" {each:.2f} |" for each in np.percentile(known, PERCENTILES)))
 
 
-def main(data: Path, out: Path, only_kept: bool) -> None:
+def main(data: Path, out: Path, profile: str, only_kept: bool) -> None:
     """Denoise, ruin, measure."""
     out.mkdir(parents=True, exist_ok=True)
-    denoiser = load_bundle(INSTALLED_BUNDLE, "abdomen", "auto")
+    denoiser = load_bundle(INSTALLED_BUNDLE, profile, "auto")
     good, ruined, caught = defaultdict(list), defaultdict(list), defaultdict(list)
     wanted = [job for job in jobs(data) if not only_kept or (out / f"{job.name}.npz").exists()]
     for number, job in enumerate(wanted):
@@ -174,4 +176,10 @@ def main(data: Path, out: Path, only_kept: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), "--kept" in sys.argv)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--profile", default=RuleSettings.model_fields["profile"].default)
+    parser.add_argument("--kept", action="store_true")
+    given = parser.parse_args()
+    main(given.data, given.out, given.profile, given.kept)

@@ -10,6 +10,7 @@ from monai_bundle.scripts.evaluation.observers import (
     from_spectra,
     laguerre_gauss,
     non_prewhitening,
+    prewhitening,
 )
 
 SIDE = 32
@@ -52,6 +53,16 @@ def test_in_ramp_noise_hotelling_is_that_of_the_known_covariance_and_above_non_p
     expected = np.sum(signal**2) / (20 * np.linalg.norm(filtered(signal, gain)))
     assert non_prewhitening(signal, noise) == pytest.approx(expected, rel=0.04)
     assert non_prewhitening(signal, noise) < channelised_hotelling(signal, noise, channels)
+
+
+def test_the_prewhitening_observer_finds_what_is_known_of_coloured_noise_and_of_few_samples() -> None:
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE)))
+    gain = np.sqrt(frequency + 0.02)
+    signal = 3.0 * disc(SIDE, 10)
+    known = np.sqrt(np.sum(abs(np.fft.fft2(signal)) ** 2 / (SIDE**2 * (20 * gain) ** 2)))
+    assert prewhitening(signal, filtered(white(4000, 20), gain)) == pytest.approx(known, rel=0.03)
+    few = [prewhitening(signal, filtered(white(40, 20, seed), gain)) for seed in range(40)]
+    assert np.mean(few) == pytest.approx(known, rel=0.05)
 
 
 def test_no_bias_with_few_samples() -> None:

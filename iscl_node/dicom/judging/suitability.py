@@ -62,9 +62,14 @@ def cautions(instances: Sequence[Dataset], noise: SeriesNoise, body_mm: float | 
     return tuple(each for each in CAUTIONS if each in found)
 
 
+def is_sharp(kernel: str) -> bool:
+    """Whether the name of a Convolution Kernel is one of a sharp kernel."""
+    return bool(_SHARP.match(kernel.split("\\")[0].strip()))
+
+
 def _of_header(instance: Dataset) -> Iterator[str]:
     kernel = _LIST.sub("", texts(instance, "ConvolutionKernel")[0]).replace(",", "\\")
-    if _SHARP.match(kernel.split("\\")[0]):
+    if is_sharp(kernel):
         yield SHARP_KERNEL
     if _is_iterative(instance, kernel):
         yield ITERATIVE

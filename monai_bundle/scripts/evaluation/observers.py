@@ -65,6 +65,18 @@ def non_prewhitening(difference: Array, noise: npt.NDArray[np.floating]) -> floa
     return float(template @ template / seen.std(ddof=1))
 
 
+def prewhitening(difference: Array, noise: npt.NDArray[np.floating]) -> float:
+    """d' of the observer that knows the noise power at every frequency of the square (stationary noise).
+
+    It sees differences of any form, as channels for a round signal do not. Parameters as for the non-prewhitening one.
+    """
+    power = np.mean(abs(np.fft.fft2(noise - noise.mean(axis=0))) ** 2, axis=0) * len(noise) / (len(noise) - 1)
+    signal = abs(np.fft.fft2(difference)) ** 2
+    seen = power > 1e-6 * power.max()
+    # The inverse of a power that was estimated from n samples is too large.
+    return float(np.sqrt(np.sum(signal[seen] / power[seen]) * max(len(noise) - 2, 1) / (len(noise) - 1)))
+
+
 def from_spectra(frequency: Array, transfer: Array, power: Array, diameter_mm: float, contrast_hu: float) -> float:
     """d' of a non-prewhitening observer without eye filter, from transfer function and noise power (Report 233).
 
