@@ -5,9 +5,11 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from fire.parser import DefaultParseValue
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -77,6 +79,40 @@ def check_arguments(
         if of_program:
             sys.exit(f"error: {error}")
         raise
+
+
+def check_path_names(argv: Sequence[str] | None = None) -> None:
+    """Check that the paths on the command line are taken as they are written.
+
+    Fire reads a value as Python where it can (``20260102``, ``[1]``, ``head#2``), and the configuration takes ``$`` and
+    ``@`` at its start for its own. On the command line of ``python -m monai.bundle`` that ends the program with one
+    line. A name that begins with ``%`` is looked for before any code of the bundle runs.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command line; by default that of ``python -m monai.bundle``, nothing in other programs.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    of_program = argv is None and on_command_line()
+    for name, value in _paths_on(sys.argv if of_program else argv or ()):
+        if value[:1] in ("$", "@", "%") or DefaultParseValue(value) != value:
+            told = f"--{name} {value} would be taken for something else than a name; write ./{value}"
+            if of_program:
+                sys.exit(f"error: {told}")
+            raise ValueError(told)
+
+
+def _paths_on(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The arguments that name a folder, and their values as they are written."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=False):
+        flag = FLAG.match(argument)
+        if flag and flag["name"].replace("-", "_").endswith("_dir"):
+            yield flag["name"], argument.partition("=")[2] if "=" in argument else following
 
 
 def on_command_line() -> bool:

@@ -1,13 +1,14 @@
 """Mistakes on the command line end the run before anything is read."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import monai.bundle
 import pytest
 
-from monai_bundle.scripts.arguments import RUN_ARGUMENTS, check_arguments
+from monai_bundle.scripts.arguments import RUN_ARGUMENTS, check_arguments, check_path_names
 
 BUNDLE = Path(__file__).parents[2] / "monai_bundle"
 KEYS = json.loads((BUNDLE / "configs" / "train.json").read_text())
@@ -100,3 +101,17 @@ def test_mistake_on_the_command_line_is_one_line(monkeypatch: pytest.MonkeyPatch
 def test_arguments_of_other_programs_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest", "--verbose"])
     check_arguments(str(BUNDLE), ["train.json"])
+
+
+@pytest.mark.parametrize("name", ["20260102", "1e5", "[1]", "$scan", "@scan", "%scan", "head#2", "None", "(a,b)"])
+def test_a_folder_that_would_be_taken_for_something_else_is_named_with_the_way_out(name: str) -> None:
+    for argv in (["--dataset_dir", name], [f"--output-dir={name}"]):
+        with pytest.raises(ValueError, match=re.escape(f"{name} would be taken")) as refusal:
+            check_path_names(argv)
+        assert str(refusal.value).endswith(f"write ./{name}")
+        check_path_names([argument.replace(name, f"./{name}") for argument in argv])
+
+
+@pytest.mark.parametrize("argv", [["--dataset_dir", "a b,c"], ["--clean_dir=scans/2026"], ["--batch_size", "2"], []])
+def test_other_names_and_arguments_pass(argv: list[str]) -> None:
+    check_path_names(argv)

@@ -132,3 +132,39 @@ def test_model_file_is_the_average(tmp_path: Path) -> None:
     state = torch.load(tmp_path / MODEL, weights_only=True)
     torch.testing.assert_close(state, dict(training.averaged.module.state_dict()), rtol=0, atol=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, MODEL]
+
+
+def resumed_with(folder: Path, **settings: object) -> TinyTraining:
+    training = TinyTraining(4)
+    averaged = AveragedModel(training.denoiser)
+    parts = {"g": training.g}
+    TrainingCheckpoints(str(folder), training.denoiser, averaged, parts, 2, settings=settings).attach(training.trainer)
+    return training
+
+
+def test_a_training_of_another_profile_is_not_gone_on_with(tmp_path: Path) -> None:
+    resumed_with(tmp_path, profile="abdomen", boosting=True).trainer.run()
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(ValueError, match="--profile abdomen there and chest now") as refusal:
+        resumed_with(tmp_path, profile="chest", boosting=True)
+    assert "--resume False" in str(refusal.value)
+    assert "boosting" not in str(refusal.value)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert resumed_with(tmp_path, profile="abdomen", boosting=True).trainer.state.iteration == 4
+
+
+def test_a_checkpoint_of_an_older_bundle_tells_no_settings(tmp_path: Path) -> None:
+    resumed_with(tmp_path).trainer.run()
+    checkpoint = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del checkpoint["settings"]
+    torch.save(checkpoint, tmp_path / CHECKPOINT)
+    assert resumed_with(tmp_path, profile="chest").trainer.state.iteration == 4
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, length: int) -> None:
+    resumed_with(tmp_path).trainer.run()
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged .*; --resume False begins anew"):
+        resumed_with(tmp_path)
