@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FEW_DAYS = 30
 """A certificate that ends sooner is warned of."""
 _BY_QUERY = "C-FIND"
+_BY_COMMITMENT = "Storage Commitment; it must know where to report to: our AE title, host and port"
 
 
 def check(
@@ -54,6 +55,7 @@ def check(
 
 
 def _explain(settings: Settings, path: Path, as_json: bool) -> None:
+    from iscl_node.assembly.denoisers import load_denoisers
     from iscl_node.denoise.bundle_digest import bundle_identity
     from iscl_node.dicom.selecting.rules import check_rules
     from iscl_node.making.explanation import explain, told
@@ -61,7 +63,8 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
     rules = settings.known_rules()
     check_rules(rules)
     model = bundle_identity(settings.bundle.path, settings.bundle.digest)
-    explained, skipped = explain(path, rules, model, __version__, settings.quality.limits())
+    windows_hu = {profile: denoiser.window_hu for profile, denoiser in load_denoisers(settings).items()}
+    explained, skipped = explain(path, rules, model, __version__, settings.quality.limits(), windows_hu)
     if as_json:
         refused = [{"path": str(each.path), "reason": each.reason} for each in skipped]
         print(json.dumps({"series": list(map(asdict, explained)), "refused_files": refused}, indent=2))  # noqa: T201
@@ -76,7 +79,7 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
 def _checked(settings: Settings) -> dict[str, str]:
     from iscl_node.assembly.denoisers import load_denoisers
     from iscl_node.dicom.selecting.rules import check_rules
-    from iscl_node.network.scu.verification import answers_queries
+    from iscl_node.network.scu.verification import answers_queries, takes_commitment
     from iscl_node.network.scu.verification import echo as verify
 
     report = {"settings": f"good, digest {settings.digest()}"}
@@ -94,6 +97,9 @@ def _checked(settings: Settings) -> dict[str, str]:
             try:
                 report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
                 report |= _checked_confirmation(peer, settings.scp.ae_title)
+                if report.get(f"peer {peer.name} confirms by") == _BY_COMMITMENT:
+                    takes_commitment(peer, settings.scp.ae_title)
+                    report[f"peer {peer.name}, Storage Commitment"] = "takes a request"
                 if peer.may_query or report.get(f"peer {peer.name} confirms by") == _BY_QUERY:
                     answers_queries(peer, settings.scp.ae_title)
                     report[f"peer {peer.name}, C-FIND"] = "answers"
@@ -179,7 +185,7 @@ def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:
     way = next((each for each in ("commitment", "query") if peer.confirm in (each, "auto") and each in offered), None)
     offer = " and ".join(sorted(offered)) or "no service for it"
     told = {
-        "commitment": "Storage Commitment; it must know where to report to: our AE title, host and port",
+        "commitment": _BY_COMMITMENT,
         "query": _BY_QUERY,
         None: f"FAILED: confirm is {peer.confirm!r} and it offers {offer}: what is sent to it would be kept for ever; "
         'confirm = "none" lets its answers to C-STORE be enough',

@@ -1,8 +1,9 @@
 """What the node would do with files, and why; nothing is derived, stored or sent."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 from iscl_node.dicom.deriving.derived import DerivedSeries, derived_series
 from iscl_node.dicom.judging.content import check_content
@@ -48,9 +49,16 @@ class SeriesExplanation:
 
 
 def explain(
-    path: Path, rules: Sequence[Rule], model: ModelIdentity, node_version: str, limits: QualityLimits
+    path: Path,
+    rules: Sequence[Rule],
+    model: ModelIdentity,
+    node_version: str,
+    limits: QualityLimits,
+    windows_hu: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> tuple[list[SeriesExplanation], tuple[SkippedFile, ...]]:
     """Tell what the node would do with each series in a file or a folder.
+
+    ``windows_hu`` has what the model changes by profile; of one that is not there it is not known.
 
     Returns
     -------
@@ -65,7 +73,9 @@ def explain(
     content = read_folder(path)
     if not content.series and not content.skipped:
         raise ConfigurationError(f"{path} holds no files")
-    explained = [_explained(uid, each, rules, model, node_version, limits) for uid, each in content.series.items()]
+    explained = [
+        _explained(uid, each, rules, model, node_version, limits, windows_hu) for uid, each in content.series.items()
+    ]
     return explained, content.skipped
 
 
@@ -76,6 +86,7 @@ def _explained(
     model: ModelIdentity,
     node_version: str,
     limits: QualityLimits,
+    windows_hu: Mapping[str, tuple[float, float]],
 ) -> SeriesExplanation:
     count = len(instances)
     strangers = {str(each.SOPClassUID.name) for each in instances if each.SOPClassUID not in CT_STORAGE}
@@ -87,7 +98,7 @@ def _explained(
         judged = tuple(findings(rules, instances, count))
         decision = decide(rules, instances, count)
         if any(decision.rule.strengths):
-            check_content(decision.instances, decision.rule.profile)
+            check_content(decision.instances, decision.rule.profile, windows_hu.get(decision.rule.profile))
         strengths = checked_strengths(decision.rule.strengths, decision.instances, limits)
         check_suited(strengths, decision.rule)
     except IgnoreSeriesError as error:

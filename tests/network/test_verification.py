@@ -1,6 +1,7 @@
 """C-ECHO to peers that answer and to peers that do not."""
 
 import pytest
+from commitment_peers import ScriptedCommitmentScp
 from pynetdicom import evt
 from pynetdicom.presentation import build_context
 from scripted_peers import ScriptedStorageScp, running, verification_only
@@ -8,7 +9,9 @@ from scripted_peers import ScriptedStorageScp, running, verification_only
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.scu.association import established
-from iscl_node.network.scu.verification import echo
+from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
+from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.verification import echo, takes_commitment
 
 
 class EchoScp(ScriptedStorageScp):
@@ -92,3 +95,19 @@ def test_the_reactor_never_takes_a_response() -> None:
 def test_a_peer_is_named_in_every_message() -> None:
     with pytest.raises(RetryLaterError, match="peer pacs"):
         echo(Peer("pacs", "PACS", "no-such-host.invalid", 104), "ISCL_NODE")
+
+
+def test_storage_commitment_is_asked_for_of_an_instance_that_nobody_has() -> None:
+    scp = ScriptedCommitmentScp()
+    with running(scp, [STORAGE_COMMITMENT]) as peer:
+        takes_commitment(peer, "ISCL_NODE")
+    assert len(scp.requests) == 1
+    assert len(scp.requests[0].ReferencedSOPSequence) == 1
+
+
+def test_a_peer_that_refuses_storage_commitment_is_told() -> None:
+    with (
+        running(ScriptedCommitmentScp(0x0122), [STORAGE_COMMITMENT]) as peer,
+        pytest.raises(ServiceRefusedError, match="0122"),
+    ):
+        takes_commitment(peer, "ISCL_NODE")

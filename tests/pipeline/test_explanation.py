@@ -154,6 +154,16 @@ def test_one_file_and_what_is_none(write_series: WriteSeries, tmp_path: Path, id
         explain(tmp_path / "nowhere", [rule("all")], model, "0", QualitySettings().limits())
 
 
+@pytest.mark.parametrize(("window_hu", "outcome"), [((-2000.0, -1500.0), "ignored"), ((-160.0, 240.0), "derived")])
+def test_a_series_of_which_nothing_lies_in_the_window_of_its_profile_is_ignored(
+    write_series: WriteSeries, identity_bundle: Path, window_hu: tuple[float, float], outcome: str
+) -> None:
+    model, limits = bundle_identity(identity_bundle), QualitySettings().limits()
+    (one,), _ = explain(write_series(2), [rule("all")], model, "0", limits, {"abdomen": window_hu})
+    assert one.outcome == outcome
+    assert ("window of profile abdomen" in one.reason) == (outcome == "ignored")
+
+
 def test_the_identity_of_a_bundle_needs_no_weights(identity_bundle: Path) -> None:
     model = load_bundle(identity_bundle, "abdomen", "cpu").model
     assert bundle_identity(identity_bundle) == model

@@ -5,15 +5,17 @@ import time
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
+    CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
 
-from iscl_node.domain import Peer
+from iscl_node.domain import InstanceReference, Peer
 from iscl_node.errors import RetryLaterError
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 from iscl_node.network.scu.association import NothingAcceptedError, established
 from iscl_node.network.scu.query import find_instances
+from iscl_node.network.scu.storage_commitment import request
 
 _SUCCESS = 0x0000
 
@@ -58,6 +60,18 @@ def confirmation_services(peer: Peer, our_ae_title: str) -> frozenset[str]:
     except NothingAcceptedError:
         return frozenset()
     return frozenset(name for syntax, name in services.items() if syntax in accepted)
+
+
+def takes_commitment(peer: Peer, our_ae_title: str) -> None:
+    """Ask a peer for storage commitment of an instance that does not exist; its report is not waited for.
+
+    Raises
+    ------
+    RetryLaterError
+        As `storage_commitment.request`.
+    """
+    instance = InstanceReference(CTImageStorage, generate_uid(prefix=None))
+    request(peer, our_ae_title, generate_uid(prefix=None), [instance], report_seconds=0)
 
 
 def answers_queries(peer: Peer, our_ae_title: str) -> None:
