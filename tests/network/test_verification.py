@@ -8,9 +8,9 @@ from scripted_peers import ScriptedStorageScp, running, verification_only
 
 from iscl_node.domain import Peer
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.scu.association import established
 from iscl_node.network.commitment_reports import STORAGE_COMMITMENT
 from iscl_node.network.scu.answers import ServiceRefusedError
+from iscl_node.network.scu.association import established
 from iscl_node.network.scu.verification import echo, takes_commitment
 
 

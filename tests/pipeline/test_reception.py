@@ -33,7 +33,9 @@ def test_new_repeated_and_conflicting_instances_are_told_apart(spool: Spool, met
         for data in (first, first, other):
             receive(ReceivedInstance(data, "SCANNER", "127.0.0.1"))
     assert [arrivals(metrics, each) for each in ("new", "repeated", "conflict")] == [1, 1, 1]
-    (line,) = logs
+    told = [(each["event"], each["log_level"], each["calling_ae_title"]) for each in logs[:2]]
+    assert told == [("series.opened", "info", "SCANNER"), ("series.repeated", "info", "SCANNER")]
+    (line,) = logs[2:]
     assert (line["event"], line["log_level"], line["calling_ae_title"]) == ("instance.conflict", "warning", "SCANNER")
     assert "another'" not in str(line)
     assert spool.counts()[SeriesState.QUARANTINE] == 1
@@ -81,3 +83,24 @@ def reencoded(dataset: FileDataset, syntax: UID) -> bytes:
     if syntax == ExplicitVRBigEndian:
         dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
     return part10(dataset)
+
+
+def test_the_log_tells_once_that_a_series_arrives_and_again_after_a_while(
+    spool: Spool, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = reception(spool, metrics)
+    now = 0.0
+    monkeypatch.setattr("iscl_node.pipeline.reception.receive.time.monotonic", lambda: now)
+    with structlog.testing.capture_logs() as logs:
+        for dataset in ct_series(3):
+            for _ in range(2):
+                receive(ReceivedInstance(part10(dataset), "SCANNER", "127.0.0.1"))
+        receive(ReceivedInstance(part10(dataset), "ROUTER", "127.0.0.1"))
+        now = 60.0
+        receive(ReceivedInstance(part10(dataset), "SCANNER", "127.0.0.1"))
+    assert [(each["event"], each["calling_ae_title"]) for each in logs] == [
+        ("series.opened", "SCANNER"),
+        ("series.repeated", "SCANNER"),
+        ("series.repeated", "ROUTER"),
+        ("series.repeated", "SCANNER"),
+    ]

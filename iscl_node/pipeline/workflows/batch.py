@@ -152,6 +152,8 @@ class SeriesWorkflow(Durable):
         with _series_in_log(batch):
             lacking = self._step("audit", self._audit.begin_sending, batch, peer)
             refusal = self._refusal(batch, peer)
+            if not refusal:
+                _log.info("batch.sent", batch=batch.key, peer=peer)
             self._step("audit", self._audit.sent, batch, peer, lacking, refusal)
             if self._step("settle", self._concluding.after_sending, batch, peer, refusal) == ASK:
                 self._ask(batch, peer, Attempt(round_, 1, 0), run, time.time())
@@ -221,8 +223,10 @@ class SeriesWorkflow(Durable):
     def _make(self, batch: Batch, run: str) -> str:
         self._step("audit", self._audit.received, batch)
         rule, series_uids, files = self._step("check", self._steps.check, batch)
+        started = time.monotonic()
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
+        _log.info("batch.denoised", batch=batch.key, slices=len(files), seconds=round(time.monotonic() - started, 1))
         made = [(series_uid, len(files)) for series_uid in series_uids]
         made += self._step("judge", self._steps.judge, batch, rule, files)
         self._begin_deliveries(batch, rule, made, run)
