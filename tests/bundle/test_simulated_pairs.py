@@ -76,7 +76,7 @@ def pairs(folder: Path, **options: object) -> SimulatedPairs:
 
 
 def test_target_is_the_noise_and_twins_differ_by_ellipses_alone(folder: Path) -> None:
-    dataset = pairs(folder)
+    dataset = pairs(folder, twins=2)
     item = dataset[0]
     shapes = {name: value.shape for name, value in item.items()}
     assert shapes == dict.fromkeys(("image", "label", "target"), (6, 1, 80, 80)) | {"level": (6,)}
@@ -85,12 +85,28 @@ def test_target_is_the_noise_and_twins_differ_by_ellipses_alone(folder: Path) ->
     factor = item["target"][np.abs(added) > 1] / added[np.abs(added) > 1]
     assert (factor >= 0.999).all()
     assert (factor <= 2.001).all()
-    assert dataset.twins == 2
     first, last = slice(0, 2), slice(4, 6)
     assert (item["label"][first] != item["label"][last]).any()
     away_from_ends = (np.abs(item["image"] - 40) < 199)[first] & (np.abs(item["image"] - 40) < 199)[last]
     np.testing.assert_allclose(item["target"][first][away_from_ends], item["target"][last][away_from_ends], atol=2e-3)
     assert (item["level"][first] == item["level"][last]).all()
+
+
+def test_two_draws_are_one_patch_in_other_noise_of_its_level(folder: Path) -> None:
+    item = pairs(folder, twins=1, draws=2, batch_size=8, window=(-1024.0, 3071.0))[0]
+    one, other = slice(4, 6), slice(6, 8)
+    np.testing.assert_array_equal(item["label"][one], item["label"][other])
+    noise = [(item["image"] - item["label"])[each, 0] for each in (one, other)]
+    for first, second in zip(*noise, strict=True):
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.3
+        assert 0.5 < first.std() / second.std() < 2
+
+
+def test_batch_without_room_for_its_twins_and_draws_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="a batch of 6 has no room for 2 twins and 2 patches in two draws"):
+        pairs(folder, twins=2, draws=2)
+    with pytest.raises(ValueError, match="need --fields_per_slice 2 or more"):
+        pairs(folder, draws=1, fields_per_slice=1)
 
 
 def test_item_depends_on_seed_and_index_alone_and_a_resumed_run_goes_on(folder: Path) -> None:

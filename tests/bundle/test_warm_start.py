@@ -122,10 +122,42 @@ def test_what_ellipses_change_in_the_answer_is_an_error():
     assert terms["change"].item() == pytest.approx((0.4**2 + 0.1**2) ** 0.5 - 0.1 + (0.4**2 + 0.05**2) ** 0.5 - 0.05)
 
 
+def test_what_two_draws_have_wrong_in_common_is_a_bias_and_noise_that_is_left_is_none():
+    level, (clean,) = torch.full((2,), 20.0), batch(40.0)  # F gives 40 HU, whatever it sees
+    noise = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.cat([noise, -noise])  # nothing in common
+    apart = trainer("f", 0.0, draws=1, unbiased=3.0).step(clean + noise, clean, torch.zeros_like(noise), level)
+    assert apart["bias"].item() == pytest.approx(-(noise[0] ** 2).mean().item() / 25**2, rel=1e-3)
+    together = trainer("f", 0.0, draws=1, unbiased=3.0).step(clean + 5, clean, torch.zeros_like(noise), level)
+    assert together["bias"].item() == pytest.approx((5 / 25) ** 2, rel=1e-3)
+    torch.testing.assert_close(together["loss"], together["noise"] + 3 * together["bias"])
+
+
+def test_twins_stand_before_the_patches_in_two_draws():
+    noisy, clean, target = (torch.cat([each, each]) for each in batch(60.0, 40.0, 20.0))
+    noisy[1] += 10
+    clean[1] += 10
+    terms = trainer("f", 0.0, twins=1, draws=1).step(noisy, clean, target, torch.full((4,), 20.0))
+    assert terms["change"] > 0.5
+    assert terms["bias"].item() == pytest.approx(0, abs=1e-9)
+
+
 def test_loss_is_relative_to_the_noise_of_the_patch():
     error, weight = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.ones(2, 1, 8, 8)
-    small = relative_loss(error * 10, torch.tensor([5.0, 5.0]), weight, 0.5)
-    torch.testing.assert_close(relative_loss(error * 40, torch.tensor([35.0, 35.0]), weight, 0.5), small)
+    small = relative_loss(error * 10, torch.tensor([5.0, 5.0]), weight, {4: 0.5})
+    torch.testing.assert_close(relative_loss(error * 40, torch.tensor([35.0, 35.0]), weight, {4: 0.5}), small)
+
+
+def test_means_of_larger_squares_count_what_is_coarse_alone():
+    level, weight = torch.full((1,), 5.0), torch.ones(1, 1, 16, 16)
+    fine = 10.0 * (-1.0) ** torch.arange(16).repeat(1, 1, 16, 1)
+    flat = torch.full_like(fine, 10.0)
+    coarse = {
+        name: relative_loss(error, level, weight, {8: 1.0}) - relative_loss(error, level, weight, {})
+        for name, error in (("fine", fine), ("flat", flat))
+    }
+    assert coarse["fine"].item() == pytest.approx(0, abs=1e-6)
+    assert coarse["flat"].item() == pytest.approx((1 + 0.025**2) ** 0.5 - 0.025, rel=1e-4)
 
 
 def test_choices_that_there_are_not_are_refused():

@@ -25,6 +25,9 @@ CLEAN_HU = 9.0
 
 BODY_HU, LUNG_HU = -300.0, -900.0
 LEAST_INSIDE = 0.4
+MOST_IN_COMMON = 0.4
+"""Most noise of the clean slice itself over what is added, where two draws are compared: it is in both, and would count as a
+bias."""
 DRAWS = 10
 
 FAINT_HU = (3.0, 60.0)
@@ -102,8 +105,9 @@ class SimulatedPairs(Dataset):
     itself holds noise r and a is added, the target is the added noise times 1 + r² / a², with a at least r: the mean of
     the answer is then all the noise, not the added part (Moran et al., "Noisier2Noise", CVPR 2020).
 
-    The last third of a batch are twins of the first: the same patch and noise with faint ellipses. What the ellipses
-    change in the answer is an error, so that faint structure is not taken for noise.
+    Twins are the first patches of a batch with faint ellipses, in the same noise: what the ellipses change in the answer
+    is an error, so that faint structure is not taken for noise. Draws are patches in two draws of noise of one level,
+    both of their own place and hardly any of it the clean slice's: what both answers have wrong in common is a bias.
 
     Parameters
     ----------
@@ -121,8 +125,10 @@ class SimulatedPairs(Dataset):
         Fields of noise made for each slice.
     patch_size : int
         Side of a patch, pixels.
-    twins : bool
-        Whether there are twins.
+    twins : int
+        How many twins there are.
+    draws : int
+        How many patches there are in two draws each.
     seed : int
         Decides every draw.
     workers : int
@@ -139,7 +145,8 @@ class SimulatedPairs(Dataset):
         noise_dir: str,
         fields_per_slice: int = 8,
         patch_size: int = 80,
-        twins: bool = True,
+        twins: int = 0,
+        draws: int = 0,
         seed: int = 0,
         workers: int = 1,
     ) -> None:
@@ -151,7 +158,11 @@ class SimulatedPairs(Dataset):
         patients = sorted({each.patient for each in self.sources})
         self.of_patient = [[each for each in self.sources if each.patient == patient] for patient in patients]
         self.length, self.batch_size, self.seed, self.window = length, batch_size, seed, window
-        self.side, self.twins = patch_size, batch_size // 3 if twins else 0
+        self.side, self.twins, self.draws = patch_size, twins, draws
+        if batch_size < 2 * (twins + draws):
+            raise ValueError(f"a batch of {batch_size} has no room for {twins} twins and {draws} patches in two draws")
+        if draws and fields_per_slice < 2:
+            raise ValueError("two draws of the noise need --fields_per_slice 2 or more")
         self.first = 0  # a resumed run goes on here
 
     def __len__(self) -> int:
@@ -159,14 +170,18 @@ class SimulatedPairs(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """``image`` (noisy), ``label`` (clean) and ``target`` (the noise to take away), each (batch_size, 1, h, w)
-        float32, HU, and ``level``, (batch_size,), HU. The last :attr:`twins` are those of the first.
+        float32, HU, and ``level``, (batch_size,), HU. At the end are :attr:`twins` of the first, then
+        :attr:`draws` patches, and the same in other noise.
         """
         random = np.random.default_rng([self.seed, self.first + index])
-        drawn = [self.patch(random) for _ in range(self.batch_size - self.twins)]
+        drawn = [self.patch(random) for _ in range(self.batch_size - self.twins - 2 * self.draws)]
         drawn += [
             Patch(each.clean + faint_ellipses(self.side, random), each.noise, each.factor, each.level)
             for each in drawn[: self.twins]
         ]
+        if self.draws:
+            one, other = zip(*(self.two_draws(random) for _ in range(self.draws)), strict=True)
+            drawn += [*one, *other]
         clean, noise = (np.stack([getattr(each, name) for each in drawn])[:, None] for name in ("clean", "noise"))
         factor, level = (np.array([getattr(each, name) for each in drawn]) for name in ("factor", "level"))
         image, label = (clean + noise).clip(*self.window), clean.clip(*self.window)
@@ -182,16 +197,23 @@ class SimulatedPairs(Dataset):
 
     def patch(self, random: Random) -> Patch:
         """A patch of a random slice of a random patient, with noise."""
+        source, at = self._source(random)
+        return _turned(source, at, [self._noise(source, at, random)], random)[0]
+
+    def two_draws(self, random: Random) -> tuple[Patch, Patch]:
+        """A patch in two draws of noise of its own place, next to which the clean slice holds little."""
+        for _ in range(DRAWS):
+            source, at = self._source(random)
+            fields = random.choice(source.fields, 2, replace=False)
+            one, other = _turned(source, at, [field[at].astype(np.float32) for field in fields], random)
+            if max(one.factor, other.factor) < 1 + MOST_IN_COMMON**2:
+                break
+        return one, other
+
+    def _source(self, random: Random) -> tuple[Source, tuple[slice, slice]]:
         of_patient = self.of_patient[random.integers(len(self.of_patient))]
         source = of_patient[random.integers(len(of_patient))]
-        at = self._place(source.image, random)
-        noise, own = self._noise(source, at, random), source.noise_hu
-        clean, own = recontrasted(source.image[at], 0.0 if np.isnan(own) else own, random)
-        level = np.exp(random.uniform(*np.log([max(LEAST_NOISE_HU, own if own > CLEAN_HU else 0), MOST_NOISE_HU])))
-        noise = noise * level
-        added = max(float(noise.std()), 1.0)
-        clean, noise = turned(np.stack([clean, noise], -1), random).transpose(2, 0, 1)
-        return Patch(clean, noise, 1 + min(own / added, 1.0) ** 2, float(np.hypot(added, own)))
+        return source, self._place(source.image, random)
 
     def _place(self, image: np.ndarray, random: Random) -> tuple[slice, slice]:
         """Where enough of the patch is body, or now and then lung."""
@@ -213,6 +235,19 @@ class SimulatedPairs(Dataset):
             if 0.4 < noise.std() < 3:
                 break
         return np.rot90(noise, random.integers(4))
+
+
+def _turned(source: Source, at: tuple[slice, slice], fields: Sequence[np.ndarray], random: Random) -> list[Patch]:
+    """A patch in each of the fields, (h, w), all at one level of noise, turned alike."""
+    own = source.noise_hu
+    clean, own = recontrasted(source.image[at], 0.0 if np.isnan(own) else own, random)
+    level = np.exp(random.uniform(*np.log([max(LEAST_NOISE_HU, own if own > CLEAN_HU else 0), MOST_NOISE_HU])))
+    clean, *noises = turned(np.stack([clean, *(field * level for field in fields)], -1), random).transpose(2, 0, 1)
+    added = [max(float(noise.std()), 1.0) for noise in noises]
+    return [
+        Patch(clean, noise, 1 + min(own / each, 1.0) ** 2, float(np.hypot(each, own)))
+        for noise, each in zip(noises, added, strict=True)
+    ]
 
 
 def random_place(shape: Sequence[int], side: int, random: Random) -> tuple[slice, slice]:

@@ -18,20 +18,22 @@ from ..model.window import HUWindow
 from .trainer import AMP_TYPES, check_acceleration
 from .warm_start import NOISE_OF_A_CLEAN_IMAGE, PARTS
 
-FINE, COARSE = 0.1, 0.05
-"""Relative errors up to which the loss is square, per pixel and of means of 4 x 4 pixels."""
+FINE, COARSE = 0.1, 0.2
+"""Relative errors up to which the loss is square: per pixel, and of means of k x k pixels, there divided by k."""
 
 LEAST_LEVEL_HU = 5.0
-COARSE_PIXELS = 4
+MEANS = {4: 0.5}
 
 
 class WarmStartTrainer(Trainer):
     """Teach F, G or H the noise of simulated pairs.
 
     The error is that of the removed noise in HU, relative to the noise of the patch: without this, patches of much
-    noise rule the training. The loss is the Charbonnier loss of it, per pixel and of means of 4 x 4 pixels, where faint
-    structure lives. Where the window compresses HU, errors count less. What the ellipses of twins change in the answer
-    (:class:`.simulated_pairs.SimulatedPairs`) is a further error.
+    noise rule the training. The loss is the Charbonnier loss of it, per pixel and of means of squares, where faint
+    structure and coarse noise live. Where the window compresses HU, errors count less. What the ellipses of twins change
+    in the answer (:class:`.simulated_pairs.SimulatedPairs`) is a further error, and so is what two draws of the noise
+    have in common: the mean product of both errors is the square of the bias, and holds nothing of the noise that is
+    left.
 
     Parameters
     ----------
@@ -43,10 +45,13 @@ class WarmStartTrainer(Trainer):
         'f', 'g' or 'h': what the network makes of an image. G is given a quarter of the noise and adds the rest.
     window : HUWindow
         The networks see the window as [-1, 1].
-    twins : int
-        How many patches at the end of a batch are twins of the first.
-    coarse, invariance : float
-        Weights of the loss of means, and of what ellipses change.
+    twins, draws : int
+        A batch ends with so many twins of its first patches, then with so many patches in a draw of the noise, and the
+        same patches in another one.
+    means : mapping of int (or its digits) to float
+        Side of the squares whose means are compared, in pixels, and the weight of that loss.
+    invariance, unbiased : float
+        Weights of what ellipses change, and of the bias.
     largest_gradient : float
         Norm that the gradient is clipped to.
     amp : str
@@ -57,7 +62,7 @@ class WarmStartTrainer(Trainer):
     Notes
     -----
     A batch is an item of ``SimulatedPairs``. The output is a list of one mapping of scalars: ``loss``, and its terms
-    ``noise`` and ``change``.
+    ``noise``, ``change`` and ``bias``.
     """
 
     @mistakes_in_one_line
@@ -68,8 +73,10 @@ class WarmStartTrainer(Trainer):
         part: str,
         window: HUWindow,
         twins: int = 0,
-        coarse: float = 0.5,
+        draws: int = 0,
+        means: Mapping[int | str, float] = MEANS,
         invariance: float = 1.0,
+        unbiased: float = 0.0,
         largest_gradient: float = 0.5,
         amp: str = "no",
         **engine: Any,
@@ -81,7 +88,9 @@ class WarmStartTrainer(Trainer):
             raise ValueError("--amp fp16 is not for the warm start; write --amp bf16 or --amp no")
         check_acceleration(self.state.device, amp, compile_networks=False)
         self.network, self.optimizer, self.part, self.window = network, optimizer, part, window
-        self.twins, self.coarse, self.invariance, self.amp = twins, coarse, invariance, amp
+        self.twins, self.draws, self.amp = twins, draws, amp
+        self.means = {int(side): float(part) for side, part in means.items()}
+        self.invariance, self.unbiased = invariance, unbiased
         self.largest_gradient = largest_gradient
 
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -98,18 +107,32 @@ class WarmStartTrainer(Trainer):
             noise = noisy - clean
             noisy, target = clean + NOISE_OF_A_CLEAN_IMAGE * noise, (NOISE_OF_A_CLEAN_IMAGE - 1) * noise
         error, weight = self.removed(noisy) - target, self.window.slope(clean).sqrt()
-        noise_loss = relative_loss(error, level, weight, self.coarse)
-        first, last = slice(0, self.twins), slice(len(error) - self.twins, None)
-        change = noise_loss.new_zeros(())
-        if self.twins:
-            change = relative_loss(error[last] - error[first], level[first], weight[first], 1.0)
-        loss = noise_loss + self.invariance * change
+        noise_loss = relative_loss(error, level, weight, self.means)
+        change = self._change(error, level, weight)
+        bias = self._squared_bias(relative(error, level, weight))
+        loss = noise_loss + self.invariance * change + self.unbiased * bias
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_gradient)
         self.optimizer.step()
         clip_gates(self.network)
-        return {"loss": loss.detach(), "noise": noise_loss.detach(), "change": change.detach()}
+        found = {"loss": loss, "noise": noise_loss, "change": change, "bias": bias}
+        return {name: each.detach() for name, each in found.items()}
+
+    def _change(self, error: Tensor, level: Tensor, weight: Tensor) -> Tensor:
+        """What the ellipses of the twins change; means count twice as much as in the loss of the noise."""
+        if not self.twins:
+            return error.new_zeros(())
+        first, end = slice(0, self.twins), len(error) - 2 * self.draws
+        change = error[end - self.twins : end] - error[first]
+        return relative_loss(change, level[first], weight[first], {side: 2 * part for side, part in self.means.items()})
+
+    def _squared_bias(self, relative_error: Tensor) -> Tensor:
+        """Mean product of the errors of two draws, without the noise that differs."""
+        if not self.draws:
+            return relative_error.new_zeros(())
+        one, other = relative_error[-2 * self.draws :].chunk(2)
+        return (one * other).mean()
 
     def removed(self, noisy: Tensor) -> Tensor:
         """What the network takes away, (N, 1, H, W), HU."""
@@ -120,10 +143,16 @@ class WarmStartTrainer(Trainer):
         return noisy - self.window.to_hu(estimate.clamp(-1.02, 1.02))
 
 
-def relative_loss(error: Tensor, level: Tensor, weight: Tensor, coarse: float) -> Tensor:
-    """Charbonnier loss of error over noise level, both HU, and ``coarse`` times that of means of 4 x 4 pixels."""
-    relative = error * weight / (level + LEAST_LEVEL_HU)[:, None, None, None]
-    return charbonnier(relative, FINE) + coarse * charbonnier(functional.avg_pool2d(relative, COARSE_PIXELS), COARSE)
+def relative(error: Tensor, level: Tensor, weight: Tensor) -> Tensor:
+    """Error over noise level, both HU, (N, 1, H, W) and (N,)."""
+    return error * weight / (level + LEAST_LEVEL_HU)[:, None, None, None]
+
+
+def relative_loss(error: Tensor, level: Tensor, weight: Tensor, means: Mapping[int, float]) -> Tensor:
+    """Charbonnier loss of error over noise level, both HU, and of its means of squares: side to weight."""
+    found = relative(error, level, weight)
+    coarse = (part * charbonnier(functional.avg_pool2d(found, side), COARSE / side) for side, part in means.items())
+    return charbonnier(found, FINE) + sum(coarse, found.new_zeros(()))
 
 
 def charbonnier(x: Tensor, width: float) -> Tensor:
