@@ -26,8 +26,8 @@ CLEAN_HU = 9.0
 BODY_HU, LUNG_HU = -300.0, -900.0
 LEAST_INSIDE = 0.4
 MOST_IN_COMMON = 0.4
-"""Most noise of the clean slice itself over what is added, where two draws are compared: it is in both, and would count as a
-bias."""
+"""Most noise of the clean slice itself over what is added, where two draws are compared: it is in both, and would
+count as a bias."""
 DRAWS = 10
 
 FAINT_HU = (3.0, 60.0)
@@ -105,9 +105,10 @@ class SimulatedPairs(Dataset):
     itself holds noise r and a is added, the target is the added noise times 1 + r² / a², with a at least r: the mean of
     the answer is then all the noise, not the added part (Moran et al., "Noisier2Noise", CVPR 2020).
 
-    Twins are the first patches of a batch with faint ellipses, in the same noise: what the ellipses change in the answer
-    is an error, so that faint structure is not taken for noise. Draws are patches in two draws of noise of one level,
-    both of their own place and hardly any of it the clean slice's: what both answers have wrong in common is a bias.
+    Twins are the first patches of a batch with faint ellipses, in the same noise: what the ellipses change in the
+    answer is an error, so that faint structure is not taken for noise. Draws are patches in two draws of noise of one
+    level, both of their own place and hardly any of it the clean slice's: what both answers have wrong in common is a
+    bias.
 
     Parameters
     ----------

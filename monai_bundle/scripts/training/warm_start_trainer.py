@@ -30,10 +30,10 @@ class WarmStartTrainer(Trainer):
 
     The error is that of the removed noise in HU, relative to the noise of the patch: without this, patches of much
     noise rule the training. The loss is the Charbonnier loss of it, per pixel and of means of squares, where faint
-    structure and coarse noise live. Where the window compresses HU, errors count less. What the ellipses of twins change
-    in the answer (:class:`.simulated_pairs.SimulatedPairs`) is a further error, and so is what two draws of the noise
-    have in common: the mean product of both errors is the square of the bias, and holds nothing of the noise that is
-    left.
+    structure and coarse noise live. Where the window compresses HU, errors count less. What the ellipses of twins
+    change in the answer (:class:`.simulated_pairs.SimulatedPairs`) is a further error, and so is what the answers to
+    two draws of the noise have wrong in common: the mean product of both errors is the square of the bias, and holds
+    nothing of the noise that is left.
 
     Parameters
     ----------
