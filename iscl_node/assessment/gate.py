@@ -181,7 +181,7 @@ def real_rows(case: Case, methods: Sequence[NodeMethod], plan: Plan) -> Iterator
     for method in methods:
         prepared = method.prepare(case.hu)
         for strength in plan.strengths:
-            share = strength.of([case.hu], case.body_mm)
+            share = strength.of([case.hu], case.body_mm, case.kernel)
             row = {**_named(case), "form": method.name, "strength": strength.name, "share removed": share}
             yield {**row, **as_is(case, prepared(share))}
 
@@ -214,7 +214,9 @@ def _results(
 ) -> Iterator[tuple[str, str, float, Sequence[FloatImage], dict[str, float]]]:
     """Form, strength in words and as a share, the results of all draws, and what is kept of discs."""
     discs, shown = with_discs(low)
-    shares = {strength.name: strength.of(low.images[:1], low.case.body_mm) for strength in plan.strengths}
+    shares = {
+        strength.name: strength.of(low.images[:1], low.case.body_mm, low.case.kernel) for strength in plan.strengths
+    }
     if low.ceiling:
         shares[BEST] = low.ceiling.strength
     for method in methods:

@@ -14,7 +14,8 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from iscl_node.denoise.bundle_denoiser import load_bundle
 from iscl_node.denoise.denoiser import Denoiser, blend, removable_noise
 from iscl_node.dicom.judging.series import series_noise_level_hu
-from iscl_node.domain.strength import AutoStrength, StrengthChoice, chosen_strength
+from iscl_node.dicom.judging.suitability import is_sharp
+from iscl_node.domain.strength import SHARP_KERNEL, AutoStrength, StrengthChoice, chosen_strength
 from iscl_node.errors import ConfigurationError
 
 FloatImage = npt.NDArray[np.float32]
@@ -64,10 +65,10 @@ class Strength:
     name: str
     choice: StrengthChoice
 
-    def of(self, images: Iterable[FloatImage], body_mm: float | None = None) -> float:
+    def of(self, images: Iterable[FloatImage], body_mm: float | None = None, kernel: str = "") -> float:
         """The share for images of one series, HU, of a body of this effective diameter; None counts as a large one."""
         level = series_noise_level_hu(images) if isinstance(self.choice, AutoStrength) else None
-        return chosen_strength(self.choice, level, body_mm).value
+        return chosen_strength(self.choice, level, body_mm, (SHARP_KERNEL,) if is_sharp(kernel) else ()).value
 
 
 def method_of(text: str) -> NodeMethod:

@@ -252,6 +252,7 @@ def test_strength_auto_is_chosen_from_the_noise_of_the_images(low: LowDose) -> N
     noisy = [low.case.hu + 3 * noise for noise in low.noises]
     assert 0 < auto.of([low.case.hu]) < auto.of(low.images) < auto.of(noisy) < 1
     assert Strength("0.3", 0.3).of(noisy) == 0.3
+    assert auto.of(noisy) > auto.of(noisy, kernel="BONE") == 0.5  # as in the node
 
 
 def test_what_is_kept_of_discs_in_anatomy_is_what_the_change_holds() -> None:
