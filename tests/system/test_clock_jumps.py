@@ -72,7 +72,7 @@ def test_clock_jumps(
         node.wait_for(lambda: _waits(node), "the gap is noticed")
 
         _set_clock(node, jumps, amounts, delivered)
-        assert _waits(node)
+        node.wait_for(lambda: _waits(node), "the gap is waited for")
         send(node, [*files_of(arriving)[2:], files_of(incomplete)[2]])
         assert node.states(series_uid_of(waiting)) == {"closed", "outbox"}
         assert node.states(series_uid_of(unconfirmed)) == {"sent", "outbox"}

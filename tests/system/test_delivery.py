@@ -253,4 +253,4 @@ def test_a_signal_of_log_rotation_stops_nothing(
     wait_until_done(shared_node, series)
 
     assert_delivered(shared_node, shared_archive, series)
-    assert f'"signal": "{number.name}"' in shared_node.log()
+    shared_node.wait_for(lambda: f'"signal": "{number.name}"' in shared_node.log(), "the log tells of the signal")
