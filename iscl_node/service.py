@@ -51,7 +51,7 @@ from iscl_node.pipeline.reception.completeness import Completeness
 from iscl_node.pipeline.reception.peer_lists import PeerListings
 from iscl_node.pipeline.reception.receive import reception
 from iscl_node.pipeline.steps.series import SeriesSteps
-from iscl_node.pipeline.workflows.batch import QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
+from iscl_node.pipeline.workflows.batch import QUEUES, SHARED_QUEUES, STEP_ORDER_VERSION, SeriesWorkflow
 from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
 from iscl_node.pipeline.workflows.reconcile import Reconcile
 from iscl_node.pipeline.workflows.trying import Trying
@@ -75,7 +75,7 @@ _STALLED_SECONDS = 60
 _REPORT_SECONDS = 3
 """How long the report on a storage commitment is waited for on the association on which it was asked for."""
 
-_MINUTE = 60
+_MINUTE, _LONGEST_DAY = 60, 25 * 3600
 
 _LAST_STEP_SECONDS = 75
 """How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
@@ -165,7 +165,7 @@ class Node:
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
         idle = IdleWorkflows(self._worker)
-        longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds) + _MINUTE
+        longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds, _LONGEST_DAY) + _MINUTE
         return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
@@ -223,7 +223,8 @@ class Node:
         settings = self._settings
         self._recover()
         identity = settings.database_url, settings.worker_name, STEP_ORDER_VERSION
-        launch_engine(*identity, QUEUES, is_working=self._is_working)
+        queues = SHARED_QUEUES if settings.has_postgresql else QUEUES
+        launch_engine(*identity, queues, is_working=self._is_working)
         for tell in (faults.tell_damage, self._lease.tell_loss):
             tell(partial(signals.put, signal.SIGTERM))
         if self._trail is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import time
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from iscl_node.domain import (
     Tls,
     UserIdentity,
 )
+from iscl_node.domain.hours import Hours
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
@@ -188,6 +190,15 @@ def test_a_role_is_one_of_several_nodes(load: Load, role: str) -> None:
     with pytest.raises(ConfigurationError, match=f"role '{role}' needs PostgreSQL, .* see database_url"):
         load(f'role = "{role}"')
     assert load("").role == "all"
+
+
+def test_a_rule_has_a_priority_and_hours(load: Load) -> None:
+    (rule,) = load(PEER + RULE).known_rules()
+    assert (rule.priority, rule.hours) == ("normal", None)
+    (rule,) = load(PEER + RULE + "priority = 'off-peak'\nhours = '20:00-06:00'").known_rules()
+    assert (rule.priority, rule.hours) == ("off-peak", Hours(time(20), time(6)))
+    with pytest.raises(ConfigurationError, match="hours are written as 20:00-06:00"):
+        load(PEER + RULE + "hours = 'at night'")
 
 
 def test_peers_and_rules_become_the_nodes_nouns(load: Load) -> None:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from iscl_node.domain.hours import Hours, Priority
 from iscl_node.domain.private_element import SCAN_FACTS as SCAN_FACTS
 from iscl_node.domain.private_element import PrivateElement as PrivateElement
 from iscl_node.domain.strength import ChosenStrength, StrengthChoice
@@ -256,6 +257,8 @@ class Rule:
     evidence: EvidenceChoice = NO_EVIDENCE
     completeness: CompletenessPolicy = CompletenessPolicy()
     unsuited: Unsuited = "warn"
+    priority: Priority = "normal"
+    hours: Hours | None = None
 
 
 @dataclass(frozen=True)

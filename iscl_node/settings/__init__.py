@@ -200,6 +200,8 @@ class Settings(BaseSettings):
                 domain.EvidenceChoice(r.noise_map, r.report),
                 r.completeness.policy(),
                 r.unsuited,
+                r.priority,
+                r.known_hours(),
             )
             for r in self.rules
         )

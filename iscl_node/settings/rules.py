@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from iscl_node import domain
+from iscl_node.domain.hours import Hours, Priority
 from iscl_node.domain.strength import PRESETS, TARGET_NOISE_HU, AutoStrength, StrengthChoice
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings.derived import checked_suffix
@@ -35,6 +36,12 @@ def strength_choices(strengths: Sequence[str], target_noise_hu: float) -> tuple[
     except ValidationError as error:
         allowed = f"auto, {', '.join(PRESETS)} or a number from 0 to 1, the target noise above 0 HU"
         raise ConfigurationError(f"strength {', '.join(strengths)}, {target_noise_hu:g} HU: {allowed}") from error
+
+
+def _checked_hours(text: str) -> str:
+    if text:
+        Hours.read(text)
+    return text
 
 
 def _choice(strength: float | str, target_noise_hu: float) -> StrengthChoice:
@@ -95,7 +102,15 @@ class RuleSettings(Section):
     unsuited: domain.Unsuited = "warn"
     """A series with a sharp kernel, iterative reconstruction, of a child, or else what the model was not made for: warn
     of it in all that is derived, ignore it, or quarantine it."""
+    priority: Priority = "normal"
+    """Which series are made first: urgent, normal, off-peak."""
+    hours: Annotated[str, AfterValidator(_checked_hours)] = ""
+    """20:00-06:00: a series is made in these hours of the day only, in [derived] time_zone; empty: at any time."""
     completeness: CompletenessSettings = CompletenessSettings()
+
+    def known_hours(self) -> Hours | None:
+        """The hours as the other rooms know them."""
+        return Hours.read(self.hours) if self.hours else None
 
     def strengths(self) -> tuple[StrengthChoice, ...]:
         """The strengths as the other rooms know them."""

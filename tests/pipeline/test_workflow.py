@@ -78,6 +78,12 @@ class ScriptedSteps:
         self.before_check()
         return "all", ["2.25.1", "2.25.2"], ["1.dcm"]
 
+    def planned(self, _batch: Batch) -> tuple[str, list[str], list[str]]:
+        return "all", ["2.25.1", "2.25.2"], ["1.dcm"]
+
+    def when(self, *_: object) -> tuple[int, float]:
+        return 2, 0.0
+
     def judge(self, _batch: Batch, rule_name: str, files: list[str]) -> list[tuple[str, int]]:
         self.calls.append(f"judge {rule_name} {files}")
         return [("2.25.3", 2)]

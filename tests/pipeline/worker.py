@@ -37,6 +37,12 @@ class NotedSteps:
         self.note(batch, "check")
         return "all", ["2.25.1"], ["1.dcm"]
 
+    def planned(self, _batch: Batch) -> tuple[str, list[str], list[str]]:
+        return "all", ["2.25.1"], ["1.dcm"]
+
+    def when(self, *_: object) -> tuple[int, float]:
+        return 2, 0.0
+
     def judge(self, batch: Batch, *_: object) -> list[tuple[str, int]]:
         self.note(batch, "judge")
         return []

@@ -9,6 +9,7 @@ from typing import Final
 
 from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
 from iscl_node.domain import SeriesState
+from iscl_node.pipeline.steps.plan import wait_seconds
 from iscl_node.store.layout import time_of
 from iscl_node.store.listing import Delivered, ListedBatch, Listing
 
@@ -170,7 +171,7 @@ def step_of(listed: ListedBatch) -> Step:
     if listed.deliveries:
         return Step.SENDING
     made, wanted = listed.derived, listed.plan.get("series_uids", list(listed.derived))
-    if not made and not listed.plan:
+    if not made and (not listed.plan or wait_seconds(listed.plan.get("rule", {}))):
         return Step.WAITING
     is_made = bool(wanted) and all(made.get(uid, 0) >= len(listed.instances) for uid in wanted)
     return Step.CHECKING if is_made else Step.DENOISING
@@ -207,7 +208,8 @@ def _wait_of(row: Row) -> str:
     if row.listed.wait is not None:
         return row.listed.wait.reason
     if row.step is Step.WAITING:
-        return "waits for its turn"
+        not_before = row.listed.plan.get("rule", {}).get("not_before")
+        return f"waits for the hours of its rule, {not_before}" if not_before else "waits for its turn"
     if row.step is Step.CONFIRMING:
         names = [each.destination for each in row.listed.deliveries if not each.confirmed_by and not each.refusal]
         told = [f"{each.destination}: {each.wait.reason}" for each in row.listed.deliveries if each.wait is not None]

@@ -1,11 +1,15 @@
 """What is decided of a batch before anything is made of it; `iscl_node.store.records.plan` keeps it in the spool."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final, NotRequired, TypedDict, cast
+from zoneinfo import ZoneInfo
 
 from iscl_node.dicom.reading.folder import Instance
 from iscl_node.domain import OutputSyntax, Rule
+from iscl_node.domain.hours import PRIORITIES, Priority
 from iscl_node.domain.strength import AutoStrength, ChosenStrength
 
 _BYTES_A_PIXEL: Final = 2
@@ -13,13 +17,21 @@ _HEADER_BYTES: Final = 16 << 10
 """Of an object, generously; a disk gives it whole blocks."""
 
 
-class BegunRule(TypedDict):
+class PlaceInTime(TypedDict, total=False):
+    """When a batch is made, among others; of plans of earlier releases there is nothing."""
+
+    priority: Priority
+    not_before: str
+
+
+class BegunRule(PlaceInTime):
     """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
 
     ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
     decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC), and
     ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`. ``cautions`` name
-    what the model was not made for.
+    what the model was not made for. ``priority`` is the rule's, and ``not_before`` (ISO 8601) when its hours begin; it
+    is there only if they had not begun.
     """
 
     name: str
@@ -47,6 +59,30 @@ class Plan(TypedDict):
     instances: list[str]
     expected_bytes: int
     notes: NotRequired[list[str]]
+
+
+def place_in_time(rule: Rule, time_zone: str) -> PlaceInTime:
+    """What the plan has of a rule's priority and hours; ``time_zone`` is of the IANA, empty for the machine's."""
+    if rule.hours is None:
+        return {"priority": rule.priority}
+    now = datetime.now(ZoneInfo(time_zone)) if time_zone else datetime.now()
+    begin = rule.hours.begin(now)
+    place = PlaceInTime(priority=rule.priority)
+    if begin != now:
+        place["not_before"] = begin.astimezone().isoformat()
+    return place
+
+
+def wait_seconds(begun: Mapping[str, Any]) -> float:
+    """How long a batch waits for its hours from now on; 0 if it does not."""
+    with suppress(KeyError, TypeError, ValueError):
+        return max(0.0, datetime.fromisoformat(begun["not_before"]).timestamp() - time.time())
+    return 0.0
+
+
+def order_of(begun: Mapping[str, Any]) -> int:
+    """The number of a batch's priority, the lower first."""
+    return PRIORITIES.get(begun.get("priority", "normal"), PRIORITIES["normal"])
 
 
 def expected_bytes(instances: Iterable[Instance], rule: Rule) -> int:

@@ -38,7 +38,17 @@ from iscl_node.metrics import Metrics
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.steps.earlier_batches import begun_uid_scheme, processed_before, uid_scheme_of
-from iscl_node.pipeline.steps.plan import BegunRule, Plan, chosen_strengths, expected_bytes, joined
+from iscl_node.pipeline.steps.plan import (
+    BegunRule,
+    Plan,
+    chosen_strengths,
+    expected_bytes,
+    joined,
+    order_of,
+    place_in_time,
+    wait_seconds,
+)
+from iscl_node.pipeline.steps.turns import Turns
 from iscl_node.store.batches.earlier import earlier_plans
 from iscl_node.store.batches.recovery import remove_other_series
 from iscl_node.store.receiving.conflicts import noted_conflict
@@ -98,6 +108,7 @@ class SeriesSteps:
         self._limits = limits
         self._node_version = node_version
         self._site = site
+        self._turns = Turns()
         self._metrics = metrics or Metrics(CollectorRegistry())
         self._headers = headers or KeptHeaders()
 
@@ -126,6 +137,17 @@ class SeriesSteps:
             with disk_refusals_retried():
                 keep_plan(self._spool.root, batch, {**plan})
         return plan["rule"], plan["series_uids"], plan["files"]
+
+    def when(self, batch: Batch, begun: BegunRule) -> tuple[int, float]:
+        """In which order a batch is made, the lower number first, and how many seconds from now at the earliest."""
+        waits = wait_seconds(begun)
+        if waits:
+            _log.info("batch.waits_for_hours", batch=batch.key, rule=begun["name"], until=begun["not_before"])
+        return order_of(begun), waits
+
+    def planned(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
+        """What was decided; anew, if the model or the rule was changed while the batch waited. See `check`."""
+        return self.check(batch)
 
     def _kept_plan(self, batch: Batch) -> Plan | None:
         """What was decided before, if it is of the same instances and of what this model and these settings make."""
@@ -186,6 +208,7 @@ class SeriesSteps:
             started=self._spool.first_closed(batch).astimezone().isoformat(),
             send_to=list(rule.send_to),
             uid_scheme=begun_uid_scheme(self._spool, batch),
+            **place_in_time(rule, self._site.time_zone),
         )
 
     def _tell_strengths(self, begun: BegunRule) -> None:
@@ -218,7 +241,8 @@ class SeriesSteps:
             return
         with disk_refusals_retried():
             self._spool.room.admit(batch)
-        with self._pictured(batch, str(source.SOPInstanceUID)):
+        turn = self._turns.turn((order_of(begun), batch.key))
+        with self._pictured(batch, str(source.SOPInstanceUID)), turn:
             for derived in products.made_of(source, datetime.fromisoformat(begun["started"])):
                 self._put(batch, derived)
 

@@ -3,7 +3,8 @@
 The engine keeps which steps of a workflow are done. A node that was killed in the middle of a step does that step
 again when it starts, and none of the finished ones.
 
-A batch has one workflow that makes its derived instances, and then, for each destination, a chain: *delivery* sends
+A batch has a workflow that decides what is made of it, one that makes that when its turn and its hours come, and then,
+for each destination, a chain: *delivery* sends
 what the destination has not stored; *confirmation* asks whether it keeps it; *report* concludes from the answer, or
 from its absence: the next delivery, the next question, or the end. A workflow begins the next one before it ends, so
 as long as a destination is waited for there is one under way; if not, `reconcile` begins one.
@@ -59,19 +60,25 @@ _DELIVERIES_IN_HAND = 4
 """For each destination; more than one, so that a series it has no room for does not hold up the others."""
 
 BATCHES: Final = Queue("batches", worker_concurrency=_BATCHES_IN_HAND)
+MAKING: Final = Queue("making", worker_concurrency=_BATCHES_IN_HAND)
+"""In the order of priorities."""
+MAKING_ALONE: Final = Queue("making", worker_concurrency=1)
+"""The same where several workers share what is there, so that none has a hoard; its device works on one series."""
 DELIVERIES: Final = Queue("deliveries", partition_concurrency=_DELIVERIES_IN_HAND)
 """With a partition for each destination, as the next one."""
 CONFIRMATIONS: Final = Queue("confirmations", partition_concurrency=_DELIVERIES_IN_HAND)
 REPORTS: Final = Queue("reports", worker_concurrency=_BATCHES_IN_HAND)
-QUEUES: Final = (BATCHES, DELIVERIES, CONFIRMATIONS, REPORTS)
+QUEUES: Final = (BATCHES, MAKING, DELIVERIES, CONFIRMATIONS, REPORTS)
+SHARED_QUEUES: Final = (BATCHES, MAKING_ALONE, DELIVERIES, CONFIRMATIONS, REPORTS)
+"""Of several workers on one database."""
 
-SERIES, DELIVERY, CONFIRMATION, REPORT = "series", "delivery", "confirmation", "report"
+SERIES, MAKE, DELIVERY, CONFIRMATION, REPORT = "series", "make", "delivery", "confirmation", "report"
 """The names of the workflows."""
 
 FIRST_RUN = "0"
 """Of what the closing of a batch begins. What is begun again for want of it has another run, drawn at random."""
 
-_SENDING = "sending"
+_PLANNED, _SENDING = "planned", "sending"
 
 _FORESEEN: Final = (IgnoreSeriesError, QuarantineSeriesError, DatabaseError)
 """Errors with a way of their own. After one of the database nothing is wrong with the batch: it is begun again."""
@@ -140,6 +147,13 @@ class SeriesWorkflow(Durable):
 
     @workflow(SERIES)
     def run(self, series_instance_uid: str, key: str, run: str) -> str:
+        """Decide what is made of a batch, and have it made; the result is its outcome so far."""
+        batch = Batch(series_instance_uid, key)
+        with _series_in_log(batch):
+            return self._outcome(batch, partial(self._plan, batch, run))
+
+    @workflow(MAKE)
+    def make(self, series_instance_uid: str, key: str, run: str) -> str:
         """Make what is to be sent of a batch, and have it sent; the result is its outcome so far."""
         batch = Batch(series_instance_uid, key)
         with _series_in_log(batch), self._steps.making(batch):
@@ -215,14 +229,24 @@ class SeriesWorkflow(Durable):
             outcome = self._ignore(batch, str(error))
         except QuarantineSeriesError as error:
             outcome = self._quarantine(batch, str(error))
-        if outcome != _SENDING:
+        if outcome not in (_PLANNED, _SENDING):
             self._metrics.batches.labels(outcome).inc()
             _log.info("batch.ended", batch=batch.key, outcome=outcome)
         return outcome
 
-    def _make(self, batch: Batch, run: str) -> str:
+    def _plan(self, batch: Batch, run: str) -> str:
         self._step("audit", self._audit.received, batch)
-        rule, series_uids, files = self._step("check", self._steps.check, batch)
+        rule, *_ = self._step("check", self._steps.check, batch)
+        priority, waits = self._step("when", self._steps.when, batch, rule)
+        self._enqueue_making(batch, run, priority, waits)
+        return _PLANNED
+
+    def _enqueue_making(self, batch: Batch, run: str, priority: int, delay_seconds: float) -> None:
+        identity, arguments = _identity(batch, MAKE, run), (batch.series_instance_uid, batch.key, run)
+        enqueue(MAKING, identity, self.make, *arguments, priority=priority, delay_seconds=delay_seconds or None)
+
+    def _make(self, batch: Batch, run: str) -> str:
+        rule, series_uids, files = self._step("planned", self._steps.planned, batch)
         started = time.monotonic()
         for file in files:
             self._step("derive", self._steps.derive, batch, rule, series_uids, file)
@@ -271,7 +295,7 @@ def _identity(batch: Batch, *part: str) -> str:
 
 
 def series_identity(batch: Batch, run: str = FIRST_RUN) -> str:
-    """The identity of the workflow that makes what is sent of a batch."""
+    """The identity of the workflow that decides what is made of a batch."""
     return _identity(batch, SERIES, run)
 
 
@@ -281,9 +305,9 @@ def report_identity(transaction_uid: str) -> str:
 
 
 def place_of(work: Work) -> tuple[Any, ...]:
-    """Batch, destination and round of a workflow; of a series' workflow the batch and nothing."""
+    """Batch, destination and round of a workflow; of one that makes what is sent the batch and nothing."""
     series_instance_uid, key, *rest = work.arguments
-    peer, round_ = rest[:2] if work.name != SERIES else ("", 0)
+    peer, round_ = rest[:2] if work.name not in (SERIES, MAKE) else ("", 0)
     return Batch(series_instance_uid, key), peer, round_
 
 

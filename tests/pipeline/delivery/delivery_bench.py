@@ -127,6 +127,12 @@ class MakingSteps:
         self.calls.append("check")
         return "all", [SERIES], ["1.dcm"]
 
+    def planned(self, _batch: Batch) -> tuple[str, list[str], list[str]]:
+        return "all", [SERIES], ["1.dcm"]
+
+    def when(self, *_: object) -> tuple[int, float]:
+        return 2, 0.0
+
     def derive(self, batch: Batch, *_: object) -> None:
         for uid in UIDS:
             derived = part10(ct_dataset(SeriesInstanceUID=SERIES, SOPInstanceUID=uid))

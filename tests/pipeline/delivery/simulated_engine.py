@@ -84,6 +84,7 @@ class SimulatedEngine:
         work: Any,
         *arguments: Any,
         partition: str | None = None,
+        priority: int | None = None,
         delay_seconds: float | None = None,
     ) -> None:
         assert (queue.partition_concurrency is None) == (partition is None)

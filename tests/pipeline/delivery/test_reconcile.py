@@ -11,7 +11,7 @@ from iscl_node.domain import SeriesState
 from iscl_node.errors import RetryLaterError
 
 MakeBench = Callable[..., Bench]
-STEPS = ["check", "derive", "judge", "destinations", "send", "settle", "transaction", "ask", "conclude"]
+STEPS = ["check", "planned", "derive", "judge", "destinations", "send", "settle", "transaction", "ask", "conclude"]
 
 
 def test_as_long_as_nothing_goes_wrong_nothing_is_begun(bench: MakeBench) -> None:
