@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from iscl_node.cli.devices import of_device
 from iscl_node.domain import (
     SCAN_FACTS,
     AuditPlan,
@@ -190,6 +191,22 @@ def test_a_role_is_one_of_several_nodes(load: Load, role: str) -> None:
     with pytest.raises(ConfigurationError, match=f"role '{role}' needs PostgreSQL, .* see database_url"):
         load(f'role = "{role}"')
     assert load("").role == "all"
+
+
+def test_each_device_has_a_process_with_settings_of_its_own(load: Load) -> None:
+    settings = load(
+        'database_url = "postgresql://user@host/node"\n[http]\nport = 9000\n'
+        '[bundle]\ndevices = ["cpu", "cuda:1", "cpu"]'
+    )
+    made = [of_device(settings, number) for number in range(3)]
+    assert [each.worker_name for each in made] == ["node-1/cpu", "node-1/cuda:1", "node-1/cpu-2"]
+    assert [each.bundle.device for each in made] == ["cpu", "cuda:1", "cpu"]
+    assert [each.http.port for each in made] == [9001, 9002, 9003]
+    assert {each.role for each in made} == {"work"}
+    with pytest.raises(ConfigurationError, match="devices need PostgreSQL"):
+        load('[bundle]\ndevices = ["cuda:0"]')
+    with pytest.raises(ConfigurationError, match=r"bundle\.devices"):
+        load('[bundle]\ndevices = ["gpu"]')
 
 
 def test_a_rule_has_a_priority_and_hours(load: Load) -> None:

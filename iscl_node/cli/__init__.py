@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from iscl_node import __version__, logs
+from iscl_node.cli import devices
 from iscl_node.cli.assessing import assess
 from iscl_node.cli.checking import check
 from iscl_node.cli.demo import demo
@@ -26,7 +27,7 @@ from iscl_node.denoise.allocator import keep_freed_memory
 from iscl_node.domain import OutputSyntax
 from iscl_node.domain.strength import TARGET_NOISE_HU
 from iscl_node.errors import ConfigurationError
-from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Role, load_settings, spool_memory
+from iscl_node.settings import INSTALLED_BUNDLE, QualitySettings, Role, Settings, load_settings, spool_memory
 from iscl_node.settings.derived import DerivedSettings, checked_suffix
 from iscl_node.settings.rules import strength_choices
 
@@ -58,15 +59,39 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def serve(
     config: Config = DEFAULT_CONFIG,
     role: Annotated[Role | None, typer.Option(help="In place of that of the settings.")] = None,
+    device: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the node: receive, denoise, send back, until SIGTERM."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the node takes signals itself
     keep_freed_memory()
-    from iscl_node.service import Node
-
     with reported():
         settings = load_settings(config, {"role": role} if role else None)
-        Node(settings, spool_memory(config)).run()
+        if device is not None:
+            devices.end_with_parent()
+            settings = devices.of_device(settings, device)
+        elif settings.bundle.devices and settings.role != "receive":
+            _serve_devices(settings, config)
+            return
+        _serve(settings, config)
+
+
+def _serve(settings: Settings, config: Path) -> None:
+    from iscl_node.service import Node
+
+    Node(settings, spool_memory(config)).run()
+
+
+def _serve_devices(settings: Settings, config: Path) -> None:
+    """Receive here, if this node does that, and work in a process for each device."""
+    processes = devices.DeviceProcesses(config, len(settings.bundle.devices))
+    processes.start()
+    try:
+        if settings.role == "all":
+            _serve(devices.of_parent(settings), config)
+        else:
+            devices.wait_for_the_end()
+    finally:
+        processes.stop()
 
 
 @app.command()

@@ -178,8 +178,8 @@ def _in_bfloat16(network: nn.Module, precision: Precision, device: torch.device)
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("[bundle] device is 'cuda', but no CUDA device is usable; 'auto' takes the CPU then")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigurationError(f"[bundle] device is {name!r}, but no CUDA device is usable; 'auto' takes the CPU")
     try:
         return torch.device(name)
     except RuntimeError as error:

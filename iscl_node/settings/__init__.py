@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     def _check_references(self) -> "Settings":
         if self.role != "all" and not self.has_postgresql:
             raise ValueError(f"role {self.role!r} needs PostgreSQL, on which several nodes work: see database_url")
+        if self.bundle.devices and not self.has_postgresql:
+            raise ValueError("[bundle] devices need PostgreSQL, on which several processes work: see database_url")
         names = [peer.name for peer in self.peers]
         if len(set(names)) != len(names):
             raise ValueError("two peers have the same name")

@@ -237,8 +237,7 @@ class SeriesWorkflow(Durable):
     def _plan(self, batch: Batch, run: str) -> str:
         self._step("audit", self._audit.received, batch)
         rule, *_ = self._step("check", self._steps.check, batch)
-        priority, waits = self._step("when", self._steps.when, batch, rule)
-        self._enqueue_making(batch, run, priority, waits)
+        self._enqueue_making(batch, run, *self._steps.when(batch, rule))
         return _PLANNED
 
     def _enqueue_making(self, batch: Batch, run: str, priority: int, delay_seconds: float) -> None:
