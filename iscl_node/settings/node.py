@@ -51,6 +51,7 @@ class BundleSettings(Section):
     digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model computes; auto: on CUDA where it is there."""
     devices: tuple[Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,3})$")], ...] = ()
     """"cuda:0", "cuda:1": a worker process for each, with PostgreSQL (docs/scaling.md); in place of device."""
     precision: domain.Precision = "auto"
