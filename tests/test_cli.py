@@ -25,7 +25,6 @@ from iscl_node.domain import Batch, IncompleteSeries
 from iscl_node.logs import hashed
 from iscl_node.metrics import Metrics
 from iscl_node.network.scp.storage_scp import StorageScp
-from iscl_node.pipeline.page.overview import Overview
 from iscl_node.store.log_key import made_log_key
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
