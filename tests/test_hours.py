@@ -7,8 +7,8 @@ import pytest
 import time_machine
 
 from iscl_node.domain import Rule
-from iscl_node.domain.hours import Hours
-from iscl_node.pipeline.steps.plan import order_of, place_in_time, wait_seconds
+from iscl_node.domain.hours import Hours, wait_seconds
+from iscl_node.pipeline.steps.plan import order_of, place_in_time
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

@@ -1,9 +1,11 @@
 """When a rule's series are made: its priority, and the hours of the day that it waits for."""
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Priority = Literal["urgent", "normal", "off-peak"]
 
@@ -47,6 +49,13 @@ class Hours:
         today = now.replace(hour=self.start.hour, minute=self.start.minute, second=0, microsecond=0)
         # One day later on the wall, whatever the clocks do that night.
         return today if _utc(today) > _utc(now) else today + timedelta(days=1)
+
+
+def wait_seconds(planned: Mapping[str, Any]) -> float:
+    """How many seconds from now a batch waits for its hours, which its plan has as ``not_before``; 0 if it does not."""
+    with suppress(KeyError, TypeError, ValueError):
+        return max(0.0, datetime.fromisoformat(planned["not_before"]).timestamp() - datetime.now(UTC).timestamp())
+    return 0.0
 
 
 def _utc(moment: datetime) -> datetime:

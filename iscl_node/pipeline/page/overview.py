@@ -9,7 +9,7 @@ from typing import Final
 
 from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
 from iscl_node.domain import SeriesState
-from iscl_node.pipeline.steps.plan import wait_seconds
+from iscl_node.domain.hours import wait_seconds
 from iscl_node.store.layout import time_of
 from iscl_node.store.listing import Delivered, ListedBatch, Listing
 

@@ -1,6 +1,5 @@
 """What is decided of a batch before anything is made of it; `iscl_node.store.records.plan` keeps it in the spool."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -71,13 +70,6 @@ def place_in_time(rule: Rule, time_zone: str) -> PlaceInTime:
     if begin != now:
         place["not_before"] = begin.astimezone().isoformat()
     return place
-
-
-def wait_seconds(begun: Mapping[str, Any]) -> float:
-    """How long a batch waits for its hours from now on; 0 if it does not."""
-    with suppress(KeyError, TypeError, ValueError):
-        return max(0.0, datetime.fromisoformat(begun["not_before"]).timestamp() - time.time())
-    return 0.0
 
 
 def order_of(begun: Mapping[str, Any]) -> int:

@@ -29,6 +29,7 @@ from iscl_node.dicom.reading.display import as_int16
 from iscl_node.dicom.reading.folder import Instance, read_with_pixels
 from iscl_node.dicom.selecting.rules import decide
 from iscl_node.domain import Batch, QualityLimits, Rule, Site
+from iscl_node.domain.hours import wait_seconds
 from iscl_node.domain.strength import ChosenStrength
 from iscl_node.errors import QuarantineSeriesError
 from iscl_node.making.evidence import evidence
@@ -46,7 +47,6 @@ from iscl_node.pipeline.steps.plan import (
     joined,
     order_of,
     place_in_time,
-    wait_seconds,
 )
 from iscl_node.pipeline.steps.turns import Turns
 from iscl_node.store.batches.earlier import earlier_plans
