@@ -72,7 +72,9 @@ def adopt(root: Path, memory: Path, version: str) -> str:
     """
     found = spool_id(root)
     if found is None and not _is_first_start(root) and not set(names(root.resolve())) >= _OF_A_SPOOL:
-        raise ConfigurationError(f"spool_dir {root} is neither a spool nor empty; name another folder")
+        found = spool_id(root)  # another node may have made it in between
+        if found is None:
+            raise ConfigurationError(f"spool_dir {root} is neither a spool nor empty; name another folder")
     try:
         make_folder(root.resolve(), _SPOOL_MODE)
         _correct_mode(root)

@@ -6,6 +6,7 @@ so a lock that is free says that nobody lives under that name. The tables say wh
 
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -26,6 +27,8 @@ _CONNECTION = {
 }
 """So that a server that vanished is missed in time (seconds, and milliseconds for the last)."""
 
+_MAKING_SECONDS = 10
+"""How long a database that is not there may take to be made."""
 _LOCK_KEY = "(classid::bigint << 32) | objid::bigint"
 """How pg_locks shows the key of an advisory lock of one number."""
 _TABLES = (
@@ -100,15 +103,18 @@ def _engine(database_url: str, application_name: str, database: str | None = Non
 
 
 def _is_made(database_url: str) -> bool:
-    """Make the database if that is why it cannot be connected to."""
+    """Make the database, if it is not there, and say whether it is; several processes may do so at once."""
     name = str(make_url(database_url).database)
     engine = _engine(database_url, "iscl-node", "postgres")
+    known = text("SELECT 1 FROM pg_database WHERE datname = :name")
+    deadline = time.monotonic() + _MAKING_SECONDS
     with suppress(SQLAlchemyError), engine.connect() as connection:
-        known = "SELECT 1 FROM pg_database WHERE datname = :name"
-        if connection.execute(text(known), {"name": name}).scalar() is None:
-            with suppress(SQLAlchemyError):  # another process was faster
+        while time.monotonic() < deadline:
+            if connection.execute(known, {"name": name}).scalar() is not None:
+                return True
+            with suppress(SQLAlchemyError):  # another process makes it, and it is there in a moment
                 connection.execute(text(f"CREATE DATABASE {engine.dialect.identifier_preparer.quote(name)}"))
-            return True
+            time.sleep(0.1)
     return False
 
 

@@ -23,6 +23,7 @@ from iscl_node.pipeline.engine.leases import NO_LEASE, Lease, in_place_of, taken
 from iscl_node.pipeline.engine.takeover import LOOKS, Takeover
 from iscl_node.pipeline.engine.words import enqueue, under_way
 from iscl_node.pipeline.engine.workers import Worker, living_workers, worker_key
+from iscl_node.store.identity import spool_id
 
 QUEUES = [FEW, ONE_EACH, URGENT]
 Take = Callable[..., Lease]
@@ -156,6 +157,39 @@ def test_two_versions_do_not_work_side_by_side(take: Take) -> None:
         take("node-2", version="2")
     old.stop()
     assert patient(lambda: take("node-2", version="2"))
+
+
+@pytest.mark.fault(
+    "machine",
+    "several nodes are started at one instant, where there is neither a database nor a spool yet",
+    "they make one of each, and all start",
+)
+def test_several_nodes_start_for_the_first_time(server: PostgresqlServer, tmp_path: Path) -> None:
+    program = [sys.executable, str(Path(__file__).with_name("first_start.py"))]
+    for attempt in range(4):
+        (folder := tmp_path / str(attempt)).mkdir()
+        arguments = [[server.url(f"first_{attempt}"), f"node-{number}", str(folder)] for number in range(5)]
+        nodes = [
+            subprocess.Popen([*program, *each], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            for each in arguments
+        ]
+        assert [said(node) for node in nodes] == ["ready"] * 5
+        for node in nodes:
+            tell(node)
+        identities = {said(node) for node in nodes}
+        for node in nodes:
+            node.communicate("\n", PATIENCE_SECONDS)
+        assert identities == {spool_id(folder / "spool")}
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
 
 
 def test_one_of_them_leads_and_another_one_follows(take: Take) -> None:
