@@ -131,7 +131,7 @@ class SeriesWorkflow(Durable):
             If the workflow database refuses it, for example because its disk is full.
         """
         with not_waiting("takes no batch"):
-            enqueue(BATCHES, series_identity(batch, run), self.run, batch.series_instance_uid, batch.key, run)
+            enqueue(BATCHES, _identity(batch, SERIES, run), self.run, batch.series_instance_uid, batch.key, run)
 
     def enqueue_delivery(self, batch: Batch, peer: str, round_: int, run: str, delay_seconds: float = 0) -> None:
         """Have a destination be sent what it lacks in a round; 0 is the first.
@@ -291,11 +291,6 @@ def _series_in_log(batch: Batch) -> AbstractContextManager[object]:
 def _identity(batch: Batch, *part: str) -> str:
     """The identity of a workflow of the batch."""
     return "/".join([batch.workflow_id, STEP_ORDER_VERSION, *part])
-
-
-def series_identity(batch: Batch, run: str = FIRST_RUN) -> str:
-    """The identity of the workflow that decides what is made of a batch."""
-    return _identity(batch, SERIES, run)
 
 
 def report_identity(transaction_uid: str) -> str:

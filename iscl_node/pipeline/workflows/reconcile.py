@@ -6,7 +6,7 @@ went wrong it begins nothing.
 
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -17,8 +17,8 @@ from iscl_node.pipeline.delivery.destination import Destinations
 from iscl_node.pipeline.disk_refusals import each_alone
 from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.idle import IdleWorkflows
-from iscl_node.pipeline.engine.words import find, under_way, wake
-from iscl_node.pipeline.workflows.batch import REPORT, SeriesWorkflow, place_of, series_identity
+from iscl_node.pipeline.engine.words import Work, under_way, wake
+from iscl_node.pipeline.workflows.batch import REPORT, SeriesWorkflow, place_of
 
 _log = structlog.get_logger(__name__)
 
@@ -90,20 +90,17 @@ class Reconcile:
         """
         batches = self._spool.batches_under_way()  # before the workflows: one that is closed meanwhile is begun already
         resumed = self.resume_idle()
+        work = self._work()
         with not_waiting("tells nothing"):
-            work = under_way()
             self._wake([each.identity for each in work if each.name == REPORT and each.due is not None])
             self._wake_late({each.identity: each.due for each in work if each.due is not None})
-        busy = {place_of(each)[:2] for each in work}
-        begun: list[int] = []
+        busy, suspects = _busy(work), list[Batch]()
         try:
-            idle = (batch for batch in batches if (batch, "") not in busy)
-            each_alone(idle, lambda batch: begun.append(self._batch(batch, busy)))
+            each_alone(batches, lambda batch: self._look(batch, busy, suspects))
         finally:
-            if sum(begun):
-                _log.warning("workflow.begun_again", workflows=sum(begun))
+            begun = self._begin_again(suspects)
         self._measure(batches)
-        return sum(begun) + resumed
+        return begun + resumed
 
     def resume_idle(self) -> int:
         """Go on with what this worker claimed and does not run, and say how many workflows that were.
@@ -128,26 +125,50 @@ class Reconcile:
         for identity in (identity for identity, seconds in due.items() if seconds > latest):
             wake(identity)
 
-    def _batch(self, batch: Batch, busy: Collection[Place]) -> int:
-        if not self._deliveries.is_under_way(batch):  # it came to its end meanwhile
-            return 0
-        names = self._deliveries.destinations(batch)
-        if not names and not self._spool.is_sent(batch):
-            return self._begin_again(batch)
-        lacking = [name for name in names if (batch, name) not in busy and self._destinations.end(batch, name) is None]
-        with not_waiting("takes no delivery"):
-            for name in lacking:
-                round_ = self._destinations.record(batch, name).rounds
-                self._workflow.enqueue_delivery(batch, name, round_, _fresh_run())
-        self._concluding.settle(batch)
-        return len(lacking)
+    def _work(self) -> Sequence[Work]:
+        with not_waiting("tells nothing"):
+            return under_way()
 
-    def _begin_again(self, batch: Batch) -> int:
-        """Begin the workflow of a batch anew, its first run having ended, or for the first time."""
-        with not_waiting("takes no batch"):
-            was_begun = find(series_identity(batch)) is not None
-        self._workflow.enqueue(batch, *([_fresh_run()] if was_begun else []))
-        return int(was_begun)
+    def _look(self, batch: Batch, busy: Collection[Place], suspects: list[Batch]) -> None:
+        """Begin what closing the batch, or a person, may not have begun; if it has, it stays as it is."""
+        if self._lacking(batch, busy):
+            suspects.append(batch)
+            self.begin(batch)
+        if (batch, "") not in busy:
+            self._concluding.settle(batch)
+
+    def _begin_again(self, suspects: Sequence[Batch]) -> int:
+        """Begin anew what is lacking still, its first run having ended, and say how much that was.
+
+        What was begun since the first look is seen now: nothing is begun twice.
+        """
+        busy = _busy(self._work()) if suspects else frozenset[Place]()
+        begun: list[str] = []
+        try:
+            each_alone(suspects, lambda batch: begun.extend(self._begin_lacking(batch, busy)))
+        finally:
+            if begun:
+                _log.warning("workflow.begun_again", workflows=len(begun))
+        return len(begun)
+
+    def _begin_lacking(self, batch: Batch, busy: Collection[Place]) -> Iterator[str]:
+        for name in self._lacking(batch, busy):
+            if name:
+                with not_waiting("takes no delivery"):
+                    rounds = self._destinations.record(batch, name).rounds
+                    self._workflow.enqueue_delivery(batch, name, rounds, _fresh_run())
+            else:
+                self._workflow.enqueue(batch, _fresh_run())
+            yield name
+
+    def _lacking(self, batch: Batch, busy: Collection[Place]) -> Sequence[str]:
+        """The destinations for which nothing is under way; or nobody's name, if what is sent is not made."""
+        if (batch, "") in busy or not self._deliveries.is_under_way(batch):  # it came to its end meanwhile
+            return []
+        names = self._deliveries.destinations(batch)
+        if not names:
+            return [] if self._spool.is_sent(batch) else [""]
+        return [name for name in names if (batch, name) not in busy and self._destinations.end(batch, name) is None]
 
     def _measure(self, batches: Collection[Batch]) -> None:
         """Count the batches that a destination takes and shows nothing of."""
@@ -159,6 +180,10 @@ class Reconcile:
                     stopped[name] += 1
         for name, count in stopped.items():
             self._metrics.stopped_deliveries.labels(name).set(count)
+
+
+def _busy(work: Iterable[Work]) -> frozenset[Place]:
+    return frozenset(place_of(each)[:2] for each in work)
 
 
 def _fresh_run() -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from iscl_node.domain import SeriesState
 from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline.engine.words import Work
 
 MakeBench = Callable[..., Bench]
 STEPS = ["check", "planned", "derive", "judge", "destinations", "send", "settle", "transaction", "ask", "conclude"]
@@ -25,6 +26,23 @@ def test_as_long_as_nothing_goes_wrong_nothing_is_begun(bench: MakeBench) -> Non
     assert set(begun) == {0}
     assert on.states() == {"sent": 1}
     assert [archive.stored for archive in on.archives.values()] == [list(UIDS)] * 2
+
+
+def test_what_is_begun_while_it_looks_is_not_begun_twice(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive()
+    on = bench(archive)
+    batch = on.closed()
+
+    def looks_just_before_it_is_begun(*_: object) -> list[Work]:
+        work = on.engine.under_way()
+        on.begin(batch)
+        return work
+
+    monkeypatch.setattr("iscl_node.pipeline.workflows.reconcile.under_way", looks_just_before_it_is_begun)
+    assert on.reconcile() == 0
+    assert [row.name for row in on.engine.rows.values()] == ["series"]
+    on.engine.run_due()
+    assert archive.stored == list(UIDS)
 
 
 @pytest.mark.fault(
