@@ -6,7 +6,7 @@
     ├── ConfigurationError      the process does not start (exit code 2)
     ├── StartAgainError         the process ends (exit code 75); what started it starts it again
     ├── RejectInstanceError     the sender gets a failure status and keeps its copy
-    ├── IgnoreSeriesError       the series is left alone, and nobody need look
+    ├── IgnoreSeriesError       the series is left alone; no action is needed
     ├── QuarantineSeriesError   the series waits in quarantine until a person decides
     ├── RetryLaterError         the same step again, after a back-off
     └── OutsideBytesError       a decoder failed; who asked for it says which of the others that is

@@ -1,6 +1,6 @@
 """The log: one JSON object per line on standard error, in which no patient can be found.
 
-What identifies a series is hashed with a secret key; docs/security.md tells how to find it again. What libraries say is
+What identifies a series is hashed with a secret key; docs/security.md says how to find it again. What libraries say is
 left out, because they quote values of data sets in messages, warnings and exceptions: a line says which library spoke
 up, where, and with which kind of fault.
 """
@@ -39,7 +39,7 @@ _MINUTE_SECONDS = 60.0
 _LINES_A_MINUTE = 10
 """That one caller may cause of one kind."""
 _CALLERS_A_MINUTE = 1000
-"""Callers and kinds together; of more, nothing is told but by the metrics."""
+"""Callers and kinds together; what is beyond is in the metrics only."""
 _READER_SECONDS = 1.0
 """How long a line waits for a reader that lags; once a line was lost, the next ones do not wait."""
 
@@ -131,7 +131,7 @@ def configure(
     Parameters
     ----------
     key : bytes or None
-        Hashes UIDs; without it, a key that nobody knows.
+        Hashes UIDs; without it, a random key.
     facts : mapping of str to str
         Fields of every line.
     lost : callable
@@ -169,13 +169,13 @@ def configure(
 
 
 def guard_prints(output: LogOutput) -> None:
-    """Have what libraries print go where a reader that is gone fails nobody."""
+    """Send what libraries print where a closed standard error makes no faults."""
     sys.stdout = sys.stderr = output
 
 
 @contextmanager
 def unforeseen_logged(event: str, *passing: type[Exception], **fields: object) -> Iterator[None]:
-    """Log what nobody thought of and go on behind the ``with`` block, where the caller answers for it.
+    """Log an unexpected error and go on after the ``with`` block, where the caller answers for it.
 
     Parameters
     ----------
@@ -195,10 +195,10 @@ def unforeseen_logged(event: str, *passing: type[Exception], **fields: object) -
 
 
 def tell_faults_of_threads() -> None:
-    """Have exceptions that nobody catches logged like all others; Python would print them with their messages."""
+    """Have uncaught exceptions logged like all others; Python would print them with their messages."""
 
     def tell(error: BaseException | None) -> None:
-        _log.error("thread.unforeseen_fault", exc_info=error)
+        _log.error("thread.failed", exc_info=error)
 
     sys.excepthook = lambda _kind, error, _trace: tell(error)
     threading.excepthook = lambda fault: tell(fault.exc_value)
@@ -258,7 +258,7 @@ class _Callers:
 
 
 class _UidsHashed:
-    """Hashes every field whose name ends in ``_uid``, and whatever looks like a UID in any other text."""
+    """Hashes every field whose name ends in ``_uid``, and all that looks like a UID in any other text."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -313,7 +313,7 @@ def _number_of(error: BaseException) -> str:
 
 
 class _LibraryHandler(logging.Handler):
-    """Tells that a library logged something, without what it said.
+    """Logs that a library logged something, without its text.
 
     Of warnings from one place, the first; of errors from one place, a few in a minute, and how many were left out.
     """

@@ -57,7 +57,7 @@ class Metrics:
         self._register_spool(counter, gauge)
         self._register_audit(counter, gauge)
         self.log_lines_lost = counter(
-            "iscl_node_log_lines_lost_total", "Lines of the log that standard error did not take: nobody reads it"
+            "iscl_node_log_lines_lost_total", "Lines of the log that standard error did not take"
         )
         self.certificate_expiry = gauge(
             "iscl_node_certificate_expiry_timestamp_seconds",
@@ -199,7 +199,7 @@ class Metrics:
         self.spool_batches = gauge("iscl_node_spool_batches", "Batches in the spool, by state", ["state"])
         self.series_closed = counter(
             "iscl_node_series_closed_total",
-            "Series closed, by what told that they are complete: geometry, list, timeout (incomplete) or quiet",
+            "Series closed, by the reason: geometry, list (both complete), timeout (incomplete) or quiet",
             ["completeness"],
         )
         self.incomplete_series = gauge(
@@ -234,7 +234,7 @@ class Metrics:
         )
         self.audit_lost = counter(
             "iscl_node_audit_lost_total",
-            "Audit messages lost: too many wait for the disk, or a fault that the log tells",
+            "Audit messages lost: too many wait for the disk, or a fault that is in the log",
         )
         self.audit_waiting_bytes = gauge(
             "iscl_node_audit_waiting_bytes", "Bytes of the audit messages that the syslog server does not have yet"

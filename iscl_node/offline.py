@@ -52,7 +52,7 @@ class RefusedSeries:
 
 @dataclass(frozen=True)
 class IgnoredSeries:
-    """A series of which nothing is to be made, and why; nobody need look."""
+    """A series of which nothing is to be made, and why; no action is needed."""
 
     series_instance_uid: str
     reason: str

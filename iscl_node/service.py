@@ -78,7 +78,7 @@ _REPORT_SECONDS = 3
 _MINUTE, _LONGEST_DAY = 60, 25 * 3600
 
 _LAST_STEP_SECONDS = 75
-"""How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
+"""How long a stopping node waits for the requests that run: less than the 90 s after which systemd kills it."""
 
 _GO_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """A terminal is closed, or logs are rotated. There is nothing to read again: the log is standard error, certificates
@@ -201,7 +201,7 @@ class Node:
         return SeriesSteps(self._spool, rules, denoisers, *rest)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then finish the step in hand.
+        """Serve until SIGTERM or SIGINT, then finish the running step.
 
         Raises
         ------
@@ -253,8 +253,8 @@ class Node:
             raise ConfigurationError(f"spool_dir {self._spool.root} cannot be used: {error.strerror}") from error
 
     def _stop(self) -> None:
-        self._shutdown.request()  # first: closing the port may take seconds, and the instance in hand is to be the last
-        _log.info("node.stopping")
+        self._shutdown.request()  # first: closing the port may take seconds; no further instance is sent
+        _log.info("node.stop_requested")
         if self._scp is not None:
             self._scp.stop()
         self._housekeeping.stop()

@@ -27,7 +27,7 @@ class Calling:
     metrics : Metrics
         Counts what is sent.
     shutdown : Shutdown
-        Asked after each instance: the one in hand is the last.
+        Asked after each instance, which is the last if it says so.
     headers : KeptHeaders
         Reads what is sent.
     """
@@ -49,7 +49,7 @@ class Calling:
         self._headers = headers
 
     def send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:
-        """Send files by C-STORE; ``answered`` is told each answer."""
+        """Send files by C-STORE; ``answered`` is called with each answer."""
 
         def kept(answer: StoreAnswer) -> None:
             answered(answer)

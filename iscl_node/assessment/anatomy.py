@@ -1,4 +1,4 @@
-"""Faint discs in soft tissue, whatever lies beside it: how much of their contrast is kept, and how they are seen."""
+"""Faint discs in soft tissue, with any neighbours: how much of their contrast is kept, and how they are seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How well two lesions are told apart: round against spiculated, one against two; in water, before and after.
+"""How well two lesions can be distinguished: round against spiculated, one against two; in water, before and after.
 
 A denoiser may help to see that something is there, and hinder to see what: with strength the first rises while this
 falls.
@@ -39,7 +39,7 @@ def two_discs(side: int, diameter: float, apart: float) -> Array:
 
 
 def tasks(spacing_mm: float) -> dict[str, tuple[Array, Array]]:
-    """Name of a task to the two lesions that are to be told apart, as the scanner shows them, HU."""
+    """Name of a task to the two lesions that are to be distinguished, as the scanner shows them, HU."""
     lesion, pair, apart = (length / spacing_mm for length in (LESION_MM, PAIR_MM, APART_MM))
     alternatives = {
         "round or spiculated": (LESION_HU * disc(SIDE, lesion), LESION_HU * spiculated(SIDE, lesion)),

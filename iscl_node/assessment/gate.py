@@ -51,7 +51,7 @@ Say = Callable[[str], None]
 
 SHOWN_FORMS: Final = 3
 BEST: Final = "best for each"
-"""The share that suits the noise of reference and low dose best, see ``Ceiling``; nobody could know it."""
+"""The share that suits the noise of reference and low dose best, see ``Ceiling``; unknown in use."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ NLM_FACTORS: Final = (0.3, 0.45, 0.6, 0.8, 1.0, 1.3)
 TV_FACTORS: Final = (0.3, 0.5, 0.7, 0.9, 1.2)
 """Weight of total variation over the noise."""
 BM3D_FACTORS: Final = (0.5, 0.8, 1.1)
-"""Noise that BM3D is told over the noise."""
+"""The noise that BM3D is given, relative to the true noise."""
 
 
 class Method(Protocol):
@@ -94,7 +94,7 @@ def method_of(text: str) -> NodeMethod:
 
 @dataclass(frozen=True)
 class BestOf:
-    """A classical method with the parameter that suits a slice best, which nobody could know without its reference."""
+    """A classical method with the parameter that suits a slice best, which is unknown without its reference."""
 
     name: str
     denoise: Callable[[FloatImage, float], FloatImage]

@@ -68,7 +68,7 @@ GROUPS: Final[dict[str, Callable[[Row], bool]]] = {
     "300 mm and more": lambda row: float(row["body_mm"]) >= 300,
     "body not whole": lambda row: math.isnan(float(row["body_mm"])),
 }
-"""Which slices are told apart; a slice is in several."""
+"""The groups of slices that have rows of their own; a slice is in several."""
 
 
 def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -71,7 +71,7 @@ class Forwarding:
                     self._note("")
                     self._forward(connection)
                     return
-            except Exception as error:  # noqa: BLE001 - nobody else would send what waits
+            except Exception as error:  # noqa: BLE001 - this thread alone sends what waits
                 self._note(_told(error))
             if self._stopping.wait(wait_seconds):
                 return
@@ -114,9 +114,9 @@ class Forwarding:
     def _note(self, fault: str) -> None:
         """Say it in the log when it changes, not for as long as it lasts."""
         if fault and fault != self._fault:
-            _log.warning("audit.server_away", fault=fault)
+            _log.warning("audit.sending_failed", fault=fault)
         if self._fault and not fault:
-            _log.info("audit.server_back")
+            _log.info("audit.sending_resumed")
         self._fault = fault
 
 

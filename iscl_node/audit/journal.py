@@ -4,10 +4,10 @@
 
     <16 digits>.log     messages, one a line (a line is what syslog carries); the files are numbered in their order
     sent                number of a file, and how many bytes of it the server has
-    lock                held by whoever appends: the node, and commands beside it
+    lock                held by the process that appends: the node, or a command
 
 A message is synced before it counts as recorded. The files never hold more than a limit: a message beyond it is
-refused, so that what was recorded first is kept, whatever comes later.
+refused, so that what was recorded first is kept.
 """
 
 import fcntl
@@ -92,7 +92,7 @@ class Journal:
     def _size_of(self, number: int) -> int:
         try:
             return self._path(number).stat().st_size
-        except FileNotFoundError:  # sent and removed meanwhile
+        except FileNotFoundError:  # it was sent and removed
             return 0
 
     def position(self) -> Position:

@@ -69,7 +69,7 @@ class Messages:
     Parameters
     ----------
     source : AuditSource
-        Who tells.
+        The program that reports.
     ae_title, address : str
         Of the node.
     model : ModelIdentity
@@ -132,7 +132,7 @@ class Messages:
     ) -> AuditMessage:
         """A caller who was not let in (A.5.3.11): the node did protect itself, so it is a minor failure.
 
-        ``repetitions`` is how often the same was refused since the message before, and not told.
+        ``repetitions`` is how often the same was refused since the message before, without a message.
         """
         description = f"{reason}; {repetitions} more since the last message" if repetitions else reason
         event = Event(SECURITY_ALERT, Action.EXECUTE, time, Outcome.MINOR_FAILURE, description, (_NODE_AUTHENTICATION,))
@@ -186,5 +186,5 @@ def _study(uid: str, counts: Mapping[str, int]) -> ParticipantObject:
 
 
 def _patient(patient_id: str) -> ParticipantObject:
-    """By the ID alone: the name would tell more than is needed to find the patient."""
+    """By the ID alone: the name is not needed to find the patient."""
     return ParticipantObject(_PATIENT_NUMBER, patient_id, _PERSON, _PATIENT)

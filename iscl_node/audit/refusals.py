@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 _AGAIN_SECONDS = 60.0
 _CALLERS = 1000
-"""So many are told apart within a minute; what tries under ever new names is told as one caller of its host."""
+"""The most callers that are counted apart within a minute; further names of a host are counted as one caller."""
 
 Caller = tuple[str, str, str]
 """Host, AE title (empty where it is not known) and reason."""
 
 
 class RefusedCallers:
-    """Tells of the first refusal of a caller at once, and of further ones within the minute as a number.
+    """Reports the first refusal of a caller at once, and further ones within the minute as a number.
 
     Parameters
     ----------
     tell : callable
-        Takes host, AE title, reason, and the number of refusals that were not told before.
+        Called with host, AE title, reason, and the number of refusals since the call before.
     clock : callable
         Seconds, from any start.
     """
@@ -43,7 +43,7 @@ class RefusedCallers:
         self._tell(*caller, 0)
 
     def tick(self) -> None:
-        """Tell of those that were refused again and again for a minute, and forget those who were not."""
+        """Report callers that were refused again within the minute, and drop the others."""
         with self._lock:
             now = self._clock()
             ripe = {caller: more for caller, (since, more) in self._told.items() if now - since >= _AGAIN_SECONDS}

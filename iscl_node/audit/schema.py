@@ -88,7 +88,7 @@ class ParticipantObject:
 
 @dataclass(frozen=True)
 class AuditSource:
-    """Which program tells of the event; ``site`` is left out when it is empty."""
+    """Which program reports the event; ``site`` is left out when it is empty."""
 
     identity: str
     site: str = ""

@@ -24,7 +24,7 @@ Append = Callable[[bytes], None]
 
 
 def appending_to(file: Path, max_bytes: int) -> Append:
-    """Return what appends lines to a file; others may move the file away, then a new one is begun.
+    """Return what appends lines to a file; others may move the file away, then a new one is made.
 
     Raises (the returned function)
     ------------------------------
@@ -144,7 +144,7 @@ class _Place:
             try:
                 self._append(self._lines[0])
                 self._lines.popleft()
-            except Exception as error:  # noqa: BLE001 - whatever it is: who brings a message goes on, and it waits
+            except Exception as error:  # noqa: BLE001 - the caller goes on, and the message waits
                 fault = str(getattr(error, "strerror", None) or type(error).__name__)
         if not self._lines and self._lost and not fault:
             self._lines.append(self._gap_line(self._lost))
@@ -154,5 +154,5 @@ class _Place:
         if fault and fault != self._fault:
             _log.error("audit.not_written", place=self._name, fault=fault, waiting=len(self._lines))
         if self._fault and not fault:
-            _log.info("audit.written_again", place=self._name)
+            _log.info("audit.writing_resumed", place=self._name)
         self._fault = fault

@@ -1,4 +1,4 @@
-"""What the commands tell the audit trail of the node, and how the trail is checked."""
+"""What the commands record in the node's audit trail, and how the trail is checked."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -35,7 +35,7 @@ def check(
     as_json: Json = False,
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="FILE_OR_DIR", help="Tell instead what the node would do with these files, and why."),
+        typer.Option(metavar="FILE_OR_DIR", help="Print instead what the node would do with these files, and why."),
     ] = None,
 ) -> None:
     """Check settings, spool, ports, database, bundle, peers, certificates, audit trail, time_zone of derived dates."""

@@ -70,7 +70,7 @@ def _wait_at(page: str) -> None:
 
 
 class _Terminal:
-    """Shows on the terminal what the demo tells."""
+    """Shows on the terminal what the demo reports."""
 
     def __init__(self, shown: Status) -> None:
         self._shown = shown

@@ -81,7 +81,7 @@ class DeviceProcesses:
             thread.start()
 
     def stop(self) -> None:
-        """Let each finish the step in hand, and wait for that."""
+        """Let each finish its running step, and wait for that."""
         with self._lock:
             self._stopping.set()
             for process in self._running.values():
@@ -107,6 +107,6 @@ class DeviceProcesses:
             self._running[number] = subprocess.Popen(
                 [*command, "--device", str(number)],
                 stdin=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the parent, which tells them
+                start_new_session=True,  # Ctrl-C is for the parent, which stops them
             )
             return self._running[number]

@@ -34,7 +34,7 @@ SeriesUid = Annotated[str, typer.Argument(metavar="SERIES_UID", help="Series Ins
 
 @contextmanager
 def opened_spool(config: Path, command: str) -> "Iterator[Spool]":
-    """The spool of the settings, for the length of one command; every error is told."""
+    """The spool of the settings, for the length of one command; every error is printed."""
     from iscl_node.store.spool import Spool
 
     with reported():
@@ -52,7 +52,7 @@ def lookup(
     text: Annotated[str, typer.Argument(metavar="HASH_OR_UID", help="Of a line of the log, or any UID.")],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Tell which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
+    """Print which series or instance of the spool a hash in the log stands for, or the hash of a UID."""
     from iscl_node.store.log_key import known_log_key, places_of_uids
 
     with opened_spool(config, "lookup") as spool:
@@ -69,7 +69,7 @@ def lookup(
 
 
 def close(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
-    """Have an open series processed as it is, whatever is missing; the running node takes it up by itself.
+    """Have an open series processed as it is, even if slices are missing; the running node takes it up by itself.
 
     What arrives later joins its derived series.
     """
@@ -144,7 +144,7 @@ def resend(
 def release(
     series_uid: SeriesUid,
     batch: Annotated[str | None, typer.Option(help="Only this batch of it, as status shows it.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it only tell what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it only print what would be deleted.")] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Delete what is in quarantine of a series for good; who did it is recorded in the spool's releases.jsonl."""

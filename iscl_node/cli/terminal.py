@@ -1,4 +1,4 @@
-"""What the commands share: the terminal, exit codes, options, and how an error is told."""
+"""What the commands share: the terminal, exit codes, options, and how an error is printed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

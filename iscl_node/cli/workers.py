@@ -1,4 +1,4 @@
-"""What `iscl-node status` tells of the workers of a spool: which lives, which leads, and on which batches it works."""
+"""What `iscl-node status` shows of the workers of a spool: which live, which leads, and on which batches each works."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 """What becomes of every attribute of a derived CT image, in one table: for readers, the conformance statement and the
-tests, which hold each row against derived instances. Whatever no row names is kept."""
+tests, which hold each row against derived instances. What no row names is kept."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +17,7 @@ class Treatment(StrEnum):
     KEPT = "kept"
     """The very bytes of the source."""
     NEW = "new"
-    """Written by the node, whatever the source says."""
+    """Written by the node; the source's value does not count."""
     APPENDED = "appended"
     """The items of the source, then one of the node."""
     REMOVED = "removed"
@@ -78,7 +78,7 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         "SeriesDescription",
         "the source's, cut to leave room, and the suffix of the rule, 64 characters at most",
     ),
-    _row("General Series (C.7.3.1)", Treatment.NEW, "SeriesDate SeriesTime", "when the derived series was begun"),
+    _row("General Series (C.7.3.1)", Treatment.NEW, "SeriesDate SeriesTime", "when work on the derived series started"),
     _row(
         "General Series (C.7.3.1)",
         Treatment.APPENDED,
@@ -152,7 +152,7 @@ CT_IMAGE: Final[tuple[Row, ...]] = (
         Treatment.KEPT,
         "InstanceNumber AcquisitionNumber AcquisitionDate AcquisitionTime AcquisitionDateTime BurnedInAnnotation "
         "LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod ImageComments",
-        "a loss is never forgotten: 01 stays 01, and is written where only the transfer syntax tells of it, "
+        "a loss stays recorded: 01 stays 01, and is written where only the transfer syntax shows it, "
         "with its method, and with the length of the native pixels over that of the compressed ones as the ratio",
     ),
     _row(

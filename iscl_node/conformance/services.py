@@ -26,7 +26,7 @@ ASKED: Final = {
 
 SCP_STATUSES: Final = {
     0x0000: ("success", "the instance is on disk, or was there before with the same bytes"),
-    0x0110: ("processing failure", "an error of the node that it did not foresee; its log tells which"),
+    0x0110: ("processing failure", "an unexpected error of the node; its log says which"),
     0xA700: (
         "out of resources",
         "less free space than spool.min_free_bytes, a full disk, too large, or the node stops",
@@ -54,9 +54,9 @@ SCU_STATUSES: Final = {
 
 REPORT_STATUSES: Final = {
     0x0000: ("success", "the report is kept"),
-    0x0110: ("processing failure", "it could not be kept; the node's log tells why"),
+    0x0110: ("processing failure", "it could not be kept; the node's log says why"),
     0x0113: ("no such event type", "an Event Type ID other than 1 and 2"),
-    0x0115: ("invalid argument value", "no data set, cut off, no Transaction UID, or nobody asked that peer for it"),
+    0x0115: ("invalid argument value", "no data set, cut off, no Transaction UID, or not asked of that peer"),
     0x0213: ("resource limitation", "more than 4 MiB, or the node stops"),
 }
 """Status of an N-EVENT-REPORT response (PS3.7 10.1.1.1.8), its meaning, and when the node gives it."""

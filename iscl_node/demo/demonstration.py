@@ -27,7 +27,7 @@ _SEED = 0
 _PROCESSES = 2
 
 Source = Callable[[Path, Callable[[str], None]], HeadCt]
-"""Gets a head CT, with a folder for downloads and someone to tell."""
+"""Gets a head CT, with a folder for downloads and a narrator."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Demonstrated:
 def demonstrate(
     options: Options, narrator: Narrator, source: Source = obtain_head_ct, keep: Keep | None = None
 ) -> Demonstrated:
-    """Run the demonstration; whatever it starts is stopped when it returns or raises.
+    """Run the demonstration; all that it starts is stopped when it returns or raises.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How the demonstration tells what it does: whoever runs it decides where that is shown."""
+"""How the demonstration reports what it does; its caller decides where that is shown."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Stage:
 
 
 class Stopwatch:
-    """Times the stages, one after the other, and tells of them.
+    """Times the stages, one after the other, and reports them.
 
     Parameters
     ----------

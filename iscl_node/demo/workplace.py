@@ -97,7 +97,7 @@ def _remove(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now, and that Linux gives to no outgoing connection."""
+    """A TCP port of this machine that is free now, and that Linux gives to no outgoing connection."""
     while True:
         port = secrets.randbelow(22_528) + 10_240
         with socket.socket() as probe, contextlib.suppress(OSError):

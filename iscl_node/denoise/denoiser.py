@@ -105,7 +105,7 @@ def bounded_share(noise_hu: Slice, level_hu: Slice) -> Slice:
 def noise_level_map(noise_hu: Slice, where: npt.NDArray[np.bool_]) -> Slice:
     """Return the standard deviation of a noise around each pixel, (H, W) float32 HU.
 
-    It is told by absolute values, of which none counts more than six of the slice's own deviations: an object that was
+    Measured by absolute values, of which none counts more than six of the slice's own deviations: an object that was
     taken for noise must not raise the bound that is to keep it.
 
     Parameters

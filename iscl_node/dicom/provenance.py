@@ -1,4 +1,4 @@
-"""Who made a derived object, how, and from what: the attributes that tell a reader, and the node itself."""
+"""Who made a derived object, how, and from what: the attributes for a reader, and for the node itself."""
 
 from datetime import datetime
 from typing import Final
@@ -28,7 +28,7 @@ _ST_MAX_CHARACTERS: Final = 1024
 
 
 def is_own_output(dataset: Dataset) -> bool:
-    """Tell whether this node made the instance, by its Contributing Equipment Sequence (PS3.3 C.12.1.1.5)."""
+    """Whether this node made the instance, by its Contributing Equipment Sequence (PS3.3 C.12.1.1.5)."""
     items = dataset.get("ContributingEquipmentSequence") or ()
     return any(str(item.get("ManufacturerModelName", "")).strip() == NODE_MODEL_NAME for item in items)
 

@@ -1,6 +1,6 @@
 """Identifiers that are computed, never drawn: the same source and the same settings give the same UID.
 
-A step that runs twice, on whatever machine, so makes the same objects, and an archive that gets them
+A step that runs twice, on any machine, so makes the same objects, and an archive that gets them
 twice sees a duplicate instead of a second series.
 """
 

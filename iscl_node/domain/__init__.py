@@ -117,7 +117,7 @@ class UserIdentity:
 
 
 Confirm = Literal["auto", "commitment", "query", "none"]
-"""How a destination tells that it keeps what was sent; auto: by Storage Commitment (PS3.4 J) or else by a query."""
+"""How a destination confirms that it keeps what was sent; auto: by Storage Commitment (PS3.4 J) or else by a query."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class CommitmentReport:
     """What a peer says about the instances of a storage commitment request (PS3.4 J.3.3).
 
     ``committed`` holds the SOP Instance UIDs that it keeps, ``failed`` the Failure Reason (0008,1197) of those it does
-    not. An instance in neither was not told of.
+    not. Of an instance in neither the report says nothing.
     """
 
     transaction_uid: str
@@ -206,7 +206,7 @@ class Batch:
 
     @property
     def workflow_id(self) -> str:
-        """The durable workflow's identity: one per batch, whatever restarts happen in between."""
+        """The durable workflow's identity: one per batch, over all restarts."""
         return f"{self.series_instance_uid}/{self.key}"
 
 
@@ -242,7 +242,7 @@ class CompletenessPolicy:
 class Rule:
     """Which series are denoised, how, and where the derived series go.
 
-    ``when`` is a table of conditions as ``dicom.conditions`` tells. A rule with ``ignore``, the reason, leaves its
+    ``when`` is a table of conditions (``dicom.selecting.conditions``). A rule with ``ignore``, the reason, leaves its
     series alone instead.
     """
 
@@ -293,7 +293,7 @@ class Site:
 FIRST_UID_SCHEME: Final = "iscl-node/2"
 UID_SCHEME: Final = "iscl-node/3"
 """How the UIDs of derived objects are computed. Raise the number when the same source and settings begin to give other
-pixels, for example by other rounding; a series that was begun under an earlier one keeps it."""
+pixels, for example by other rounding; a series that was started under an earlier one keeps it."""
 
 
 @dataclass(frozen=True)

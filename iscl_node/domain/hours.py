@@ -47,7 +47,7 @@ class Hours:
         if now.time() in self:
             return now
         today = now.replace(hour=self.start.hour, minute=self.start.minute, second=0, microsecond=0)
-        # One day later on the wall, whatever the clocks do that night.
+        # One day later by the wall clock, also when the clocks change that night.
         return today if _utc(today) > _utc(now) else today + timedelta(days=1)
 
 

@@ -42,5 +42,5 @@ SCAN_FACTS = (
     PrivateElement(0x01F1, 0x26, "ELSCINT1"),  # Pitch
     PrivateElement(0x01F1, 0x27, "ELSCINT1"),  # Rotation Time
 )
-"""Private elements that tell how the source was acquired, which stays true, and hold no identity: those of a CT in the
+"""Private elements that say how the source was acquired, which stays true, and hold no identity: those of a CT in the
 list of safe private attributes (PS3.15 Table E.3.10-1)."""

@@ -17,7 +17,7 @@ LEAST_STRENGTH: Final = 0.15
 """A series that is at its target already is derived all the same, nearly untouched: who reads it finds the derived
 series of every examination in its place, and a strength of 0 would be a copy that calls itself denoised."""
 MOST_STRENGTH: Final = 0.9
-"""A tenth of the noise always stays: an image without any looks painted, and what the network did not tell from noise
+"""A tenth of the noise always stays: an image without any looks painted, and what the network took for noise
 is gone with the last of it."""
 STRENGTH_UNMEASURED: Final = 0.5
 """Where no slice holds enough soft tissue to measure noise in (lung alone, a small cut-out)."""

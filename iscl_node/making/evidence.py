@@ -26,7 +26,7 @@ def evidence(series: DerivedSeries, started: datetime, choice: EvidenceChoice) -
     series : DerivedSeries
         As it was read back for this choice.
     started : datetime
-        When the derived series was begun.
+        When work on the derived series started.
     choice : EvidenceChoice
         What is made.
 

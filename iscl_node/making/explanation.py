@@ -33,7 +33,7 @@ class SeriesExplanation:
 
     ``outcome`` is what would happen: ``derived``, ``ignored`` or ``quarantine``;
     ``rules`` were judged in their order, up to the one that decided; ``evidence`` would lie beside each series made.
-    ``missing`` are the gaps in the series, for which the node would wait; ``notes`` tell what would be left out.
+    ``missing`` are the gaps in the series, for which the node would wait; ``notes`` say what would be left out.
     """
 
     series_instance_uid: str
@@ -56,7 +56,7 @@ def explain(
     limits: QualityLimits,
     windows_hu: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> tuple[list[SeriesExplanation], tuple[SkippedFile, ...]]:
-    """Tell what the node would do with each series in a file or a folder.
+    """Find what the node would do with each series in a file or a folder.
 
     ``windows_hu`` has what the model changes by profile; of one that is not there it is not known.
 
@@ -131,7 +131,7 @@ def _derived(
 
 
 def told(explanation: SeriesExplanation) -> Iterator[str]:
-    """Tell an explanation in lines of text."""
+    """Return an explanation as lines of text."""
     count, evidence = explanation.instances, explanation.evidence
     yield f"series {explanation.series_instance_uid}, {count} instance{'s' if count > 1 else ''}"
     yield f"  {explanation.outcome}: {explanation.reason}"

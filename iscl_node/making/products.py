@@ -60,7 +60,7 @@ def checked_strengths(
 ) -> tuple[ChosenStrength, ...]:
     """Choose the strengths for a series, whose noise is measured in a sample of its slices and judged on the way.
 
-    What was measured is told before it is judged.
+    What was measured is passed on before it is judged.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class Products:
         source : Instance
             With its pixels; it is not changed.
         started : datetime
-            When the derived series were begun, the same for all their instances.
+            When work on the derived series started, the same for all their instances.
 
         Raises
         ------

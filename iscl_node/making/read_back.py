@@ -43,7 +43,7 @@ class Pair:
         return _hu(self.source) - _hu(self.derived) if removed_hu is None else removed_hu
 
     def measured(self) -> SliceMeasurements:
-        """What the report tells of it."""
+        """What the report says of it."""
         return self.measurements or measured_slice(_hu(self.source), _hu(self.derived))
 
 

@@ -1,4 +1,4 @@
-"""What a peer tells of a storage commitment request in an N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
+"""A peer's report on a storage commitment request by N-EVENT-REPORT, and our answer to it (PS3.4 J.3.3)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class UnknownTransactionError(IsclNodeError):
-    """Nobody here asked for commitment with that Transaction UID, or not that peer."""
+    """Commitment was not asked for with that Transaction UID, or not of that peer."""
 
 
 _FORESEEN = (UnknownTransactionError, RetryLaterError)
@@ -73,7 +73,7 @@ def answered(request: N_EVENT_REPORT, transfer_syntax: UID, ae_title: str, repor
 
 
 def on_behalf_of(ae_titles: Sequence[str], report: Report) -> Report:
-    """Pass a report on as that of the first of some destinations that was asked for it, whoever calls for them."""
+    """Pass a report on as that of the first of some destinations that was asked for it."""
 
     def pass_on(_calling: str, told: CommitmentReport) -> None:
         for title in ae_titles:
@@ -107,14 +107,14 @@ def _log_received(ae_title: str, told: CommitmentReport) -> None:
 def commitment_report(information: BytesIO | None, transfer_syntax: UID) -> CommitmentReport:
     """Read the Event Information of a report (PS3.4 Table J.3-4).
 
-    What is in the Failed SOP Sequence failed, whatever else is said of it.
+    What is in the Failed SOP Sequence failed, also if it is named elsewhere.
 
     Raises
     ------
     ValueError
         It has no Transaction UID, or is cut off.
     Exception
-        Whatever pydicom raises about what is no data set.
+        Any error of pydicom about what is no data set.
     """
     if information is None:
         raise ValueError("no Event Information")

@@ -145,7 +145,7 @@ def _load_ours(context: ssl.SSLContext, tls: Tls) -> None:
             raise ConfigurationError(f"TLS: {name} {file} cannot be read: {error.strerror}") from error
     passphrase = _Passphrase(tls.key_password_file)
     try:
-        # Without a passphrase OpenSSL would ask for it on the terminal: nobody is there.
+        # Without a passphrase OpenSSL would ask for it on a terminal that the node does not have.
         context.load_cert_chain(tls.certificate, tls.key, password=passphrase)
     except (OSError, ValueError) as error:
         pair = f"certificate {tls.certificate} and key {tls.key}"

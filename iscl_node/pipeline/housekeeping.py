@@ -98,7 +98,7 @@ class Housekeeping:
             thread.start()
 
     def stop(self) -> None:
-        """Finish what is in hand."""
+        """Finish the running task."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -109,7 +109,7 @@ class Housekeeping:
             work()
 
     def tick(self) -> None:
-        """What may not wait; readiness tells when no series could be closed, or the spool not be measured, for long."""
+        """What may not wait; /readyz says when no series could be closed, or the spool not be measured, for long."""
         closed = self._attempt_alone("close", self._closer.tick)
         self._attempt_alone("free_space", self._make_room)
         measured = self._attempt("measure", self._measure)

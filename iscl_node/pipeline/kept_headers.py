@@ -1,6 +1,6 @@
 """The headers of instances that came in or were made, kept in memory: what is known need not be read from disk again.
 
-A header belongs to one file, whatever it is renamed to, as long as nobody writes to it. What is not kept, after a
+A header belongs to one file, under any name, as long as it is not written to. What is not kept, after a
 restart or because there was no more room, is read once from the file.
 """
 
@@ -35,7 +35,7 @@ class KeptHeaders:
         self._lock = threading.Lock()
 
     def keep(self, path: Path, part10: bytes) -> None:
-        """Keep the header of a file that has just been written; one that has moved on meanwhile is read when needed."""
+        """Keep the header of a file that has just been written; one that has moved on is read when needed."""
         try:
             identity = _identity(path)
         except FileNotFoundError:

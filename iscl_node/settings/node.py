@@ -84,7 +84,7 @@ class DeliverySettings(Section):
 
 
 class QualitySettings(Section):
-    """What the result must hold to before anything is sent; docs/quality.md tells where the defaults come from."""
+    """What the result must hold to before anything is sent; docs/quality.md says where the defaults come from."""
 
     max_hu_drift: float = Field(default=4, gt=0)
     """Largest change of the mean HU of lung, fat, soft tissue or bone in one slice."""

@@ -53,7 +53,7 @@ class PeerSettings(Section):
     (and it may report to us what it keeps, by storage commitment); query: we may ask it what it has of a series;
     echo: it may verify us."""
     confirm: Confirm = "auto"
-    """How it tells that it keeps what we sent: by Storage Commitment (commitment), by C-FIND (query), by the first or
+    """How it confirms that it keeps what it got: by Storage Commitment (commitment), by C-FIND (query), by the first or
     else the second (auto), or by its answers to C-STORE alone (none)."""
     tls: PeerTlsSettings | None = None
     user: UserSettings | None = None

@@ -54,7 +54,7 @@ class CompletenessSettings(Section):
     """When a quiet series is complete; docs/completeness.md."""
 
     ask: str = ""
-    """A peer that may 'query': it is asked by C-FIND which instances it has of the series. Empty: nobody is asked."""
+    """A peer that may 'query': it is asked by C-FIND which instances it has of the series. Empty: no peer is asked."""
     fetch: bool = False
     """What it has and the node has not is fetched from it by C-MOVE; it must know the node, and may 'store'."""
     timeout_seconds: float = Field(default=_DEFAULT.timeout_seconds, ge=0, le=A_YEAR_SECONDS)
@@ -65,7 +65,7 @@ class CompletenessSettings(Section):
     @model_validator(mode="after")
     def _check_fetch(self) -> "CompletenessSettings":
         if self.fetch and not self.ask:
-            raise ValueError("fetch needs ask: the peer that tells what there is, and that is fetched from")
+            raise ValueError("fetch needs ask: the peer that is asked what there is, and that is fetched from")
         return self
 
     def policy(self) -> domain.CompletenessPolicy:
@@ -79,7 +79,7 @@ class RuleSettings(Section):
     name: str = Field(min_length=1)
     """For log, page and reasons."""
     when: dict[str, Any] = Field(default={})
-    """Conditions on attributes; docs/rules.md tells the form, and ``dicom.rules`` checks it."""
+    """Conditions on attributes; docs/rules.md describes the form, and ``dicom.rules`` checks it."""
     ignore: str = ""
     """A reason: the series is left alone."""
     profile: str = "full"

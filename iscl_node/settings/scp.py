@@ -18,7 +18,7 @@ class TlsSettings(Section):
     key: Path
     """Of our certificate."""
     ca: Path
-    """Whoever has a certificate of these authorities is trusted."""
+    """A caller with a certificate of these authorities is trusted."""
     key_password_file: Path | None = None
     """Its first line is the key's passphrase, where it has one."""
 

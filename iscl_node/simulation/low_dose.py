@@ -68,7 +68,7 @@ class Scanner:
         Views over 180 degrees; enough that the noise at the image's edge is sampled as finely as in its middle.
     kernel_cutoff : float
         Frequency at which the Hann window of the ramp reaches zero, in 1/mm: half of the contrast is left at half of
-        it. 0.9 is a standard body kernel, 0.7 a soft one. Whatever lies above the Nyquist frequency of the detector
+        it. 0.9 is a standard body kernel, 0.7 a soft one. What is above the Nyquist frequency of the detector
         or of the image is cut off.
     minimum_counts : float
         Floor of the mean counts, so that a starved reading has large noise but not infinite noise.

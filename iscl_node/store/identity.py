@@ -1,6 +1,6 @@
 """Which spool this is: a random ID in it, and the same ID kept outside of it, so that an unmounted disk is noticed.
 
-A folder that is empty because its disk is not mounted looks like a first start. Whoever knew a spool here before does
+A folder that is empty because its disk is not mounted looks like a first start. A node that knew a spool here does
 not start with another one.
 """
 
@@ -24,7 +24,7 @@ from iscl_node.store.tree import names, read_bytes
 IDENTITY_FILE = "spool.json"
 _SPOOL_MODE = 0o700
 _NOT_OURS = stat.S_IWGRP | stat.S_IRWXO
-"""What nobody but the owner may do with a spool: its group may read, others nothing."""
+"""What only the owner may do with a spool: its group may read, others nothing."""
 _WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What link(2) says on exFAT and on some network file systems."""
 _OF_A_SPOOL = {SeriesState.OPEN.value, SeriesState.CLOSED.value}
@@ -63,7 +63,7 @@ def settle_identity(root: Path, memory: Path, version: str, expected: str | None
 
 
 def adopt(root: Path, memory: Path, version: str) -> str:
-    """Do the same with whatever spool is there, or a new one, and remember it from now on.
+    """Do the same with any spool that is there, or a new one, and remember it from now on.
 
     Raises
     ------

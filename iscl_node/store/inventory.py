@@ -1,4 +1,4 @@
-"""Which batches and which open series the spool holds; what has another name is left alone, and told."""
+"""Which batches and which open series the spool holds; what has another name is left alone, and reported."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def outboxes(layout: Layout) -> Iterator[Batch]:
 def open_series(layout: Layout) -> Iterator[tuple[Path, float]]:
     """The folders of open series that hold an instance, each with its modification time in seconds since the epoch."""
     for folder in _series(layout, SeriesState.OPEN):
-        with suppress(FileNotFoundError):  # closed meanwhile
+        with suppress(FileNotFoundError):  # it was closed
             if tree.names(folder, ".dcm"):
                 yield folder, folder.stat().st_mtime
 

@@ -1,7 +1,7 @@
-"""The states of all series, told from the spool alone: after a restart, and beside other processes, it is the same.
+"""The states of all series, from the spool alone: the same after a restart, and in every process.
 
 Looking costs little: a batch that has ended is read once, and again only when its series' folder changed; a snapshot is
-made anew at most every second, and rests ten times as long as its making took, so that nobody who looks slows the node.
+made anew at most every second, and rests ten times as long as its making took, so that no reader slows the node.
 """
 
 import json
@@ -34,7 +34,7 @@ class Delivered:
 
     ``stored`` and ``missing`` count instances; ``wait`` is why it waits for the next try; nothing more is stored
     where it ``is_stopped``; ``events`` are the lines of its record, oldest first, those of answers
-    told once for each run of equal ones.
+    given once for each run of equal ones.
     """
 
     destination: str
@@ -54,7 +54,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class ListedBatch:
-    """A batch, or a series that is still open (its batch's key is empty), as the spool tells it.
+    """A batch, or a series that is still open (its batch's key is empty), as it is in the spool.
 
     ``since`` is when it came into its state, or last grew, in seconds since the epoch. ``instances`` were received,
     ``derived`` are made, by Series Instance UID, ``plan`` is what was decided for it, ``reason`` why it is set aside or
@@ -123,7 +123,7 @@ class Listing:
         self._next = ended + max(_REST_SECONDS, _REST_RATIO * (ended - begun))
 
     def _all(self) -> Iterator[ListedBatch]:
-        """What moves on meanwhile is met twice, and the later one counts."""
+        """A batch that moves on in between is met twice, and the later state counts."""
         yield from self._open()
         for state in _CHANGING:
             for series in self._series(state):
@@ -223,7 +223,7 @@ def _delivered(destination: str, content: bytes, wait: Wait | None) -> Delivered
 
 
 def _runs(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One event for each run of lines that differ in their instance and time only; ``count`` tells how many."""
+    """One event for each run of lines that differ in their instance and time only; ``count`` is their number."""
     run: dict[str, Any] = {}
     for line in lines:
         told = {key: value for key, value in line.items() if key not in ("sop_instance_uid", "sop_class_uid")}

@@ -1,6 +1,6 @@
 """One node works on a spool: it holds a file lock (flock(2)), which ends with its process, however that ends.
 
-Nodes with PostgreSQL share it: who has which name is told there, see `iscl_node.pipeline.engine.leases`.
+Nodes with PostgreSQL share it: who has which name is kept there, see `iscl_node.pipeline.engine.leases`.
 """
 
 import fcntl
@@ -46,9 +46,7 @@ def hold(root: Path, worker: str, *, is_shared: bool) -> BinaryIO:
         file.close()
         advice = "several nodes on it need PostgreSQL, all of them, see database_url"
         raise ConfigurationError(f"the spool {root} is in use by {holder}, which holds {path.name}; {advice}") from None
-    with suppress(
-        OSError
-    ):  # the lock counts, not what is told of it: a full disk must not keep the node from the start
+    with suppress(OSError):  # the lock counts, not its text: a full disk must not keep the node from starting
         file.truncate(0)
         file.write(json.dumps({"worker": worker, "host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n")
     return file

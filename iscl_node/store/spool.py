@@ -134,8 +134,8 @@ class Spool:
     def fresh_batch(self, series_uid: str, now: datetime) -> Batch:
         """A batch whose key no other batch of the series has, in any state: the key names its workflow for ever.
 
-        It is later than theirs also when the clock was set back, because the first batch tells when the derived series
-        was begun.
+        It is later than theirs also when the clock was set back, because the first batch says when the derived series
+        was started.
         """
         folders = (folder for state in BATCH_STATES for folder in batch_folders(self._layout.series(state, series_uid)))
         latest = max((time for folder in folders if (time := time_of(folder.name))), default=None)
@@ -243,7 +243,7 @@ class Spool:
     # Ends of a batch
 
     def mark_sent(self, batch: Batch) -> None:
-        """Mark a closed batch as stored by every destination; one that is further on, or goes on meanwhile, does so.
+        """Move a closed batch to `sent`: every destination has stored it. One that is already further on stays there.
 
         Raises
         ------
@@ -363,7 +363,7 @@ class Spool:
     def _batches_set_aside(self, state: SeriesState) -> list[SetAsideBatch]:
         found = []
         for batch in sorted(batches(self._layout, state)):
-            with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+            with contextlib.suppress(FileNotFoundError):  # it was taken away
                 found.append(set_aside(batch, self._layout.batch(state, batch)))
         return found
 

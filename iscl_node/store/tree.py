@@ -59,7 +59,7 @@ def sizes(folder: Path) -> Iterator[int]:
 
 
 def walk(top: Path) -> Iterator[Path]:
-    """A folder and all folders below it, the upper ones first; those that move away meanwhile are left out."""
+    """A folder and all folders below it, the upper ones first; those that move away are left out."""
     if top.is_dir() and is_real(top):
         yield from _walk(top)
 

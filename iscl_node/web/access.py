@@ -1,6 +1,6 @@
 """Who may see and do what. It is decided where a route is declared, never by what a request's URL looks like.
 
-Without a log-in, a browser on this machine may look, without what tells who a patient is; everybody else may only log
+Without a log-in, a browser on this machine may look, without what identifies a patient; everybody else may only log
 in. Actions need a log-in, the session's token in the form, and a request of our own pages. The Host header must be an
 address or one of our names, or any web page could have its visitors' browsers read ours (DNS rebinding).
 """
@@ -195,7 +195,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def own_path(text: str) -> str:
-    """A path of ours to go to after the log-in, whatever was asked for: never another site."""
+    """A path of ours to go to after the log-in: never another site."""
     return text if text.startswith("/") and not text.startswith(("//", "/\\")) else "/"
 
 

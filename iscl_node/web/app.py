@@ -37,7 +37,7 @@ def web_app(
     readiness : callable
         Asked by /readyz, which answers 503 unless all of it holds.
     notes : callable
-        What /readyz tells beside it; the node takes series without it.
+        Further facts of /readyz; the node takes series without them.
     pages : Pages, optional
         The page; without it there is only what machines look at.
     """
@@ -46,7 +46,7 @@ def web_app(
 
 
 class SafeHeaders:
-    """Adds to every answer what browsers need to be told: nothing from elsewhere, nothing kept on a disk."""
+    """Adds the headers for browsers to every answer: load nothing from elsewhere, keep nothing on a disk."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -24,7 +24,7 @@ class Contact:
 
 
 def contact_of(peer: Peer, rows: Sequence[Row], now: float) -> Contact:
-    """What the batches in the spool tell of a peer."""
+    """What the batches in the spool show of a peer."""
     received = [row.listed.since for row in rows if row.described.sender == peer.ae_title]
     here = [(row, each) for row in rows for each in row.listed.deliveries if each.destination == peer.name]
     delivered = [each for _, each in here]

@@ -63,7 +63,7 @@ def web_server(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
         log_level="warning",
         log_config=None,
         ws="none",
-        proxy_headers=False,  # whose request came by a proxy is told by its headers: uvicorn would remove them
+        proxy_headers=False,  # the headers show that a request came by a proxy; uvicorn would remove them
         server_header=False,
     )
     return uvicorn.Server(config)

@@ -1,4 +1,4 @@
-"""/metrics for Prometheus, /healthz and /readyz for whoever restarts and routes."""
+"""/metrics for Prometheus, /healthz and /readyz for supervisors and load balancers."""
 
 from collections.abc import Callable, Mapping
 

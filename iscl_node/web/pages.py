@@ -32,7 +32,7 @@ _ROWS_PER_PAGE: Final = 50
 _DAY: Final = 86400.0
 _MOST_KNOWN: Final = 64
 """Questions about one snapshot whose answers are kept."""
-_IN_HAND: Final = "in hand"
+_IN_HAND: Final = "under way"
 _SERIES: Final = "/series/{uid}/{key}"
 
 
@@ -40,7 +40,7 @@ _SERIES: Final = "/series/{uid}/{key}"
 class PageParts:
     """What the pages show, and what they may do.
 
-    ``certificates`` tells when the certificate of each use of TLS ends, in seconds since the epoch, 0 if it cannot be
+    ``certificates`` gives when the certificate of each use of TLS ends, in seconds since the epoch, 0 if it cannot be
     read. ``echo`` verifies a peer by its name, returns seconds and raises RetryLaterError. ``settings`` are without
     secrets.
     """

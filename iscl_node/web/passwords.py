@@ -7,7 +7,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 _HASHER: Final = PasswordHasher()
 _NOBODYS: Final = _HASHER.hash("the password of nobody")
-"""Compared for names that nobody has, so that these take as long as others."""
+"""Compared for names without a user, so that these take as long as others."""
 
 
 def password_hash(password: str) -> str:

@@ -1,4 +1,4 @@
-"""What happened to a batch, in order, from what its folder tells."""
+"""What happened to a batch, in order, from its folder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

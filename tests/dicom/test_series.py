@@ -50,7 +50,7 @@ def mapped_to(unit: str) -> Dataset:
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_REMOVED"]}, "material map of multi-energy CT"),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "material map of multi-energy CT"),
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "ELECTRON_DENSITY"]}, "material map of multi-energy CT"),
-        ({"MultienergyCTAcquisition": "YES"}, "does not tell what it shows"),
+        ({"MultienergyCTAcquisition": "YES"}, "does not say what it shows"),
         ({"SeriesInstanceUID": None}, "SeriesInstanceUID"),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_destination_that_breaks_the_rules_is_left_at_once(
             send(peer, "ISCL_NODE", make_ct_files(3), metrics)
         assert time.monotonic() - start < PATIENCE_SECONDS
         let_go.set()
-    told = {"event": "message.invalid", "host": "127.0.0.1", "log_level": "warning"}
+    told = {"event": "message.rejected", "host": "127.0.0.1", "log_level": "warning"}
     assert (told in logs) == (answer != GARBAGE)  # that is no PDU, of which pynetdicom tells
 
 

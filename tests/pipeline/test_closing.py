@@ -160,7 +160,7 @@ def test_a_gap_waits_for_the_late_slices(spool: Spool, make_closer: MakeCloser) 
     closer = make_closer()
     with capture_logs() as logs:
         assert closer.tick() == closer.tick() == []
-    assert [(entry["event"], entry["missing"]) for entry in logs] == [("series.incomplete", MISSING)]
+    assert [(entry["event"], entry["missing"]) for entry in logs] == [("series.found_incomplete", MISSING)]
     assert (closer.incomplete("waiting"), closer.incomplete("held")) == (1, 0)
     receive(spool, LATE[:1])
     assert closer.tick() == []

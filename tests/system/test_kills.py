@@ -234,7 +234,7 @@ def test_sigterm_ends_the_sending_after_the_instance_in_hand(
     node.wait_for(lambda: archive.counts().total() == 1, "the archive has one instance and does not answer")
 
     node.terminate()
-    node.wait_for(lambda: "node.stopping" in node.log(), "the node stops")
+    node.wait_for(lambda: "node.stop_requested" in node.log(), "the node stops")
     archive.let_go()
     code = node.exit_code(seconds=90)
     sent = archive.counts().total()

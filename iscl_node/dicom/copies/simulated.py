@@ -1,7 +1,7 @@
 """The DICOM attributes of a simulated low-dose copy of a CT slice.
 
-Patient, study, geometry, frame of reference and the exposure attributes stay as they are: exposure and CTDIvol tell
-what the patient got, and no exposure was ever made at the simulated dose. What was done is told by Image Type,
+Patient, study, geometry, frame of reference and the exposure attributes stay as they are: exposure and CTDIvol say
+what the patient got, and no exposure was ever made at the simulated dose. What was done is in Image Type,
 Derivation Description, Contributing Equipment and Synthetic Data (0008,001C), which is YES because the noise never
 came from a detector.
 """

@@ -1,7 +1,7 @@
 """Builds the derived CT instance: the source with new pixels, a new identity, and the story of how it came to be.
 
 What is not named here is kept byte for byte: patient, study, frame of reference, geometry, acquisition, rescale,
-window. The equipment stays the scanner's (PS3.3 C.7.5.1); the node tells of itself as a contributor.
+window. The equipment stays the scanner's (PS3.3 C.7.5.1); the node is named as a contributor.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def derive(
     derivation : Derivation
         How it was processed.
     series_started : datetime
-        When the derived series was begun, the same for all its instances.
+        When work on the derived series started, the same for all its instances.
     now : datetime
         When this instance is made. Both times are written as the source's Timezone Offset From UTC says; without one
         in the site's time zone; without that as they are, so they should then be local times.

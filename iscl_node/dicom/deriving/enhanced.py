@@ -1,6 +1,6 @@
 """What a derived multi-frame CT has beyond a derived CT Image (PS3.3 A.38 and A.70).
 
-The General Image Module, which tells a CT Image's derivation at the top level, is not part of these objects: they tell
+The General Image Module, which holds a CT Image's derivation at the top level, is not part of these objects: they hold
 it frame by frame in the Derivation Image functional group (C.7.6.16.2.6), and name their sources once more as evidence
 (C.8.15.2). All other functional groups stay as they are: also Image Frame Conversion Source (C.7.6.16.2.25.3), which
 names the CT Image that a legacy frame was converted from. The derivation is a further step behind that conversion.
@@ -69,7 +69,7 @@ def stored_frames(source: Dataset, slices: Iterable[Slice]) -> StoredFrames:
 
 
 def tell_by_frame(derived: Dataset, source: Dataset) -> None:
-    """Move what ``derived.derive`` told of the whole image to where a multi-frame CT tells it.
+    """Move what ``derived.derive`` wrote for the whole image to its place in a multi-frame CT.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _set_frame_types(derived: Dataset) -> None:
 def derived_frame_type(frame_type: str | Iterable[str] | None) -> list[str]:
     """Return the Frame Type of a frame with new pixels; of an image the Image Type.
 
-    Value 4 tells how the contrast was made, and only an original frame may have made none.
+    Value 4 says how the contrast was made, and only an original frame may have made none.
     """
     given = (frame_type,) if isinstance(frame_type, str) else frame_type
     values = list(given or ("ORIGINAL", "PRIMARY", "VOLUME", UNCALCULATED))

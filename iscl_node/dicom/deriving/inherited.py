@@ -1,6 +1,6 @@
 """What a derived instance keeps of its source: everything but what describes, seals or repeats the source's pixels.
 
-What is kept is kept byte for byte, whatever its character set and however wrong it is: a value is decoded only where
+What is kept is kept byte for byte, in any character set and however wrong it is: a value is decoded only where
 Explicit VR Little Endian writes it with other bytes than the source's encoding, and text never is.
 """
 
@@ -67,7 +67,7 @@ def inherited(source: Dataset, keep_private: Collection[PrivateElement] = ()) ->
     Returns
     -------
     Dataset
-        To be written in Explicit VR Little Endian. Values that nobody decoded yet are the very bytes of the source.
+        To be written in Explicit VR Little Endian. Values that were not decoded yet are the very bytes of the source.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _kept_private(source: Dataset, allowed: Collection[PrivateElement]) -> set[B
 
 def _text(source: Dataset, tag: BaseTag) -> str:
     """Read a text without replacing its raw bytes in the source."""
-    value = source.get_item(tag, keep_deferred=True).value or b""  # one that is so long is nobody's
+    value = source.get_item(tag, keep_deferred=True).value or b""  # so long a value cannot be an identity
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return text.strip(" \0")
 
@@ -161,7 +161,7 @@ def _explicit(element: RawDataElement) -> RawDataElement | None:
 
 
 def _vr(element: RawDataElement) -> str:
-    """Implicit VR tells none, and UN may hide a sequence of the dictionary (PS3.5 6.2.2)."""
+    """Implicit VR has none, and UN may hide a sequence of the dictionary (PS3.5 6.2.2)."""
     if element.VR not in (None, "UN") or not dictionary_has_tag(element.tag):
         return element.VR or ""
     known = dictionary_VR(element.tag)

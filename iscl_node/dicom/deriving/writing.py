@@ -1,4 +1,4 @@
-"""What every instance that the node writes has in common, whatever was done to its pixels."""
+"""What every instance that the node writes has in common, denoised or simulated."""
 
 import re
 from collections.abc import Mapping
@@ -144,7 +144,7 @@ def _description(source: Dataset) -> str:
 
 
 def series_number(source: Dataset, own: int) -> int:
-    """Return a Series Number that tells the source's and fits IS (PS3.5 6.2).
+    """Return a Series Number that shows the source's and fits IS (PS3.5 6.2).
 
     Source series with different numbers never get the same one, as long as ``own`` is below 1000. A series without a
     number, or with one that is negative or too large, counts as one with a large number that its UID decides: two of
@@ -168,7 +168,7 @@ def series_number(source: Dataset, own: int) -> int:
 def derived_image_type(source: Dataset) -> list[str]:
     """Return the Image Type of new pixels (PS3.3 C.7.6.1.1.2).
 
-    Only value 1 tells of the pixels; the others, of the examination and the plane, are the source's, and the usual
+    Only value 1 is about the pixels; the others, about the examination and the plane, are the source's, and the usual
     ones where the source has fewer than the three of a CT Image (PS3.3 C.8.2.1.1.1).
     """
     image_type = source.get("ImageType") or ()
@@ -200,8 +200,8 @@ def append_item(dataset: Dataset, keyword: str, item: Dataset) -> None:
 def keep_loss_history(dataset: Dataset, source: Dataset) -> None:
     """PS3.3 C.7.6.1.1.5: once lossy, always lossy, also when the new pixels are not compressed.
 
-    Ratios and methods of earlier losses are inherited; one that only the transfer syntax tells of is added. Where the
-    source tells of one loss at most, what it does not tell, method or ratio, is that of its own pixels.
+    Ratios and methods of earlier losses are inherited; one that only the transfer syntax shows is added. Where the
+    source names one loss at most, what it does not name, method or ratio, is that of its own pixels.
     """
     syntax = UID(source.file_meta.TransferSyntaxUID) if hasattr(source, "file_meta") else UID("")
     is_denied = dataset.get("LossyImageCompression") == "00" and syntax not in ALWAYS_LOSSY

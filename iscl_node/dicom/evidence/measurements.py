@@ -1,4 +1,4 @@
-"""What a report tells of a derived series: noise before and after, shift of the mean, structure in what was removed."""
+"""What a report says of a derived series: noise before and after, shift of the mean, structure in what was removed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

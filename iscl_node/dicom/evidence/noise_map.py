@@ -97,7 +97,7 @@ def noise_map(
     derivation : Derivation
         How the source was processed.
     started : datetime
-        When the derived series was begun; see :func:`evidence.finished`.
+        When work on the derived series started; see :func:`evidence.finished`.
     number : int
         Instance Number, 1 or more.
 
@@ -181,13 +181,13 @@ def _stub(view: Dataset, index: int) -> Dataset:
 
 
 def _complete(made: Dataset, view: Dataset) -> None:
-    """Tell what highdicom does not: a loss that only the transfer syntax tells of, and what is not known."""
+    """Write what highdicom does not: a loss that only the transfer syntax shows, and what is not known."""
     if not view.get("LossyImageCompression"):
         del made.LossyImageCompression
         keep_loss_history(made, view)
         made.LossyImageCompression = made.get("LossyImageCompression") or "00"
     if not view.get("BodyPartExamined"):
-        made.Laterality = ""  # type 2C: unknown, unless the source tells (PS3.3 C.7.3.1)
+        made.Laterality = ""  # type 2C: unknown, unless the source says it (PS3.3 C.7.3.1)
 
 
 def _mapping(removed_hu: RemovedNoise) -> "RealWorldValueMapping":

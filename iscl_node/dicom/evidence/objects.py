@@ -60,7 +60,7 @@ STUDY: Final = frozenset(
 )
 """General Study (PS3.3 C.7.2.1), the visit (C.7.2.2), and what goes with them of place and SOP Common."""
 OF_IMAGES: Final = frozenset(map(tag_for_keyword, ("BodyPartExamined", "Laterality", "PatientPosition")))
-"""What image series tell of the body (PS3.3 C.7.3.1), and documents do not."""
+"""What image series say of the body (PS3.3 C.7.3.1), and documents do not."""
 
 NUMBERS_PER_KIND: Final = 125
 
@@ -95,7 +95,7 @@ def instance_uid(views: Items[Dataset], kind: Kind, derivation: Derivation) -> s
 
 
 def reference_name(view: Dataset) -> str:
-    """Return what tells an image, or one frame of it, from all others."""
+    """Return what distinguishes an image, or one frame of it, from all others."""
     frame = frame_number(view)
     return str(view.SOPInstanceUID) if frame is None else f"{view.SOPInstanceUID}/{frame}"
 
@@ -138,7 +138,7 @@ def finished(made: Dataset, source: Dataset, kind: Kind, derivation: Derivation,
     derivation : Derivation
         How the source was processed.
     started : datetime
-        When the derived series was begun: a time of its own would make another object of every repetition.
+        When work on the derived series started: a time of its own would make another object of every repetition.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """The noise that was taken out of a slice, as a plain CT image: for viewers that show no Parametric Map.
 
-It is the derived image with other pixels: source minus derived, in HU. Nobody should take it for anatomy, so its window
+It is the derived image with other pixels: source minus derived, in HU. It must not be taken for anatomy, so its window
 is one of noise, Image Type says DERIVED and REMOVED_NOISE, and so does the description.
 """
 
@@ -58,7 +58,7 @@ def removed_noise(
     derivation : Derivation
         How the source was processed.
     started : datetime
-        When the derived series was begun; see :func:`objects.finished`.
+        When work on the derived series started; see :func:`objects.finished`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """How good a derived series is, as a Measurement Report (PS3.16 TID 1500).
 
 It is a Comprehensive SR (PS3.3 A.35.3), the class that viewers read best: Orthanc's Stone viewer, for one, shows it
-since 2023 and the others since 2025. Three groups of measurements (TID 1501) tell of the source, of the derived series,
+since 2023 and the others since 2025. Three groups of measurements (TID 1501): of the source, of the derived series,
 and of the change with the model that made it. All instances are listed as evidence; an Image Library (TID 1600) of a
 thousand slices would only stand before the dozen numbers.
 """
@@ -88,7 +88,7 @@ def report(
     derivation : Derivation
         How the source was processed.
     started : datetime
-        When the derived series was begun; see :func:`evidence.finished`.
+        When work on the derived series started; see :func:`evidence.finished`.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def _method(description: str, derivation: Derivation) -> "AlgorithmIdentificatio
 
 
 def _append_context(group: "Group", uid: str) -> None:
-    """Name the series that a group tells of; TID 1501 is extensible.
+    """Name the series that a group is about; TID 1501 is extensible.
 
     Not by a UID that breaks the rules (PS3.5 9.1), as some anonymizers make them: DCMTK would refuse the document. The
     evidence lists it all the same.

@@ -1,6 +1,6 @@
 """What the pixels say when attributes say nothing: are they Hounsfield units, and is anything to be denoised?
 
-A histogram is the last resort. Each rule holds only for what no CT in Hounsfield units shows, whatever its field of
+A histogram is the last resort. Each rule holds only for what no CT in Hounsfield units shows, with any field of
 view: a cut-out of the head may have no air, an arm no organ, a hip much metal.
 """
 
@@ -57,7 +57,7 @@ def check_content(
     window_hu : tuple of two floats, optional
         What the model changes, HU.
     joins : bool
-        Whether other slices of the series were processed before: then these go with them, whatever they show.
+        Whether other slices of the series were processed before: then these go with them, even if they show nothing.
 
     Raises
     ------

@@ -32,7 +32,7 @@ _CODE_STRING: Final = re.compile(r"[A-Z0-9_ ]{0,16}")
 class ExamFacts:
     """Of a source series; ``noise_hu`` is its global noise level, ``diameter_mm`` its water-equivalent diameter.
 
-    Texts are empty, numbers None where nothing is told or can be measured.
+    Texts are empty, numbers None where nothing is known or can be measured.
     """
 
     manufacturer: str
@@ -54,7 +54,7 @@ class ExamFacts:
 
 
 def exam_facts(sampled: Sequence[tuple[Slice, Dataset]], noise_hu: float | None) -> ExamFacts:
-    """Tell what is known of a series from a sample of its slices, (H, W) HU, each with its header; at least one."""
+    """Return what is known of a series from a sample of its slices, (H, W) HU, each with its header; at least one."""
     first = sampled[0][1]
     diameter_mm = _mean(_diameter_mm(hu, header) for hu, header in sampled)
     ctdivol_mgy = _mean(_positive(number(header, "CTDIvol")) for _, header in sampled)

@@ -1,4 +1,4 @@
-"""How much noise an image holds, told from the image alone."""
+"""How much noise an image holds, measured in the image alone."""
 
 from typing import Final
 
@@ -29,7 +29,7 @@ def noise_level_hu(hu: Slice) -> float | None:
     frequent of the standard deviations in small squares of soft tissue. Squares with an edge in them hold more than
     noise, but each its own amount, so the most frequent value is that of the uniform ones. Two things differ: soft
     tissue is found in the smoothed image, or noise of 50 HU would leave none of it; and the squares are of 9 pixels
-    whatever their size in mm. Structure coarser than the square does not count, nor does noise as coarse.
+    of any size in mm. Structure coarser than the square does not count, nor does noise as coarse.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def uniform_candidates(hu: Slice) -> Mask:
 
 
 def noise_correlation(hu: Slice) -> float | None:
-    """Estimate how much the noise of a pixel tells of its neighbour's: the correlation at a distance of one pixel.
+    """Estimate how much the noise of neighbouring pixels has in common: the correlation at a distance of one pixel.
 
     A sharp kernel (bone, lung) makes fine noise, whose neighbours are hardly alike, a soft one coarse noise. It is
     measured in the more uniform half of soft tissue, less the mean over the square of 9 pixels, as the mean of rows and

@@ -19,7 +19,7 @@ from iscl_node.domain import QualityLimits
 from iscl_node.errors import QuarantineSeriesError
 
 SAMPLES: Final = 16
-"""So many slices, evenly spread, tell the noise of a series; its median leaves out shoulders and the first slices."""
+"""Noise is measured in so many slices, evenly spread; its median leaves out shoulders and the first slices."""
 SIDE: Final = 32
 """A slice is recognised by its means on a grid of 32 x 32, in which little noise is left."""
 RECOGNISED_HU: Final = (-1000.0, 1000.0)
@@ -29,7 +29,7 @@ _SAME_HU: Final = 1.0
 """Slices whose grids differ by less (root mean square) are taken to be the same."""
 _NEARER: Final = 1.5
 """A derived slice belongs to another source only if that is nearer by this factor: two slices that differ by little
-more than their noise cannot be told apart."""
+more than their noise cannot be distinguished."""
 
 _AT_ONCE: Final = 256
 """So many derived slices are compared with all sources at once."""

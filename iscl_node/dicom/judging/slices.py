@@ -1,7 +1,7 @@
 """Is a processed slice plausible? If not, nothing of the series is sent.
 
 The measures look at what processing changed. Noise is without mean, without relation to the anatomy, and no stronger
-than what the image held; what is different is lost or invented structure. docs/quality.md tells what each measure sees
+than what the image held; what is different is lost or invented structure. docs/quality.md says what each measure sees
 on real data, where the default limits come from, and what no measure sees.
 """
 
@@ -44,7 +44,7 @@ _LEAST_CONTRAST: Final = 6.0
 skull have several hundred times that."""
 _STEEPEST_OF_NOISE: Final = 2.2
 """The steepest places of noise alone, as in a cut-out of a brain, have 1.9 to 2.4 times the energy of the flattest;
-strong edges are where they are whatever the noise, and hold as much of it as the flattest."""
+strong edges are found at any noise, and hold as much of it as the flattest."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -177,7 +177,7 @@ def _faults(quality: SliceQuality, limits: QualityLimits, strength: float) -> It
 def _drifts(change: Slice, smooth: Slice) -> Iterator[tuple[str, float]]:
     """Mean change of each class, away from its borders.
 
-    The smoothed source tells the class: a class chosen by single noisy values would pull in neighbours, and
+    The smoothed source decides the class: a class chosen by single noisy values would pull in neighbours, and
     their noise, once removed, would show a drift that is none.
     """
     for name, (low, high) in TISSUE_CLASSES.items():

@@ -1,4 +1,4 @@
-"""What the model was not made for, told by the header and the noise of a series, in fixed words without a value."""
+"""What the model was not made for, found in the header and the noise of a series, in fixed words without a value."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

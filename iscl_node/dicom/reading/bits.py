@@ -1,8 +1,8 @@
-"""What of a cell of 16 bits is the stored value: Bits Stored of them; the others hold whatever (PS3.5 8.1.1).
+"""What of a cell of 16 bits is the stored value: Bits Stored of them; the others may hold anything (PS3.5 8.1.1).
 
 Overlays lie in them (PS3.3 C.9.2, retired), stray bits, or a sign that is not extended as it should be. But if values
-run on beyond Bits Stored, such as those of metal, cutting them off would make tissue of it: that nobody can know, and
-it is told by the neighbours: where the value is continuous only with the unused bits, they belong to it.
+run on beyond Bits Stored, such as those of metal, cutting them off would make tissue of it: that cannot be known, and
+the neighbours decide: where the value is continuous only with the unused bits, they belong to it.
 """
 
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def _lowest(cells: Stored, bits: int, is_signed: bool) -> Stored:
 
 
 def _runs_on(cells: Stored, values: Stored, stray: Stored, padding: Mask, is_signed: bool) -> bool:
-    """Whether the unused bits continue the value, told where they change between neighbours."""
+    """Whether the unused bits continue the value, judged where they change between neighbours."""
     with_bits, without = _steps(cells, values, stray, padding)
     if not with_bits.size:
         return True

@@ -55,7 +55,7 @@ def decode(form: PixelForm, pixel_data: bytes) -> bytes:
     Raises
     ------
     Exception
-        Of whatever kind: codecs raise almost anything on what is broken.
+        Of any kind: codecs raise almost anything on what is broken.
     """
     if form.transfer_syntax_uid == JPEGExtended12Bit:
         native = _decode_jpeg_extended(form, pixel_data)

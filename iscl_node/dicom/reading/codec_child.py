@@ -86,7 +86,7 @@ def receive_answer(connection: Connection, most_bytes: int) -> Answer:
 class Complaints:
     """What C libraries write to standard error, from now on.
 
-    It is the only place where libjpeg tells that a stream is damaged: it goes on, and gives pixels nobody sent.
+    Only here libjpeg says that a stream is damaged: it goes on, and returns pixels that were never sent.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """What is written otherwise than it is meant, and can be meant in one way only: corrected when a file is read.
 
-Nobody behind this needs to know. Texts stay the bytes that they were.
+No module after this one needs to know. Texts stay the bytes that they were.
 """
 
 import re

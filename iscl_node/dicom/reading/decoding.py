@@ -74,7 +74,7 @@ class CodecProcess:
         return answer.content
 
     def abandon(self) -> None:
-        """End the process for good, without waiting for the request in hand: that says nothing about its pixels."""
+        """End the process for good, without waiting for its running request: that says nothing about its pixels."""
         self._is_over = True
         child = self._child
         if child is not None:

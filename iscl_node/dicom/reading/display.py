@@ -19,7 +19,7 @@ from iscl_node.domain import CT_STORAGE
 from iscl_node.errors import IsclNodeError
 
 IDENTITY: Final = ("patient_name", "patient_id", "birth_date", "accession_number", "study_date")
-"""The fields of :class:`SeriesDescription` that tell who the patient is; the others do not."""
+"""The fields of :class:`SeriesDescription` that identify the patient; the others do not."""
 
 _KEYWORDS: Final = {
     "patient_name": "PatientName",
@@ -62,7 +62,7 @@ _LONGEST: Final = 200
 
 @dataclass(frozen=True)
 class SeriesDescription:
-    """What the header of one instance tells of its series, as text; empty where it does not."""
+    """What the header of one instance says of its series, as text; empty where it says nothing."""
 
     patient_name: str = ""
     patient_id: str = ""
@@ -118,13 +118,13 @@ def read_description(path: Path) -> SeriesDescription:
 
 
 def without_identity(description: SeriesDescription) -> SeriesDescription:
-    """The same without what tells who the patient is."""
+    """The same without what identifies the patient."""
     kept = {each.name: getattr(description, each.name) for each in fields(description) if each.name not in IDENTITY}
     return SeriesDescription(**kept)
 
 
 def provenance_of(path: Path) -> dict[str, str]:
-    """What a derived instance tells of how it was made; empty if it cannot be read."""
+    """What a derived instance says of how it was made; empty if it cannot be read."""
     with suppress(*_UNREADABLE):
         header = dcmread(path, stop_before_pixels=True)
         return {
@@ -223,7 +223,7 @@ def _text(header: Dataset, keyword: str, longest: int = _LONGEST) -> str:
 
 
 def source_uid_of(path: Path) -> str:
-    """SOP Instance UID of the source of a derived CT image (PS3.3 C.7.6.1.1.4); empty if it does not tell it so."""
+    """SOP Instance UID of the source of a derived CT image (PS3.3 C.7.6.1.1.4); empty if it is not there."""
     with suppress(*_UNREADABLE, IndexError):
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SourceImageSequence"])
         return str(header.SourceImageSequence[0].ReferencedSOPInstanceUID)

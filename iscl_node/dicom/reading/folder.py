@@ -88,7 +88,7 @@ def checked(instance: FileDataset) -> FileDataset:
 
 
 def differing(one: bytes, other: bytes) -> str:
-    """Tell in what two instances that were received under one SOP Instance UID differ; empty if they are one image."""
+    """Return in what two instances of one SOP Instance UID differ; empty if they are one image."""
     try:
         return listed(differences(_parsed(one), _parsed(other)))
     except (IsclNodeError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError):

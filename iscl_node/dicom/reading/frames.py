@@ -1,6 +1,6 @@
 """Multi-frame CT as single slices: one data set per frame that reads like a CT Image (PS3.3 C.7.6.16).
 
-Enhanced CT and Legacy Converted Enhanced CT keep what tells a slice, such as position, rescale and window, in
+Enhanced CT and Legacy Converted Enhanced CT keep what belongs to a slice, such as position, rescale and window, in
 functional groups, some shared by all frames and some per frame. Here they lie at the top level again, under the
 attributes of a CT Image, so that what reads a slice needs not know of frames.
 
@@ -58,7 +58,7 @@ CT_IMAGE_TWINS: Final = (
     ("ExposureTimeInms", "ExposureTime"),
     ("ExposureInmAs", "Exposure"),
 )
-"""Attributes of Enhanced CT and those of a CT Image that tell the same, in the same unit."""
+"""Attributes of Enhanced CT and those of a CT Image that mean the same, in the same unit."""
 
 GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
@@ -95,7 +95,7 @@ class FrameView(Dataset):
 
 
 def is_multiframe(source: Dataset) -> bool:
-    """Tell whether the instance is of a SOP Class whose frames are in functional groups."""
+    """Whether the instance is of a SOP Class whose frames are in functional groups."""
     return source.get("SOPClassUID") in MULTIFRAME_CT_STORAGE
 
 
@@ -116,7 +116,7 @@ def frames(source: Dataset) -> tuple[Dataset, ...]:
     Raises
     ------
     QuarantineSeriesError
-        When Number of Frames and the functional groups do not tell of the same frames.
+        When Number of Frames and the functional groups do not agree.
     """
     if not is_multiframe(source):
         return (source,)

@@ -3,7 +3,7 @@
 An element is decoded only when it is asked for, and what decodes it raises almost anything on foreign bytes; a value
 representation that is written explicitly may turn a number into text, or a sequence into either. Here that is found out
 once, when a file is read, so that all others may take the values for what the dictionary (PS3.6) says. Elements that
-nobody looks at are kept as they are, however wrong.
+are not used are kept as they are, however wrong.
 """
 
 from collections.abc import Iterator
@@ -116,7 +116,7 @@ def _looked_at(dataset: Dataset) -> Iterator[DataElement]:
 
 
 def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement:
-    """Decode an element without keeping its value: what nobody changes is written as the bytes that it was."""
+    """Decode an element without keeping its value: what is not changed is written as the bytes that it was."""
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
         encoding = default_encoding if tag == _SPECIFIC_CHARACTER_SET else dataset.original_character_set

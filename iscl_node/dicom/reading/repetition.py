@@ -1,6 +1,6 @@
 """Do two data sets of one SOP Instance UID say the same? Archives re-encode what they keep, and copies lie in folders.
 
-Two data sets are the same image if their attributes and their decoded pixels are the same, whatever the transfer
+Two data sets are the same image if their attributes and their decoded pixels are the same, in any transfer
 syntax. Private elements, group lengths and what describes the encoding do not count.
 """
 

@@ -82,7 +82,7 @@ def to_hu(dataset: Dataset) -> Slice:
 
 
 def padding_mask(dataset: Dataset) -> Mask:
-    """Tell which pixels are padding by Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2).
+    """Find the pixels that are padding by Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2).
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""Is something missing in a series? Told from where its slices lie, by headers alone.
+"""Is something missing in a series? Found from the positions of its slices, in headers alone.
 
 A gap is an interval that is too long for its place: longer than 1.5 times the usual one there, while the Instance
 Numbers on its two sides are not consecutive. The factor lies in the middle between 1, a regular interval, and 2, one
 missing slice. What is usual is looked for in the neighbourhood, because head CT is often made of two regular blocks
 with different intervals.
 
-A sender that stopped after a contiguous part of a series leaves no gap: that only a list of the instances can tell.
+A sender that stopped after a contiguous part of a series leaves no gap: only a list of the instances can show that.
 """
 
 import math
@@ -35,14 +35,14 @@ FARTHEST_MM: Final = 1e6
 """No scanner is a kilometer long: what lies farther away has no position."""
 
 _NEIGHBORS: Final = 3
-"""Regular intervals on each side that tell what is usual: the median of three bears one that is a gap too."""
+"""Regular intervals on each side that decide what is usual: the median of three bears one that is a gap too."""
 
 _GAPS_TOLD: Final = 3
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What an instance tells of its place in the series; None where it tells nothing usable.
+    """The place of an instance in the series; None where its header says nothing usable.
 
     ``orientation`` are the six direction cosines of Image Orientation, ``corner`` is Image Position in mm (PS3.3
     C.7.6.2.1.1), ``number`` the Instance Number. ``has_frames`` is true of multi-frame CT.
@@ -56,7 +56,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many slices are missing at least, and where, in words; None if the headers do not tell."""
+    """How many slices are missing at least, and where, in words; None if the headers do not show it."""
 
     missing: int | None
     where: str = ""
@@ -73,7 +73,7 @@ class _Gap:
 
 
 def slice_of(instance: Dataset) -> Slice:
-    """Read the place of an instance; whatever its values are, nothing is raised."""
+    """Read the place of an instance; no value of it raises an error."""
     return Slice(
         _near(_read(instance, "ImageOrientationPatient", 6)),
         _near(_read(instance, "ImagePositionPatient", 3)),
@@ -83,7 +83,7 @@ def slice_of(instance: Dataset) -> Slice:
 
 
 def coverage(slices: Sequence[Slice]) -> Coverage:
-    """Tell what is missing between the slices of a series.
+    """Find what is missing between the slices of a series.
 
     Parameters
     ----------

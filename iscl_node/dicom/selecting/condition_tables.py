@@ -1,4 +1,4 @@
-"""Reads the conditions of a rule from its ``when`` table, and tells every fault in it by its key."""
+"""Reads the conditions of a rule from its ``when`` table, and names every fault in it by its key."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ def read_conditions(when: Mapping[str, Any]) -> Condition:
 
 
 class _Reader:
-    """Walks through a table and goes on behind a fault, so that all are told at once."""
+    """Walks through a table and goes on after a fault, so that all are reported at once."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []

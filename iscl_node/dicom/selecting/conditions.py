@@ -49,7 +49,7 @@ class ValueTest(ABC):
 
     @abstractmethod
     def stands(self, value: Any) -> bool:
-        """Tell whether the value is as it should be."""
+        """Whether the value is as it should be."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Within(ValueTest):
 class Matching(ValueTest):
     """A part of the value matches a regular expression in the syntax of RE2.
 
-    RE2 takes time in proportion to the text, whatever the expression: neither can hold up the node.
+    RE2 takes time in proportion to the text, with any expression: neither can hold up the node.
     """
 
     pattern: str

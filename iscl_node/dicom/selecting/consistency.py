@@ -80,4 +80,4 @@ UNITS: Final = (
     ("modalities", (Attribute("Modality", "Modality"),)),
     ("frames of reference", (Attribute("Frame of Reference UID", "FrameOfReferenceUID"),)),
 )
-"""What there is one of in a series, and the attributes that tell it."""
+"""What there is one of in a series, and the attributes that identify it."""

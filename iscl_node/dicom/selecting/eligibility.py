@@ -1,7 +1,7 @@
 """May an instance be processed? Judged by everything that it says of itself, but for its pixels.
 
 A CT Image is not always a slice in Hounsfield units: workstations store screens, pages and maps under its SOP Class,
-and programs on the way rewrite what would tell. Each rule names what it found.
+and programs on the way rewrite what would show it. Each rule names what it found.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class Consequence(Enum):
     """What becomes of an instance that does not fulfil a requirement."""
 
     IGNORED = auto()
-    """It is no slice, and nobody need look: it is left out; a series of nothing else is ignored."""
+    """It is no slice, and no action is needed: it is left out; a series of nothing else is ignored."""
     LEFT_OUT = auto()
     """It is not in Hounsfield units: it is left out; a series of nothing else goes to quarantine."""
     QUARANTINE = auto()
@@ -207,7 +207,7 @@ REQUIREMENTS: Final = (
     Requirement("has Rescale Slope 0", lambda ds: number(ds, "RescaleSlope") != 0, _Q),
     Requirement("has an absurd Rescale Slope", _has_usable_slope, _Q),
     Requirement(
-        "is of multi-energy CT, but value 4 of its Image Type does not tell what it shows", _tells_what_it_shows, _Q
+        "is of multi-energy CT, but value 4 of its Image Type does not say what it shows", _tells_what_it_shows, _Q
     ),
 )
 """What every instance, and every frame of one, must fulfil (PS3.3 C.8.2.1, C.8.15 and C.7.6.3); the first that is not
@@ -215,7 +215,7 @@ fulfilled gives the reason."""
 
 
 def named(fault: Requirement, instances: Sequence[Dataset]) -> str:
-    """A fault as it is told, with the SOP Class where that is the fault."""
+    """The text of a fault, with the SOP Class where that is the fault."""
     if fault is not REQUIREMENTS[0]:
         return fault.fault
     return f"is {UID(str(instances[0].get('SOPClassUID'))).name}, no CT Image"

@@ -1,4 +1,4 @@
-"""Words of Image Type (0008,0008), from its third value on, that tell that an image is no slice in Hounsfield units.
+"""Words of Image Type (0008,0008), from its third value on, by which an image is no slice in Hounsfield units.
 
 Values 3 and up have defined terms (PS3.3 C.8.2.1.1.1, C.8.16.1) and words of each vendor, in which several words are
 joined: ``CT_SOM5 PROT``. So whole values count, and the words in them.
@@ -54,7 +54,7 @@ CALCULATED: Final = frozenset(
 
 _NOT_OF_A_WORD: Final = re.compile(r"[^A-Z0-9]+")
 _WHOLE_ONLY: Final = frozenset({"PS", "BF", "BV", "MD", "CORE", "RHO", "TOP", "WATER", "TABLE", "LABEL"})
-"""Too short, or too common, to tell anything inside of another value; but see ``_VENDOR``."""
+"""Too short, or too common, to mean anything inside of another value; but see ``_VENDOR``."""
 _VENDOR: Final = re.compile(r"CT SOM\d+ (\w+)")
 
 

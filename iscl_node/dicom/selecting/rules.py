@@ -41,7 +41,7 @@ class RuleFinding:
 class Decision:
     """A series that is to be processed: by which rule, and its instances in the order of their positions.
 
-    ``notes`` tell what was left out.
+    ``notes`` say what was left out.
     """
 
     rule: Rule

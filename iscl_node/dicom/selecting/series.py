@@ -18,7 +18,7 @@ from iscl_node.dicom.selecting.eligibility import REQUIREMENTS, Consequence, fau
 from iscl_node.errors import IgnoreSeriesError, QuarantineSeriesError
 
 MOST_PIXEL_BYTES: Final = 2 << 30
-"""Of one instance, decompressed: 4000 frames of 512 x 512. A few megabytes can tell of more frames than fit any memory,
+"""Of one instance, decompressed: 4000 frames of 512 x 512. A few megabytes can hold more frames than fit any memory,
 and the derived instance takes three times this."""
 
 MOST_FRAME_PIXELS: Final = 2048 * 2048
@@ -86,7 +86,7 @@ def select_series(datasets: Iterable[Dataset], earlier: Sequence[Dataset] = ()) 
     Raises
     ------
     IgnoreSeriesError
-        If nothing is a slice, and nobody need look.
+        If nothing is a slice, and no action is needed.
     QuarantineSeriesError
         Naming the first rule that is broken and by how many instances.
     """

@@ -8,7 +8,7 @@ broken_message        DIMSEServiceProvider.receive_primitive   lets the reading 
 broken_negotiation    ACSE.negotiate_association               lets the association's thread die of what is missing
 broken_pdu            StateMachine.do_action                   lets the reading thread die of a broken PDU
 event_reports         Association._serve_request               serves a report in a thread while a release waits
-pdu_reader            AssociationSocket.recv                   reads whatever length is announced, without a limit
+pdu_reader            AssociationSocket.recv                   reads any length that is announced, without a limit
 requests_in_turn      Association._serve_request               starts a thread for each report that comes
 responses             DIMSEServiceProvider.get_msg             lets its reactor take what another thread waits for
 stored_file           Association.send_c_store                 decodes and encodes what goes as its file is

@@ -39,7 +39,7 @@ def abort_at_broken_negotiation(association: Association, told: Callable[[], Non
 
 
 def is_whole(association: Association) -> bool:
-    """Whether the peer told its maximum length, and each accepted context has a transfer syntax (PS3.8 9.3.3.2, D.1).
+    """Whether the peer named its maximum length, and each accepted context has a transfer syntax (PS3.8 9.3.3.2, D.1).
 
     pynetdicom 3.0.4 takes an association without either, and fails later.
     """

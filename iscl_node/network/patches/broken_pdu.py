@@ -11,7 +11,7 @@ INVALID_PDU = "Evt19"
 
 
 def abort_at_broken_pdu(association: Association, told: Callable[[], None]) -> None:
-    """Have a PDU that breaks the rules, in whatever it holds, end its connection, with an A-ABORT if there can be one.
+    """Have a PDU that breaks the rules end its connection, with an A-ABORT if there can be one.
 
     pynetdicom 3.0.4 lets the thread that reads die of it, and the connection stays until a time-out.
 

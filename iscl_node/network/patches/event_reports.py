@@ -14,13 +14,13 @@ EventReports = queue.Queue[tuple[N_EVENT_REPORT, int]]
 def keep_event_reports(association: Association, event_reports: EventReports) -> None:
     """Leave every N-EVENT-REPORT request, the only one that a requestor is sent, to the thread that called us.
 
-    pynetdicom 3.0.4 serves each in a thread of its own, which tells the association that its reactor runs when it may
+    pynetdicom 3.0.4 serves each in a thread of its own, which marks the association's reactor as running when it may
     be paused: a release at that moment would wait for ever.
     """
 
     def keep(message: Any, context_id: int) -> None:
         if isinstance(message, N_EVENT_REPORT):
-            with contextlib.suppress(queue.Full):  # nobody listens; the peer hears nothing
+            with contextlib.suppress(queue.Full):  # the association has ended; the peer gets no answer
                 event_reports.put_nowait((message, context_id))
 
     association._serve_request = keep  # type: ignore[method-assign, assignment]  # no other way

@@ -62,7 +62,7 @@ class PduReader:
     host : str
         Whose it is.
     refused : callable
-        Told the reason and the host when a limit is broken.
+        Called with the reason and the host when a limit is exceeded.
     seconds : float
         How long the header, and how long the rest of a PDU, may take.
     """

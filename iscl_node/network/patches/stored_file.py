@@ -11,7 +11,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 _LOW = 2
-"""Priority (PS3.7 9.3.1.1), as pynetdicom has it unless told."""
+"""Priority (PS3.7 9.3.1.1), pynetdicom's default."""
 
 _FILE_META = 0x0002
 """Group of the File Meta Information (PS3.10 7.1)."""
@@ -19,7 +19,7 @@ _FILE_META = 0x0002
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A DICOM file, what its File Meta Information tells of it, and where its data set begins (bytes)."""
+    """A DICOM file, what its File Meta Information says of it, and where its data set begins (bytes)."""
 
     path: Path
     sop_class_uid: UID
@@ -34,7 +34,7 @@ class StoredFile:
         Raises
         ------
         OSError, InvalidDicomError, AttributeError
-            It cannot be read, is no DICOM file, or does not tell enough.
+            It cannot be read, is no DICOM file, or its File Meta Information is incomplete.
         """
         read_preamble(stream, force=False)
         meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_is_beyond)

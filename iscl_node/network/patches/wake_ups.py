@@ -39,7 +39,7 @@ def waking_up(association: Association) -> Iterator[None]:
             button.send(b"\0")
 
     def wait_and_look() -> bool:
-        with suppress(OSError, ValueError):  # one of them was closed meanwhile
+        with suppress(OSError, ValueError):  # one of them was closed
             _wait(provider, bell)
         return look()
 

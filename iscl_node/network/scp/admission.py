@@ -39,7 +39,7 @@ class Admission:
     limits : ReceptionLimits
         How many, and how long.
     refused : callable
-        Told the reason and the host whenever one is dropped.
+        Called with the reason and the host whenever one is dropped.
     """
 
     def __init__(self, limits: ReceptionLimits, refused: Refused) -> None:
@@ -61,7 +61,7 @@ class Admission:
             self._drop(displaced, Refusal.HALF_OPEN)
 
     def close(self, connection: socket.socket) -> None:
-        """Forget a connection that never got as far as an association."""
+        """Drop a connection that never became an association."""
         with self._lock:
             self._half_open = [each for each in self._half_open if each.connection is not connection]
 
@@ -80,7 +80,7 @@ class Admission:
 
     @staticmethod
     def on_aborted(event: Event) -> None:
-        """Tell of an association that was aborted; for pynetdicom's EVT_ABORTED."""
+        """Log an association that was aborted; for pynetdicom's EVT_ABORTED."""
         requestor = event.assoc.requestor
         _log.info("association.aborted", host=_host(event.assoc), calling_ae_title=str(requestor.ae_title).strip())
 
@@ -123,7 +123,7 @@ class Admission:
         return min(self._half_open, key=lambda each: (-crowd[each.host], each.since))
 
     def _forget_ended(self) -> None:
-        """Forget the associations whose threads are at their end; those that have not started yet are kept."""
+        """Drop the associations whose threads have ended; those that have not started yet are kept."""
         self._half_open = [each for each in self._half_open if each.association is None or _lives(each.association)]
         self._admitted = [each for each in self._admitted if _lives(each)]
 

@@ -77,13 +77,13 @@ class Authorization:
         user : UserIdentityNegotiation or None
             Who asks, as the requestor says.
         proposed : collection of str
-            Abstract syntaxes. A host that we send to is let in for reports of storage commitment alone, whatever its
+            Abstract syntaxes. A host that we send to is let in for reports of storage commitment alone, under any
             AE title: archives report under another one than they receive with.
         """
         if NO_TITLE in (calling, called):
             answer = _CALLING_AE_TITLE_NOT_RECOGNIZED if calling == NO_TITLE else _CALLED_AE_TITLE_NOT_RECOGNIZED
             reason = Refusal.CALLING_AE_TITLE if calling == NO_TITLE else Refusal.CALLED_AE_TITLE
-            return Rejection(answer, reason, "none; the sender must be told its own AE title, and ours")
+            return Rejection(answer, reason, "none; set the sender's own AE title, and ours, at the sender")
         if called != self._ae_title:
             setting = f"ae_title = {_quoted(called)} under [scp], or the sender is wrong"
             return Rejection(_CALLED_AE_TITLE_NOT_RECOGNIZED, Refusal.CALLED_AE_TITLE, setting)
@@ -107,7 +107,7 @@ class Authorization:
         return Rejection(_NO_REASON_GIVEN, Refusal.USER, setting)
 
     def reported_for(self, calling: str, host: str, user: UserIdentityNegotiation | None) -> list[str]:
-        """AE titles of the destinations of which a caller may tell what they keep: those at its host, its own first."""
+        """AE titles of the destinations for which a caller may report: those at its host, its own first."""
         titles = {peer.ae_title for peer in self._peers if peer.may_receive and _is_here(peer, host, user)}
         return sorted(titles, key=lambda title: (title != calling, title))
 
@@ -121,7 +121,7 @@ class Authorization:
     ) -> list[PresentationContext]:
         """Those presentation contexts that a caller who is not rejected may use.
 
-        Reports of storage commitment come from those whom we send to, and from nobody else.
+        Reports of storage commitment come from the peers that we send to only.
         """
         entries = [peer for peer in self._peers if peer.ae_title == calling]
         here = [peer for peer in entries if _is_here(peer, host, user)]

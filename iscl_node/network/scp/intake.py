@@ -1,6 +1,6 @@
 """How much of the peers' data sets is in memory: counted with every PDU, refused beyond the limits.
 
-pynetdicom 3.0.4 collects a message in memory whatever its size, and queues as many messages as a peer sends without
+pynetdicom 3.0.4 collects a message of any size in memory, and queues as many messages as a peer sends without
 waiting for a response. What is beyond the limits of data sets is read and thrown away, so that the sender hears
 0xA700 for this one and can go on; a peer that breaks the protocol loses its connection.
 """
@@ -61,7 +61,7 @@ class Intake:
     limits : ReceptionLimits
         Bytes of one and of all.
     refused : callable
-        Told the reason and the host when a connection is dropped.
+        Called with the reason and the host when a connection is dropped.
     """
 
     def __init__(self, limits: ReceptionLimits, refused: Refused) -> None:

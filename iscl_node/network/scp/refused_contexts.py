@@ -1,4 +1,4 @@
-"""Presentation contexts that are not accepted: who proposed them is told why its images do not come, in the log."""
+"""Logs presentation contexts that were not accepted: the reason why a sender's images do not come."""
 
 import structlog
 from pydicom.uid import UID

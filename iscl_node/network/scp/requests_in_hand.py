@@ -21,7 +21,7 @@ class RequestsInHand:
         self._refusing = False
 
     def admit(self, association: Association) -> bool:
-        """Take a request in hand, unless refusing."""
+        """Admit a request, unless refusing."""
         with self._change:
             if not self._refusing:
                 self._associations.add(association)
@@ -42,7 +42,7 @@ class RequestsInHand:
         """Wait until all is answered; False if the time was too short."""
         end = time.monotonic() + timeout_seconds
         with self._change:
-            # A lost connection notifies nobody, so look again now and then.
+            # A lost connection gives no notice, so look again now and then.
             while any(association.is_established for association in self._associations):
                 if time.monotonic() >= end:
                     return False

@@ -33,7 +33,7 @@ class HardenedServer(ThreadedAssociationServer):
     admission : Admission
         Counts the connections.
     refused : callable
-        Told of TLS handshakes that fail.
+        Called for each TLS handshake that fails.
     request_seconds : float
         How long one step of a TLS handshake may take; all of it is up to ``admission``.
     tls : ServerTls or None

@@ -59,7 +59,7 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.201",  # High-Throughput JPEG 2000 Lossless
     "1.2.840.10008.1.2.4.202",  # High-Throughput JPEG 2000 with RPCL Options, Lossless
     "1.2.840.10008.1.2.4.203",  # High-Throughput JPEG 2000
-    "1.2.840.10008.1.2.4.50",  # JPEG Baseline, 8 bits: taken, and told that they hold no HU scale
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline, 8 bits: accepted, then refused with the reason: no HU scale
 )
 """Transfer syntaxes accepted for CT, those whose pixels can be decoded here; written as received."""
 
@@ -121,7 +121,7 @@ class StorageScp:
     tls : Tls or None
         None for no TLS.
     refused : callable
-        Told of every connection or association that is not taken: why (a value of `Refusal`), host, and calling AE
+        Called for each connection or association that is refused: why (a value of `Refusal`), host, and calling AE
         title, which is empty where it is not known.
     """
 
@@ -182,10 +182,10 @@ class StorageScp:
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error.strerror}; see scp.host and scp.port in the settings"
             raise ConfigurationError(message) from error
-        _log.info("scp.listening", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
+        _log.info("scp.opened", ae_title=self._ae_title, host=host, port=self.port, tls=self._tls is not None)
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Stop listening, let the requests in hand be answered, then end the associations.
+        """Stop listening, let running requests be answered, then end the associations.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class StorageScp:
 
     def _count_refusal(self, reason: str, host: str, calling: str = "") -> None:
         self._metrics.refused_connections.labels(reason=reason).inc()
-        with unforeseen_logged("refusal.not_told", host=host, reason=reason):
+        with unforeseen_logged("refusal.not_reported", host=host, reason=reason):
             self._refused(reason, host, calling)
 
     def _on_requested(self, event: Event) -> None:
@@ -325,7 +325,7 @@ class StorageScp:
 def entity_accepting(ae_title: str, limits: ReceptionLimits, *, reports: bool = True) -> AE:
     """Return the application entity with the presentation contexts that the SCP accepts.
 
-    Storage Commitment is accepted from peers that take the role of its SCP, and from those that forget to say so.
+    Storage Commitment is accepted from peers that take the role of its SCP, and from those that do not say so.
     """
     entity = named_entity(ae_title)
     entity.maximum_associations = _NO_MAXIMUM

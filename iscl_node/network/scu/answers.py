@@ -12,11 +12,11 @@ SUCCESS = 0x0000
 CANCELED = 0xFE00
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _TRANSIENT = (0x0110, 0x0213, CANCELED)
-"""Processing failure, resource limitation (PS3.7 C.5.18, C.5.25) and cancel tell of the peer's state."""
+"""Processing failure, resource limitation (PS3.7 C.5.18, C.5.25) and cancel are about the peer's state."""
 
 
 class ServiceRefusedError(RetryLaterError):
-    """The peer takes the association and refuses the request for good, as far as one can tell from its status.
+    """The peer takes the association and refuses the request for good, as far as its status shows.
 
     Trying again helps once somebody changed the peer's configuration.
     """
@@ -56,7 +56,7 @@ def failure(
 
 @contextmanager
 def lies_told(peer: Peer, request: str) -> Iterator[None]:
-    """Say of whatever pynetdicom and pydicom raise about an answer that it breaks the rules: worth another try.
+    """Turn an error in decoding a peer's response into one that is worth another try.
 
     The association may also have ended since it was last looked at, which is a RuntimeError.
     """

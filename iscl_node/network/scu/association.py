@@ -37,7 +37,7 @@ _LONGEST_MESSAGE = 4 << 20
 _MOST_RESPONSES = 100_000
 """That wait to be read; one for each instance that a C-FIND matches."""
 _MOST_EVENT_REPORTS = 16
-"""That nobody answers."""
+"""That a peer does not answer."""
 
 _CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
 """Source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NoAssociationError(RetryLaterError):
-    """The peer took no association, or not as it should: nothing was asked, whatever it would have been."""
+    """The peer took no association, or not as it should: nothing was asked of it."""
 
 
 class NothingAcceptedError(NoAssociationError):
@@ -75,9 +75,9 @@ def established(
     contexts : sequence of PresentationContext
         At least one, at most 128 (PS3.8 9.3.2.2).
     answer_seconds : float, optional
-        How long to wait for each answer; a minute unless told.
+        How long to wait for each answer; a minute by default.
     idle_seconds : float, optional
-        How long nothing may come, whatever is waited for; a minute unless told.
+        How long the peer may send nothing at all; a minute by default.
     event_reports : queue, optional
         Takes the N-EVENT-REPORT requests of the peer, for the caller to answer. Without it they are left unanswered.
 
@@ -201,7 +201,7 @@ def _share_out_messages(event: Event, event_reports: EventReports) -> None:
 
     def told() -> None:
         if not is_told.is_set():
-            _log.warning("message.invalid", host=str(association.acceptor.address))
+            _log.warning("message.rejected", host=str(association.acceptor.address))
         is_told.set()
 
     abort_at_broken_pdu(association, told)

@@ -36,7 +36,7 @@ Open = Callable[[Path], BinaryIO]
 """Opens a file, or what is known of its beginning."""
 
 Answered = Callable[[StoreAnswer], object]
-"""Is told of each answer as it comes."""
+"""Called with each answer as it comes."""
 
 
 def send(
@@ -69,7 +69,7 @@ def send(
     native : callable, optional
         Decodes what the peer does not accept compressed. Without it compressed instances go as they are or not at all.
     answered : callable
-        Is told of each answer, also of the one that ends the sending.
+        Called with each answer, also with the one that ends the sending.
     opened : callable
         Gives a stream of a file's beginning, with its file meta information.
 
@@ -207,7 +207,7 @@ def _is_stored(status: int | None) -> bool:
 def _failure(peer: Peer, status: int | None, where: str) -> IsclNodeError:
     """What to do about a failure status.
 
-    0110 and 0213 (PS3.7 C.5) tell of the peer's state, as A7xx does, and not of the instance: they are worth a retry.
+    0110 and 0213 (PS3.7 C.5), like A7xx, are about the peer's state and not about the instance: worth a retry.
     """
     if status is None:
         return RetryLaterError(f"peer {peer.name} stopped answering ({where})")

@@ -1,4 +1,4 @@
-"""What the audit trail is told, and when: the facts come from the spool and from headers, the messages from `audit`."""
+"""What is recorded in the audit trail, and when. Facts come from the spool and from headers, messages from `audit`."""
 
 import threading
 from collections import OrderedDict
@@ -64,7 +64,7 @@ NO_AUDIT: Final = Audit()
 
 
 class AuditTrail(Audit):
-    """Records into a trail. Whatever goes wrong here is logged and counted, and keeps no image from its way.
+    """Records into a trail. Every fault here is logged and counted, and stops no image.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class AuditTrail(Audit):
         return lacking
 
     def sent(self, batch: Batch, peer: str, sop_uids: Sequence[str], refusal: str) -> None:
-        """Record what was sent to a destination, or why it refused; nothing if it confirmed all meanwhile."""
+        """Record what was sent to a destination, or why it refused; nothing if it has confirmed all."""
         with self._logged("sent"):
             for transfer in self._transfers(peer, self._lacking(batch, sop_uids), refusal):
                 self._record(self._messages.sent(_now(), transfer))
@@ -157,9 +157,9 @@ class AuditTrail(Audit):
 
     @contextmanager
     def _logged(self, event: str) -> Iterator[None]:
-        """Turn a fault into a line of the log: the image goes on, whatever becomes of its audit message."""
+        """Turn a fault into a line of the log: the image goes on without its audit message."""
         is_recorded = False
-        with unforeseen_logged("audit.unforeseen_fault", message=event):
+        with unforeseen_logged("audit.failed", message=event):
             yield
             is_recorded = True
         if not is_recorded:
@@ -220,7 +220,7 @@ def _identity(file: Path | BinaryIO, opened: Open = _open) -> InstanceIdentity:
         with outside_bytes(), opened(file) if isinstance(file, Path) else file as stream:
             return read_identity(stream)
     except IsclNodeError as error:
-        _log.warning("audit.instance_not_readable", fault=text_of(error))
+        _log.warning("audit.instance_not_read", fault=text_of(error))
         return _UNREADABLE
 
 

@@ -22,7 +22,7 @@ Commit = Callable[[Peer, str, Sequence[InstanceReference]], CommitmentReport | N
 """Asks a peer for storage commitment under a transaction UID; None if the report comes later."""
 
 Find = Callable[[Peer, str, str, Collection[str]], frozenset[str]]
-"""Tells which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
+"""Finds which SOP Instance UIDs a peer has of a study and a series; of these ones in any case."""
 
 _log = structlog.get_logger(__name__)
 

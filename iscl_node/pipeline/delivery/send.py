@@ -11,7 +11,7 @@ from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.store.records.answer_log import recorded
 
 SendFiles = Callable[[Peer, Sequence[Path], Callable[[StoreAnswer], object]], None]
-"""Sends files over one association and tells of each answer; raises RetryLaterError or QuarantineSeriesError."""
+"""Sends files over one association and reports each answer; raises RetryLaterError or QuarantineSeriesError."""
 
 
 class Sending:
@@ -70,7 +70,7 @@ class Sending:
             self._send_recorded(batch, peer, left)
 
     def _send_recorded(self, batch: Batch, peer: Peer, files: Sequence[Path]) -> None:
-        """Send over one association, and record every answer durably, whatever the end."""
+        """Send over one association, and record every answer durably, however it ends."""
         try:
             with disk_refusals_retried(), recorded(self._deliveries, batch, peer.name) as answered:
                 self._send_files(peer, files, answered)

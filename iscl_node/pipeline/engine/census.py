@@ -1,4 +1,4 @@
-"""Who works on a spool now, and on what: for whoever asks, without being one of them."""
+"""Who works on a spool now, and on what; for commands, which are no workers."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
-"""A SQLite workflow database that is damaged: it is set aside, and a new one is filled with what the spool asks for.
+"""A SQLite workflow database that is damaged: it is renamed, and a new one is filled with what the spool asks for.
 
-Nothing is lost with it: what is decided, made and answered lies in the spool; work that was going on is begun anew.
+Nothing is lost with it: plans, derived objects and answers are in the spool; work that was going on is started again.
 """
 
 import contextlib
@@ -67,5 +67,5 @@ def set_aside(path: Path, fault: str) -> Path:
     for companion in _COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + companion).rename(target.with_name(target.name + companion))
-    _log.error("database.set_aside", file=target.name, fault=fault)
+    _log.error("database.replaced", file=target.name, fault=fault)
     return target

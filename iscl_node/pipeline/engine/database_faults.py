@@ -1,12 +1,12 @@
 """Faults of the workflow database that pass: who meets one waits, or comes again, and no batch ends by it.
 
 DBOS does a statement again and again, after waits of up to 90 s, when a connection is lost or SQLite is locked;
-whatever else the database refuses ends the workflow with an error, though a full disk passes as well. SQLAlchemy asks
+every other refusal of the database ends the workflow with an error, though a full disk passes as well. SQLAlchemy asks
 about each error that a driver raises (``handle_error``). The answer is one of four:
 
 * In a workflow, and in the engine's own threads, the fault counts as a lost connection, and DBOS does it again.
 * In a workflow of a node that stops, the workflow is left where it is, for the next start.
-* Where nobody may wait (:func:`not_waiting`), it is told at once.
+* Where waiting is not allowed (:func:`not_waiting`), the fault is raised at once.
 * A damaged SQLite file stops the node.
 """
 
@@ -115,7 +115,7 @@ def reason(error: Exception, database_url: str) -> str:
 
 @contextmanager
 def not_waiting(what: str) -> Iterator[None]:
-    """Have a fault of the workflow database told at once.
+    """Have a fault of the workflow database raised at once.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 """Every status of DBOS but those of workflows that run, wait in the queue, or are put off."""
 
 _AT_LEAST = timedelta(hours=1)
-"""So that whoever listed the closed batches before the end of one does not begin it again."""
+"""So that a process that listed the closed batches before one ended does not start it again."""
 
 _AT_A_TIME = 20
 """With a thousand steps each, a transaction of less than a second, and then others may write."""
@@ -33,7 +33,7 @@ def forget_ended(retention_seconds: float, worker_name: str | None = None) -> in
     """Delete workflows that ended longer ago than this (an hour at least), and say how many.
 
     For 10 s at most, so call it again. Workflows that have not ended stay, however old they are, and with them the
-    ended ones of the same batch: a batch of which a delivery goes on would be begun anew without them. Those of another
+    ended ones of the same batch: a batch with a running delivery would start again without them. Those of another
     version never run again, and go when they are as old; of those that share a database the ones of ``worker_name``.
 
     Raises

@@ -16,7 +16,7 @@ from iscl_node.pipeline.engine.words import DatabaseError
 
 _LOOK_SECONDS = 0.2
 _REMEMBERED: Final = 10_000
-"""Runs that were found to be this worker's; forgotten ones are looked up again."""
+"""Runs that were found to be this worker's; the others are looked up again."""
 
 
 class Fence(Shutdown):

@@ -20,7 +20,7 @@ class IdleWorkflows:
     ----------
     worker_name : str, optional
         Whose workflows these are; without it everybody's, as on a spool that one node alone works on: what another name
-        claimed, nobody else goes on with.
+        claimed, runs nowhere else.
     """
 
     def __init__(self, worker_name: str | None) -> None:
@@ -39,7 +39,7 @@ class IdleWorkflows:
             load_input=False,
             load_output=False,
         )
-        running = set(_get_dbos_instance()._active_workflows_set.activeList())  # the engine tells it nowhere else
+        running = set(_get_dbos_instance()._active_workflows_set.activeList())  # the engine says it nowhere else
         idle = {each.workflow_id: each for each in claimed if each.workflow_id not in running}
         known, self._idle = self._idle, set(idle)
         resumed = [idle[identity] for identity in sorted(known & idle.keys())]

@@ -28,7 +28,7 @@ def launch_engine(
 ) -> None:
     """Start the engine: unfinished workflows of this worker and version resume at once.
 
-    Every :class:`~iscl_node.pipeline.engine.words.Durable` must exist before. A damaged SQLite file is set aside, and
+    Every :class:`~iscl_node.pipeline.engine.words.Durable` must exist before. A damaged SQLite file is renamed, and
     the engine starts with an empty one.
 
     Parameters

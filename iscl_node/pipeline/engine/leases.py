@@ -1,4 +1,4 @@
-"""The lease of a worker: proof for the others that it lives, and for itself that nobody goes on with its work.
+"""The lease of a worker: proof for the others that it lives, and for itself that its work was not taken over.
 
 A node with SQLite is alone, and needs none (`NO_LEASE`).
 """
@@ -109,7 +109,7 @@ class Lease(NoLease):
     """
 
     generation = 0
-    """How often it was taken: what was begun under an earlier one may be another's by now."""
+    """How often it was taken: work started under an earlier one may be another's by now."""
 
     def __init__(self, database_url: str, worker: Worker) -> None:
         self._database_url = database_url
@@ -225,7 +225,7 @@ class Lease(NoLease):
         self._connection.execute(text("SELECT 1"))
         if not self._is_leading and try_lock(self._connection, LEADER_KEY):
             self._is_leading = True
-            _log.info("worker.leads", worker=self._worker.name)
+            _log.info("worker.elected", worker=self._worker.name)
         self._beaten, self._lost_since = began, None
 
     def _take(self, longest_seconds: float) -> None:
@@ -271,7 +271,7 @@ class Lease(NoLease):
 
 @contextmanager
 def in_place_of(lease: Lease, name: str) -> Iterator[bool]:
-    """Hold the name of another worker for the length of a ``with`` block; whether nobody else does.
+    """Hold the name of another worker for the length of a ``with`` block; False if another process holds it.
 
     Raises
     ------
@@ -290,7 +290,7 @@ def in_place_of(lease: Lease, name: str) -> Iterator[bool]:
 
 
 def free_names(lease: Lease, claimants: set[str]) -> set[str]:
-    """The names, of some and of all workers that were ever noted, that nobody has.
+    """The free names, among some names and those of all workers ever noted.
 
     Raises
     ------

@@ -6,7 +6,7 @@ Each has a test of its name in ``tests/pipeline/engine/test_relied_on.py``; run 
 from typing import Final
 
 RELIED_ON: Final = {
-    "an_identity_begins_once": "a second workflow of the same identity is not begun, ended or not",
+    "an_identity_begins_once": "a second workflow of the same identity is not started, ended or not",
     "a_recorded_step_is_not_done_again": "after a kill a workflow goes on behind its last recorded step",
     "a_delay_outlasts_a_kill": "a delayed workflow runs after its time, not before, though the process was killed",
     "a_delayed_workflow_can_be_woken": "`set_workflow_delay(identity, 0)` has it run within seconds",

@@ -12,7 +12,7 @@ class NodeStopping(BaseException):
 
 
 class Shutdown:
-    """Lets the step in hand finish and starts no further one."""
+    """Lets the running step finish and starts no further one."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()

@@ -32,7 +32,7 @@ class Takeover:
     clear : callable
         Removes what a dead worker, by its name, left half-received.
     count : callable
-        Told how many workflows go on.
+        Called with the number of workflows that were taken over.
     """
 
     def __init__(self, lease: Lease, clear: Callable[[str], object], count: Callable[[int], object]) -> None:
@@ -80,7 +80,7 @@ def takeover_of(
 
 def _claimants() -> set[str]:
     """The names of those that claimed workflows of this version."""
-    with not_waiting("tells nothing"):
+    with not_waiting("does not answer"):
         found = DBOS.list_workflows(status="PENDING", app_version=version(), load_input=False, load_output=False)
     return {str(each.executor_id) for each in found}
 

@@ -91,7 +91,7 @@ def enqueue(
     priority: int | None = None,
     delay_seconds: float | None = None,
 ) -> None:
-    """Begin a workflow when its turn comes; if there is one of this identity, in whatever state, nothing happens."""
+    """Begin a workflow when its turn comes; if there is one of this identity, in any state, nothing happens."""
     options = SetEnqueueOptions(queue_partition_key=partition, priority=priority, delay_seconds=delay_seconds)
     with SetWorkflowID(identity), options:
         DBOS.enqueue_workflow(queue.name, work, *arguments)

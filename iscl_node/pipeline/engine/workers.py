@@ -1,7 +1,7 @@
 """What PostgreSQL knows of the workers of a spool, and of the spool itself: tables of ours beside the engine's.
 
 A worker holds a session-level advisory lock under its name (https://www.postgresql.org/docs/15/explicit-locking.html),
-so a lock that is free says that nobody lives under that name. The tables say who it was.
+so a lock that is free says that no process lives under that name. The tables say who it was.
 """
 
 import os
@@ -162,7 +162,7 @@ def note_worker(connection: Connection, worker: Worker) -> None:
 
 
 def forget_worker(connection: Connection, name: str) -> None:
-    """Take out a name that nobody has."""
+    """Remove a name that is free."""
     connection.execute(text("DELETE FROM iscl_node.workers WHERE name = :name"), {"name": name})
 
 

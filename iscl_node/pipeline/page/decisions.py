@@ -139,7 +139,7 @@ class Decisions:
 
     def _note(self, event: str, user: str, series_uid: str) -> None:
         note_action(self._spool.root, event, user, series_uid, _now())
-        _log.info("decision.noted", decision=event, user=user, series_uid=series_uid)
+        _log.info("decision.recorded", decision=event, user=user, series_uid=series_uid)
 
 
 def _is(each: SetAsideBatch, series_uid: str, key: str) -> bool:

@@ -52,7 +52,7 @@ class Protocol:
     def name(self) -> str:
         """The protocol in words."""
         parts = (self.body_part, self.kernel and f"kernel {self.kernel}", self.kv and f"{self.kv} kV")
-        return ", ".join(each for each in parts if each) or "no protocol told"
+        return ", ".join(each for each in parts if each) or "protocol unknown"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Trend:
 
 
 class Fleet:
-    """Tells how the scanners do; safe to be used by several threads.
+    """Noise and dose of the scanners; safe to be used by several threads.
 
     Parameters
     ----------

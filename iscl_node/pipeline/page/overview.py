@@ -1,4 +1,4 @@
-"""What the page shows of all series: their states from the spool, with what their headers tell of them."""
+"""What the page shows of all series: their states from the spool, with facts from their headers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -204,7 +204,7 @@ def _searched(row: Row, with_identity: bool) -> str:
 
 
 def _wait_of(row: Row) -> str:
-    """What a batch that nobody set aside waits for."""
+    """What a batch waits for that is neither ignored nor in quarantine."""
     if row.listed.wait is not None:
         return row.listed.wait.reason
     if row.step is Step.WAITING:

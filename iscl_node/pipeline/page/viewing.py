@@ -79,7 +79,7 @@ class Viewing:
         QuarantineSeriesError
             The first slice cannot be read.
         OSError
-            It moved meanwhile.
+            It was moved.
         """
         listed = row.listed
         mark = (listed.folder, len(listed.instances), tuple(sorted(listed.derived.items())))

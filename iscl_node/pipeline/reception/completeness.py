@@ -23,7 +23,7 @@ READING_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Closing:
-    """A series that is to be closed now, and what told that it is complete.
+    """A series that is to be closed now, and why.
 
     ``completeness`` is ``list``: all that the asked peer has is here; ``geometry``: there is no gap; ``quiet``: nothing
     new came, and nothing more could be known or is needed; ``timeout``: it is not complete, ``missing`` says what is
@@ -38,7 +38,7 @@ class Closing:
 
 @dataclass
 class _Wait:
-    """Since when, by the clock that only grows, nothing came behind an arrival; and what was told of it."""
+    """Since when, by the clock that only grows, nothing came after an arrival; and what was logged about it."""
 
     arrival: float
     since: float
@@ -56,7 +56,7 @@ class Completeness:
     open_series : OpenSeries
         What is judged.
     rules : sequence of Rule
-        The first that matches tells the policy.
+        The first that matches gives the policy.
     quiet_seconds : float
         For how long nothing came of a series that is judged for the first time.
     listings : PeerListings
@@ -149,7 +149,7 @@ class Completeness:
         wait, is_over = self._waits[uid], self._is_over(uid, policy)
         if is_over and policy.at_timeout != "wait":
             return Closing(uid, "timeout", missing, policy.at_timeout == "quarantine")
-        event = "series.held" if is_over else "series.incomplete"
+        event = "series.held" if is_over else "series.found_incomplete"
         if wait.told != f"{event} {missing}":
             _log.warning(event, series_uid=uid, missing=missing, at_timeout=policy.at_timeout)
         wait.told = f"{event} {missing}"

@@ -1,4 +1,4 @@
-"""What the headers of an open series tell, read little by little, so that a large series holds up no other."""
+"""Facts from the headers of an open series, read little by little, so that a large series holds up no other."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -102,7 +102,7 @@ class FactsReader:
         headers.facts, headers.last_arrival = None, last_arrival
         opened = self._open_series.instances(series_uid)
         folders = self._open_series.earlier_instances(series_uid) | opened
-        if headers.slices.keys() - folders:  # deleted meanwhile
+        if headers.slices.keys() - folders:  # some were deleted
             headers = self._headers[series_uid] = _Headers(last_arrival=last_arrival)
         return [(folder / name, name in opened) for name, folder in folders.items() if name not in headers.slices]
 
@@ -111,7 +111,7 @@ class FactsReader:
         for number, (path, is_open) in enumerate(files, start=1):
             try:
                 self._add(headers, path, is_open)
-            except FileNotFoundError:  # moved meanwhile; looked for again next time
+            except FileNotFoundError:  # it moved; looked for again next time
                 return False
             if self._clock() >= end:
                 return number == len(files)
@@ -126,7 +126,7 @@ class FactsReader:
                 if is_open and is_slice:
                     headers.is_fit &= _is_fit(instance)
                     headers.first = instance if headers.first is None else representative([headers.first, instance])
-        except IsclNodeError as error:  # it must not keep the series open: the workflow tells what it is
+        except IsclNodeError as error:  # it must not keep the series open: the workflow reports the fault
             _log.warning("header.not_read", fault=text_of(error))
             headers.slices[path.name], headers.is_fit = _UNREADABLE, False
 
@@ -144,7 +144,7 @@ class FactsReader:
     def _policy(self, instance: Instance, instance_count: int) -> CompletenessPolicy | None:
         try:
             judged = list(findings(self._rules, [instance], instance_count))
-        except QuarantineSeriesError:  # the workflow will tell
+        except QuarantineSeriesError:  # the workflow reports it
             return None
         if not judged or not judged[-1].finding.holds or judged[-1].rule.ignore:
             return None

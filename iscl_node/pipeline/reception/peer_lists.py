@@ -1,7 +1,7 @@
 """What a peer has of a series, and having it sent what is missing here; without anybody waiting for the peer.
 
 Each peer is asked by at most one thread at a time, and fetched from by at most one other. A peer that does not answer
-is left alone for a while, whatever series it is about: until then nothing is known of what it has.
+is left alone for a while, for all series: until then nothing is known of what it has.
 """
 
 import threading
@@ -153,7 +153,7 @@ class PeerListings:
     def _done(self, key: tuple[str, str], question: Question, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever ends this thread, the peer is asked again
+        except Exception as error:  # noqa: BLE001 - any error ends this thread, and the peer is asked again
             uid = question.series_instance_uid
             _log.warning("peer.query_failed", peer=question.peer, act=key[0], series_uid=uid, fault=text_of(error))
         finally:

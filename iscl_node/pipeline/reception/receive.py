@@ -20,12 +20,12 @@ _log = structlog.get_logger(__name__)
 
 _EVENTS: Final = {Arrival.NEW: "series.opened", Arrival.REPEATED: "series.repeated"}
 _QUIET_SECONDS: Final = 60.0
-"""What a sender repeats, or goes on with, after so long is told again."""
+"""After this many seconds a sender's repetitions, or its further instances, are logged again."""
 _MOST_REMEMBERED: Final = 10_000
 
 
 class _Begun:
-    """Remembers of late what begins, so that one line tells of all instances of a series that a sender sends."""
+    """What began lately, so that one line is logged for all instances of a series that a sender sends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ def reception(
         if arrival is Arrival.CONFLICT:
             audit.conflict(header.series_instance_uid, instance.part10)
             _log.warning(
-                "instance.conflict",
+                "instance.conflict_found",
                 reason="another data set arrived under a SOP Instance UID that was here; it is kept in quarantine",
                 calling_ae_title=instance.calling_ae_title,
                 series_uid=header.series_instance_uid,

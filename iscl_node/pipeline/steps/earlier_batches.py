@@ -19,9 +19,9 @@ def uid_scheme_of(plan: Mapping[str, Any] | None) -> str:
 
 
 def begun_uid_scheme(spool: Spool, batch: Batch) -> str:
-    """The scheme with which a batch is to be begun: that of the series' earlier batches, or of a release before.
+    """The scheme for a batch: that of the series' earlier batches, or of an earlier release.
 
-    A late slice joins the derived series that was sent, whatever scheme that has.
+    A late slice joins the derived series that was sent, also one of another scheme.
     """
     earlier = oldest_sent(spool.root, batch)
     if earlier is not None:
@@ -36,7 +36,7 @@ def processed_before(root: Path, batch: Batch, read: Callable[[Path], Instance] 
     Raises
     ------
     RetryLaterError
-        If one of the batches moves on meanwhile.
+        If one of the batches moves on.
     """
     try:
         return [read(path) for path in earlier_instances(root, batch)]

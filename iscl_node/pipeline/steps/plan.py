@@ -24,13 +24,13 @@ class PlaceInTime(TypedDict, total=False):
 
 
 class BegunRule(PlaceInTime):
-    """The rule of a batch as it was when the batch was begun: what all derived instances must have in common.
+    """The rule of a batch as it was when the batch was planned: what all derived instances must have in common.
 
     ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
-    decided on them. ``started`` is when the derived series were begun (ISO 8601, with the offset from UTC), and
+    decided on them. ``started`` is when work on the derived series started (ISO 8601, with the offset from UTC), and
     ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`. ``cautions`` name
     what the model was not made for. ``priority`` is the rule's, and ``not_before`` (ISO 8601) when its hours begin; it
-    is there only if they had not begun.
+    is there only if they had not started.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Plan(TypedDict):
     """What is decided of a batch: the rule, the derived series' UIDs, and the files in the order of their positions.
 
     ``instances`` are all that were in the batch then; one that repeats another may be none of the files.
-    ``expected_bytes`` is what the derived objects will take on disk, about; ``notes`` tell what was left out.
+    ``expected_bytes`` is what the derived objects will take on disk, about; ``notes`` say what was left out.
     """
 
     rule: BegunRule
@@ -92,7 +92,7 @@ def derived_per_received(rule: Rule) -> int:
 
 
 def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
-    """The rule's strengths; those that the noise decides are as they were chosen when the batch was begun."""
+    """The rule's strengths; those that the noise decides are as they were chosen when the batch was planned."""
     recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
     measured = begun["source_noise_hu"], begun["body_mm"], tuple(begun.get("cautions", ()))
     return [

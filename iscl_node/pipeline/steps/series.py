@@ -113,7 +113,7 @@ class SeriesSteps:
         self._headers = headers or KeptHeaders()
 
     def making(self, batch: Batch) -> AbstractContextManager[None]:
-        """Tell, for the length of a ``with`` block, that the steps of a batch are done here."""
+        """Mark, for the length of a ``with`` block, that the steps of a batch are done here."""
         return self._spool.room.made_here(batch)
 
     def check(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
@@ -142,7 +142,7 @@ class SeriesSteps:
         """In which order a batch is made, the lower number first, and how many seconds from now at the earliest."""
         waits = wait_seconds(begun)
         if waits:
-            _log.info("batch.waits_for_hours", batch=batch.key, rule=begun["name"], until=begun["not_before"])
+            _log.info("batch.postponed", batch=batch.key, rule=begun["name"], until=begun["not_before"])
         return order_of(begun), waits
 
     def planned(self, batch: Batch) -> tuple[BegunRule, list[str], list[str]]:
@@ -216,7 +216,7 @@ class SeriesSteps:
         for each in strengths:
             _log.info("strength.chosen", rule=begun["name"], **asdict(each))
         if begun.get("cautions"):
-            _log.warning("series.unsuited", rule=begun["name"], cautions=begun.get("cautions"))
+            _log.warning("series.found_unsuited", rule=begun["name"], cautions=begun.get("cautions"))
         self._metrics.observe_strengths(begun["name"], strengths)
 
     def _note_facts(self, batch: Batch, rule: str, facts: ExamFacts) -> None:
@@ -230,7 +230,7 @@ class SeriesSteps:
         ------
         QuarantineSeriesError
             If the pixels cannot be read, the result is not plausible, or the model or the rule were changed
-            after the batch was begun: half a series of each would be sent.
+            after the batch was planned: half a series of each would be sent.
         """
         products = self._products(begun)
         if products.series_uids(batch.series_instance_uid) != list(series_uids):

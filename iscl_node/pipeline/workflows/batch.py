@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 STEP_ORDER_VERSION = "13"
 """The engine resumes only workflows of its own version: change it when the order of the steps changes.
 
-It is part of a workflow's identity, so a batch that was begun in another order is begun anew; its derived instances,
+It is part of a workflow's identity, so a batch that was started in another order starts again; its derived instances,
 as far as they are made, are found in the outbox. The earlier workflows stay in the database and never run again."""
 
 _BATCHES_IN_HAND = 8
@@ -76,12 +76,12 @@ SERIES, MAKE, DELIVERY, CONFIRMATION, REPORT = "series", "make", "delivery", "co
 """The names of the workflows."""
 
 FIRST_RUN = "0"
-"""Of what the closing of a batch begins. What is begun again for want of it has another run, drawn at random."""
+"""The run that closing a batch starts. One that `reconcile` starts has another name, drawn at random."""
 
 _PLANNED, _SENDING = "planned", "sending"
 
 _FORESEEN: Final = (IgnoreSeriesError, QuarantineSeriesError, DatabaseError)
-"""Errors with a way of their own. After one of the database nothing is wrong with the batch: it is begun again."""
+"""Errors with a way of their own. After one of the database nothing is wrong with the batch: it starts again."""
 
 Result = TypeVar("Result")
 
@@ -100,7 +100,7 @@ class SeriesWorkflow(Durable):
     metrics : Metrics
         Outcomes.
     audit : Audit
-        Told what was received, and what is sent.
+        Records what was received, and what is sent.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class SeriesWorkflow(Durable):
         self._audit = audit
 
     def enqueue(self, batch: Batch, run: str = FIRST_RUN) -> None:
-        """Start the batch's workflow; if it has one of this run already, in whatever state, nothing happens.
+        """Start the batch's workflow; if it has one of this run already, in any state, nothing happens.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class SeriesWorkflow(Durable):
         wait_seconds = answer.get("wait_seconds")
         if wait_seconds is None:
             send_message(waiting, REPORT, answer)
-        else:  # a report may come meanwhile: the request may have arrived
+        else:  # a report may still come: the request may have arrived
             self._metrics.retries.labels("ask").inc()
         wake(waiting, wait_seconds or 0)
 

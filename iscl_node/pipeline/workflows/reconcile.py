@@ -34,13 +34,13 @@ class Reconcile:
     destinations : Destinations
         What is in the spool.
     workflow : SeriesWorkflow
-        What is begun.
+        What is started.
     concluding : Concluding
         Brings batches to their end.
     idle : IdleWorkflows
         Those that this worker claimed and does not run.
     metrics : Metrics
-        Counts what is begun again.
+        Counts what is started again.
     longest_delay_seconds : float
         No workflow is delayed for longer; one that seems to be is, because the clock was set back, woken.
     """
@@ -64,7 +64,7 @@ class Reconcile:
         self._has_woken = False
 
     def begin(self, batch: Batch) -> None:
-        """Begin the workflow of a batch that is closed, unless its delivery has begun; or that of a further delivery.
+        """Begin the workflow of a batch that is closed, unless its delivery has started; or that of a further delivery.
 
         Raises
         ------
@@ -81,17 +81,17 @@ class Reconcile:
                     self._workflow.enqueue_delivery(batch, name, 0, f"again-{again}")
 
     def reconcile(self) -> int:
-        """Begin what is lacking, and say how many workflows that were.
+        """Start the missing workflows, and return their number.
 
         Raises
         ------
         RetryLaterError
             If the workflow database, or the disk, refuses it.
         """
-        batches = self._spool.batches_under_way()  # before the workflows: one that is closed meanwhile is begun already
+        batches = self._spool.batches_under_way()  # before the workflows: one closed after this has started already
         resumed = self.resume_idle()
         work = self._work()
-        with not_waiting("tells nothing"):
+        with not_waiting("does not answer"):
             self._wake([each.identity for each in work if each.name == REPORT and each.due is not None])
             self._wake_late({each.identity: each.due for each in work if each.due is not None})
         busy, suspects = _busy(work), list[Batch]()
@@ -114,7 +114,7 @@ class Reconcile:
             return self._idle.resume()
 
     def _wake(self, reports: Collection[str]) -> None:
-        """Ask anew, once after a start: a report may have come while nobody listened."""
+        """Ask anew, once after a start: a report may have come while the node was down."""
         if not self._has_woken:
             for identity in reports:
                 wake(identity)
@@ -126,11 +126,11 @@ class Reconcile:
             wake(identity)
 
     def _work(self) -> Sequence[Work]:
-        with not_waiting("tells nothing"):
+        with not_waiting("does not answer"):
             return under_way()
 
     def _look(self, batch: Batch, busy: Collection[Place], suspects: list[Batch]) -> None:
-        """Begin what closing the batch, or a person, may not have begun; if it has, it stays as it is."""
+        """Start what closing the batch, or a person, should have started; what has started stays as it is."""
         if self._lacking(batch, busy):
             suspects.append(batch)
             self.begin(batch)
@@ -138,9 +138,9 @@ class Reconcile:
             self._concluding.settle(batch)
 
     def _begin_again(self, suspects: Sequence[Batch]) -> int:
-        """Begin anew what is lacking still, its first run having ended, and say how much that was.
+        """Start again what is still missing after its first run ended, and return the number.
 
-        What was begun since the first look is seen now: nothing is begun twice.
+        What was started since the first look is seen now: nothing starts twice.
         """
         busy = _busy(self._work()) if suspects else frozenset[Place]()
         begun: list[str] = []
@@ -148,7 +148,7 @@ class Reconcile:
             each_alone(suspects, lambda batch: begun.extend(self._begin_lacking(batch, busy)))
         finally:
             if begun:
-                _log.warning("workflow.begun_again", workflows=len(begun))
+                _log.warning("workflow.restarted", workflows=len(begun))
         return len(begun)
 
     def _begin_lacking(self, batch: Batch, busy: Collection[Place]) -> Iterator[str]:
@@ -162,8 +162,8 @@ class Reconcile:
             yield name
 
     def _lacking(self, batch: Batch, busy: Collection[Place]) -> Sequence[str]:
-        """The destinations for which nothing is under way; or nobody's name, if what is sent is not made."""
-        if (batch, "") in busy or not self._deliveries.is_under_way(batch):  # it came to its end meanwhile
+        """The destinations for which nothing is under way; or an empty name, if the derived objects are not made."""
+        if (batch, "") in busy or not self._deliveries.is_under_way(batch):  # it has ended
             return []
         names = self._deliveries.destinations(batch)
         if not names:

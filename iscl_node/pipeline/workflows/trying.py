@@ -35,7 +35,7 @@ class Trying:
     backoff : Backoff
         Of the tries; the node never gives up by itself.
     waits : Waits, optional
-        Told what is waited for.
+        Called with what is waited for.
     """
 
     def __init__(self, shutdown: Shutdown, metrics: Metrics, backoff: Backoff, waits: Waits | None = None) -> None:
@@ -101,7 +101,7 @@ class Trying:
 
 @contextmanager
 def unforeseen_quarantined(event: str, *passing: type[Exception], **fields: object) -> Iterator[None]:
-    """Log an error that nobody thought of, and turn it into quarantine: a batch must not be lost by it.
+    """Log an unexpected error, and turn it into quarantine: a batch must not be lost by it.
 
     Only its class is kept: the engine records what is raised, and its text may quote patient data.
 

@@ -1,4 +1,4 @@
-"""What a kill, or another beginning of a batch, leaves in the spool that nobody needs."""
+"""Removes files that a kill, or an earlier plan of the same batch, left in the spool."""
 
 from collections.abc import Collection
 from pathlib import Path

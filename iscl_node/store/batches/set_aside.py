@@ -1,4 +1,4 @@
-"""What can be told of a batch that is not processed, from what lies in its folder."""
+"""What is known of a batch in quarantine, or an ignored one, from its folder."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def set_aside(batch: Batch, folder: Path) -> SetAsideBatch:
     Raises
     ------
     FileNotFoundError
-        It was taken away meanwhile.
+        It was taken away.
     """
     sizes = list(tree.sizes(folder))
     return SetAsideBatch(

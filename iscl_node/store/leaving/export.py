@@ -65,7 +65,7 @@ def _copy_series(layout: Layout, series_uid: str, part: Path) -> dict[str, int]:
             copied = {
                 name: sum(_copy(*pair) for pair in _pairs(folders, part / name)) for name, folders in found.items()
             }
-        except FileNotFoundError:  # moved meanwhile
+        except FileNotFoundError:  # it moved
             copied = {}
         if found == _folders(layout, series_uid) and set(copied) == set(found):
             return copied
@@ -97,7 +97,7 @@ def _pairs(folders: tuple[Path, Path | None], target: Path) -> list[tuple[Path, 
 
 def _copy(source: Path, target: Path) -> int:
     """Copy the files of a folder, and say how many."""
-    source.stat()  # a folder that moved away meanwhile is not an empty one
+    source.stat()  # a folder that moved away is not an empty one
     files = [path for path in tree.files(source) if path.suffix != PART_SUFFIX]
     make_folder(target)
     for path in files:

@@ -100,7 +100,7 @@ class Retention:
         return (self._layout.batch(state, batch) for batch in batches(self._layout, state))
 
     def _delete(self, folder: Path) -> int | None:
-        """Delete a batch, and say how many bytes it had; None for one that was taken away meanwhile."""
+        """Delete a batch, and say how many bytes it had; None for one that is no longer there."""
         with suppress(FileNotFoundError):
             batch = Batch(folder.parent.name, folder.name)
             size = sum(size for each in (folder, *tree.walk(self._layout.outbox(batch))) for size in tree.sizes(each))

@@ -13,7 +13,7 @@ _PROCESSED = (SeriesState.OPEN, SeriesState.CLOSED, SeriesState.SENT, SeriesStat
 
 
 def contradicts(layout: Layout, folder: Path) -> bool:
-    """Tell whether a batch that was set aside holds an instance of which another data set came and was processed.
+    """Whether a batch in quarantine, or an ignored one, holds an instance of which another data set was processed.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def contradicts(layout: Layout, folder: Path) -> bool:
 
 
 def note_conflict(open_series: Path, difference: str) -> None:
-    """Note in an open series that another data set came under one of its UIDs; nobody knows which of them is right.
+    """Note in an open series that another data set came under one of its UIDs; which of them is right is unknown.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 What is received is accepted only while the derived objects of everything accepted before still fit. If space is short
 all the same, since other programs fill the disk or derived objects turn out larger, series are made one after the
-other: a series begins to be made only when what the begun ones still need leaves enough for it, or when there is none.
-A begun one that nobody goes on with, as after an upgrade, holds up the others for a while only: they may have all the
+other: a series begins to be made only when what started ones still need leaves enough for it, or there are none.
+A started one that is not continued, as after an upgrade, holds up the others for a while only: they may have all the
 places in which it could be gone on with.
 """
 
@@ -32,7 +32,7 @@ _LEAST_KEPT_BYTES: Final = 1 << 20
 """Kept for it however small the reserve: what is made and cannot be recorded as sent never gives its space back."""
 
 _GRACE_SECONDS: Final = 600
-"""How long a series that was begun is waited for while it is not made here."""
+"""How long a series that was started is waited for while it is not made here."""
 
 
 class Room:
@@ -74,12 +74,12 @@ class Room:
         return self.promised_bytes
 
     def admit(self, batch: Batch) -> None:
-        """Have a batch begin to be made; it is begun when its outbox is there, also after a restart.
+        """Let a batch begin to be made; it has started when its outbox is there, also after a restart.
 
         Raises
         ------
         RetryLaterError
-            Others that were begun need the space.
+            Others that were started need the space.
         OSError
             The disk refuses the outbox.
         """
@@ -117,7 +117,7 @@ class Room:
         return list(batches(self._layout, SeriesState.CLOSED))
 
     def _is_made(self, batch: Batch) -> bool:
-        """Whether it is known where a batch goes; one of which the disk does not tell that holds up no other."""
+        """Whether it is known where a batch goes; one of which the disk cannot say holds up no other."""
         try:
             return bool(self._deliveries.destinations(batch))
         except OSError:

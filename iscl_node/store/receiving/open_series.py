@@ -46,18 +46,18 @@ class OpenSeries:
             return None
 
     def note_incomplete(self, incomplete: Iterable[IncompleteSeries]) -> None:
-        """Tell other processes which open series wait, in place of what was told before.
+        """Write for other processes which open series wait, in place of what was written before.
 
         Raises
         ------
         OSError
-            The file system refuses it; what was told before is told on.
+            The file system refuses it; what was written before stays.
         """
         path = self._layout.root / INCOMPLETE_SERIES_FILE
         replace_synced(path, json.dumps([asdict(each) for each in incomplete]).encode())
 
     def incomplete(self) -> list[IncompleteSeries]:
-        """The series that wait, as the node last told it, as far as they are still open."""
+        """The series that wait, as the node last wrote it, as far as they are still open."""
         try:
             told = json.loads((self._layout.root / INCOMPLETE_SERIES_FILE).read_bytes())
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""How a received instance becomes durable, whatever fails or happens at the same time.
+"""How a received instance becomes durable, also under faults and beside other processes.
 
 The order: part file written and synced, linked into its open series, the series' folder synced, and only then the
-success the sender hears. A kill before the link leaves a part file nobody was told about; a kill after it leaves an
+success the sender hears. A kill before the link leaves a part file, and no success was sent; a kill after it leaves an
 instance the sender sends again, which is then found and is a success. A link, in contrast to a rename, never replaces
 what has the name already: of two processes that receive one SOP Instance UID, one finds the other's.
 """
@@ -142,7 +142,7 @@ class Reception:
             return None
 
     def _sync_wherever(self, header: InstanceHeader) -> None:
-        """Sync the name of an instance in its open series, or in the batch it was closed into meanwhile."""
+        """Sync the name of an instance in its open series, or in the batch it was closed into."""
         for _ in range(_ATTEMPTS):
             there = self.find(header)
             with contextlib.suppress(FileNotFoundError):
@@ -194,7 +194,7 @@ class Reception:
     def find(self, header: InstanceHeader) -> Path | None:
         """Where an instance lies, if in an open series, or a batch that is closed, sent or done.
 
-        The order is the way a series goes, so an instance that moves meanwhile is not missed.
+        The order is the way a series goes, so an instance that moves at the same time is not missed.
         """
         name = file_name(header.sop_instance_uid)
         in_open = self._layout.open_series(header.series_instance_uid) / name

@@ -1,4 +1,4 @@
-"""Has a destination's answers on disk while they come, so that a kill forgets a few of them at most."""
+"""Writes a destination's answers to disk while they come, so that a kill loses a few of them at most."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ LONGEST_SECONDS: Final = 1.0
 def recorded(deliveries: Deliveries, batch: Batch, destination: str) -> Iterator[Callable[[StoreAnswer], None]]:
     """Take answers for the length of a ``with`` block; each is durable after 8 of them or a second, and at the end.
 
-    What the disk refuses meanwhile is kept, and tried again.
+    What the disk refuses is kept in memory, and tried again.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class _AnswerLog:
 
     def _try_to_write(self) -> None:
         self._stop_timer()
-        with suppress(OSError):  # it is told at the end
+        with suppress(OSError):  # raised at the end
             self._write()
 
     def _write(self) -> None:

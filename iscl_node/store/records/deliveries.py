@@ -6,7 +6,7 @@
     <key>.<destination>.jsonl    one JSON object a line, in the order in which it became known: the answer for each
                                  instance, what the destination does not have, why it refuses, that it has everything
 
-They move, are exported and are deleted with the batch. The key in the names tells attempts apart: a batch that is
+They move, are exported and are deleted with the batch. The key in the names distinguishes attempts: a batch that is
 requeued gets another one, and keeps what was written before. A last line that was torn by a kill is passed over.
 A confirmation counts for what was stored before it: a batch that an upgrade begins anew keeps its records.
 """
@@ -42,7 +42,7 @@ class DeliveryRecord:
 
     ``stored`` has the SOP Class UID of each instance that the destination stored and is not known to miss, by SOP
     Instance UID; ``missing`` the instances that it turned out not to have, and that it was not sent since; ``rounds``
-    tells how often it turned out so; ``refusal`` is why it refuses for good, or empty. ``instances`` is as ``stored``,
+    counts how often that happened; ``refusal`` is why it refuses for good, or empty. ``instances`` is as ``stored``,
     with those that it turned out to miss; ``fruitless_rounds`` is how often in succession it missed all of them.
     ``again`` is how often a person had everything sent once more; what was before does not count.
     """
@@ -197,7 +197,7 @@ class Deliveries:
             return
         lines = b"".join(map(_line, entries))
         for folder in self._folders(batch):
-            with suppress(*_NOT_THERE):  # it moved on meanwhile
+            with suppress(*_NOT_THERE):  # it has moved on
                 append_synced(folder / record_file(batch, destination), lines)
                 return
         raise FileNotFoundError("the batch is neither closed nor sent")
@@ -228,7 +228,7 @@ def entries(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> DeliveryRecord:
-    """What the lines of a record tell together, behind the last that has everything sent once more."""
+    """What the lines of a record say together, after the last that has everything sent once more."""
     lines = list(lines)
     begins = [number for number, entry in enumerate(lines, 1) if entry["event"] == AGAIN]
     return _summary(lines[begins[-1] if begins else 0 :], len(begins))

@@ -2,7 +2,7 @@
 
 A file for each month and worker, ``exams/<year>-<month>.<worker>.jsonl``: a line when a series was measured, and one
 when its derived series was. Lines of one batch have the same ``exam``, a hash with the key of the log, so that a
-step that is done twice tells no examination twice; the later value of a key counts.
+step that is done twice counts no examination twice; the later value of a key counts.
 """
 
 import json
@@ -59,7 +59,7 @@ class Exams:
             make_folder(self._folder)
             append_synced(path, json.dumps(entry).encode() + b"\n")
         except OSError as error:
-            _log.warning("exam.not_noted", fault=type(error).__name__)
+            _log.warning("exam.not_recorded", fault=type(error).__name__)
 
     def since(self, begin: datetime) -> list[Exam]:
         """The examinations whose measuring began at a time or later, oldest first."""

@@ -1,7 +1,7 @@
 """What was decided once for a batch: ``<key>.plan.json`` in the batch's own folder.
 
 It is there before the first derived instance is made, so half a series never gets another description, strength or
-encoding, whatever becomes of the workflow database or of the settings. The key in the name tells attempts apart: a
+encoding, also when the workflow database is lost or the settings change. The key in the name distinguishes attempts: a
 batch that is requeued gets another one, and is decided anew.
 """
 
@@ -28,7 +28,7 @@ def keep_plan(root: Path, batch: Batch, plan: dict[str, Any]) -> None:
         The disk refuses it, or the batch is neither closed nor sent.
     """
     for folder in _folders(root, batch):
-        with suppress(FileNotFoundError):  # it moved on meanwhile
+        with suppress(FileNotFoundError):  # it has moved on
             replace_synced(folder / _file_name(batch), json.dumps(plan).encode() + b"\n")
             return
     raise FileNotFoundError("the batch is neither closed nor sent")
@@ -40,7 +40,7 @@ def kept_plan(root: Path, batch: Batch) -> dict[str, Any] | None:
 
 
 def plan_in(folder: Path) -> dict[str, Any] | None:
-    """The plan in the folder of a batch, whatever its state; None if there is none, or it cannot be read any more."""
+    """The plan in the folder of a batch, in any state; None if there is none, or it cannot be read any more."""
     with suppress(FileNotFoundError, NotADirectoryError, ValueError):
         plan = json.loads(read_bytes(folder / f"{folder.name}.plan.json"))
         return plan if isinstance(plan, dict) else None

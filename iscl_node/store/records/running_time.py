@@ -1,4 +1,4 @@
-"""How long the node has run, over all its starts: a clock that nobody sets, and that stands still while it is off."""
+"""How long the node has run, over all its starts: a clock that cannot be set, and that stops while the node is off."""
 
 import json
 import threading

@@ -1,6 +1,6 @@
 """Why a batch waits, and until when: ``<key>.wait.json``, or ``<key>.<destination>.wait.json``, in its folder.
 
-It is there for people who look, and nothing follows from it: what the disk refuses here is not told.
+It is for people only, and nothing follows from it: that it cannot be written is not logged.
 """
 
 import json

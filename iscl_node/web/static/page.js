@@ -50,7 +50,7 @@ for (const part of document.querySelectorAll("[data-load]")) {
   }).catch(() => {});
 }
 
-// The queue updates by itself; a tab that nobody sees asks for nothing.
+// The queue updates by itself; a hidden tab asks for nothing.
 const live = document.querySelector("[data-live]");
 if (live) {
   let etag = "";

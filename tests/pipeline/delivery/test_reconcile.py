@@ -168,7 +168,7 @@ def test_a_database_that_refuses_is_asked_again(bench: MakeBench, monkeypatch: p
 
     on = bench(Archive())
     monkeypatch.setattr("iscl_node.pipeline.workflows.reconcile.under_way", refuse)
-    with pytest.raises(RetryLaterError, match="tells nothing: OperationalError"):
+    with pytest.raises(RetryLaterError, match="does not answer: OperationalError"):
         on.reconcile()
     monkeypatch.setattr("iscl_node.pipeline.workflows.commitment_reports.find", refuse)
     with pytest.raises(RetryLaterError, match="takes no report: OperationalError"):

@@ -56,7 +56,7 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path, damage: Callable[[Path]
     stop_engine(PATIENCE_SECONDS)
     (kept,) = tmp_path.glob("workflows.damaged-*.sqlite")
     assert kept.read_bytes() == damaged
-    assert [line["event"] for line in logs] == ["database.set_aside"]
+    assert [line["event"] for line in logs] == ["database.replaced"]
 
 
 @pytest.mark.parametrize("content", [None, b""])
