@@ -8,8 +8,6 @@ waiting for a response. What is beyond the limits of data sets is read and throw
 import threading
 from collections.abc import Sequence
 from functools import partial
-from io import BytesIO
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -23,6 +21,7 @@ from iscl_node.network.patches.association_requests import understand
 from iscl_node.network.patches.broken_message import abort_at_broken_message
 from iscl_node.network.patches.broken_negotiation import abort_at_broken_negotiation
 from iscl_node.network.patches.broken_pdu import abort_at_broken_pdu
+from iscl_node.network.patches.discarded import Discarded, discard_data_set, discard_pdu
 from iscl_node.network.refusals import Refusal, Refused, shut
 
 _LONGEST_COMMAND_SET = 16_384
@@ -39,18 +38,6 @@ _IS_COMMAND = 0x01
 """Bit of the message control header (PS3.8 E.2)."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Discarded(BytesIO):
-    """Stands for a data set that is too much to keep; ``reason`` is for its sender."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__()
-        self.reason = reason
-
-    def write(self, data: Any, /) -> int:
-        """Throw it away."""
-        return len(data)
 
 
 class Intake:
@@ -81,7 +68,7 @@ class Intake:
         commands = sum(len(fragment) - 1 for fragment in fragments if fragment[:1] and fragment[0] & _IS_COMMAND)
         broken = self._broken_rule(association, fragments, commands)
         if broken is not None:
-            event.pdu.presentation_data_value_items.clear()  # what pynetdicom does next
+            discard_pdu(event.pdu)
             self._drop(association, broken)
             return
         data = sum(len(fragment) - 1 for fragment in fragments) - commands
@@ -131,9 +118,9 @@ class Intake:
         total = self._take(association, size)
         longest = self._limits.instance_bytes if isinstance(message, C_STORE_RQ) else LONGEST_OTHER_DATA_SET
         if so_far.tell() + size > longest:
-            message.data_set = Discarded("larger than scp.max_instance_bytes")
+            discard_data_set(message, "larger than scp.max_instance_bytes")
         elif total > self._limits.receiving_bytes and so_far.tell() + size > self._share:
-            message.data_set = Discarded("scp.max_receiving_bytes are being received")
+            discard_data_set(message, "scp.max_receiving_bytes are being received")
         else:
             return
         self.done(association, so_far.tell() + size)

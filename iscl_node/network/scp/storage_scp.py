@@ -28,12 +28,13 @@ from iscl_node.network.commitment_reports import (
     on_behalf_of,
 )
 from iscl_node.network.implementation import named_entity
+from iscl_node.network.patches.discarded import Discarded
 from iscl_node.network.patches.pdu_reader import MAXIMUM_PDU_LENGTH, prepare_connection
 from iscl_node.network.patches.requests_in_turn import serve_in_turn
 from iscl_node.network.refusals import Refusal
 from iscl_node.network.scp.admission import Admission
 from iscl_node.network.scp.authorization import Authorization, Rejection
-from iscl_node.network.scp.intake import Discarded, Intake
+from iscl_node.network.scp.intake import Intake
 from iscl_node.network.scp.refused_contexts import tell_refused_contexts
 from iscl_node.network.scp.requests_in_hand import RequestsInHand
 from iscl_node.network.scp.server import HardenedServer, start_server
