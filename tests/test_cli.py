@@ -54,7 +54,8 @@ def config(tmp_path: Path, spool: Spool, identity_bundle: Path) -> Path:
     """Settings with a spool, a bundle and a destination that is down."""
     file = tmp_path / "iscl-node.toml"
     file.write_text(
-        f"spool_dir = '{spool.root}'\n[bundle]\npath = '{identity_bundle}'\ndevice = 'cpu'\n"
+        f"spool_dir = '{spool.root}'\n[bundle]\npath = '{identity_bundle}'\n"
+        f"digest = '{bundle_digest(identity_bundle)}'\ndevice = 'cpu'\n"
         "[[peers]]\nname = 'pacs'\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = 1\nmay = ['receive']\n"
         "[[rules]]\nname = 'CT'\nsend_to = ['pacs']\n"
     )
@@ -460,6 +461,17 @@ def test_check_reports_settings_bundle_and_peers(config: Path, identity_bundle: 
     assert report["settings"].startswith("good, digest ")
     assert bundle_digest(identity_bundle) in report["bundle, profile full"]
     assert report["peer pacs"].startswith("FAILED: peer pacs (ORTHANC at 127.0.0.1:1)")
+
+
+@pytest.mark.fault(
+    "machine", "another bundle than the installed one, and no digest", "an error with the digest; none of its code runs"
+)
+def test_a_bundle_from_elsewhere_needs_its_digest(config: Path, identity_bundle: Path) -> None:
+    digest = bundle_digest(identity_bundle)
+    config.write_text(config.read_text().replace(digest, ""))
+    result = run("check", "--config", config)
+    assert result.exit_code == 2
+    assert f'set digest = "{digest}" under [bundle]' in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from iscl_node.denoise.denoiser import Slice, WindowHU
 from iscl_node.domain import ModelIdentity, Precision
 from iscl_node.errors import ConfigurationError
 
+_PACKAGES = ("scripts", "torch", "monai")
+"""Where the class of a network may come from; ``scripts`` is the bundle's own, which its digest covers."""
+
 
 class BundleDenoiser:
     """One network of a bundle, on one device; calls are served one at a time.
@@ -107,10 +110,9 @@ def _build(bundle: Path, digest: str, config: Mapping[str, Any]) -> nn.Module:
     target = str(definition.pop("_target_", ""))
     arguments = {name: _resolved(value, config) for name, value in definition.items()}
     try:
-        network: nn.Module = _class_of(bundle, digest, target)(**arguments)
+        return _class_of(bundle, digest, target)(**arguments)
     except (OSError, SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{bundle}: network_def {target!r} cannot be built: {error}") from error
-    return network
 
 
 def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
@@ -121,15 +123,22 @@ def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
     return value
 
 
-def _class_of(bundle: Path, digest: str, target: str) -> Any:
+def _class_of(bundle: Path, digest: str, target: str) -> type[nn.Module]:
     """The class that ``target`` names; ``scripts.`` is the bundle's own package.
 
-    The package is imported under a name that holds the digest, so that two bundles can be loaded.
+    The package is imported under a name that holds the digest, so that two bundles can be loaded. A name below torch or
+    MONAI alone is not enough: functions there run shell commands.
     """
     module, _, name = target.rpartition(".")
-    if module.split(".")[0] == "scripts":
+    package = module.split(".")[0]
+    if package not in _PACKAGES:
+        raise ValueError(f"it must be a class of {', '.join(_PACKAGES[:-1])} or {_PACKAGES[-1]}")
+    if package == "scripts":
         module = module.replace("scripts", _import_scripts(bundle, digest), 1)
-    return getattr(importlib.import_module(module), name)
+    found: object = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise TypeError("it is no torch.nn.Module")
+    return found
 
 
 def _import_scripts(bundle: Path, digest: str) -> str:

@@ -25,7 +25,7 @@ def bundle_identity(bundle: Path, trusted_digest: str = "") -> ModelIdentity:
     bundle : Path
         Folder of the bundle.
     trusted_digest : str
-        Its :func:`bundle_digest`; empty accepts any, and says so in the log.
+        Its :func:`bundle_digest`; empty takes any, and says so in the log: that is up to the caller.
 
     Raises
     ------

@@ -49,7 +49,8 @@ class BundleSettings(Section):
     path: Path = INSTALLED_BUNDLE
     """The folder of the MONAI bundle."""
     digest: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty accepts any and logs it."""
+    """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty trusts the bundle that is installed
+    with the node, and no other."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model computes; auto: on CUDA where it is there."""
     devices: tuple[Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,3})$")], ...] = ()

@@ -16,6 +16,7 @@ from iscl_node.demo.demonstration import Demonstrated, Options, demonstrate
 from iscl_node.demo.head_ct import HeadCt
 from iscl_node.demo.tables import quality_table, stage_table
 from iscl_node.demo.workplace import open_workplace
+from iscl_node.denoise.bundle_digest import bundle_digest
 from iscl_node.errors import ConfigurationError
 
 Show = Callable[..., Demonstrated]
@@ -38,6 +39,7 @@ class Listener:
 def show(tmp_path: Path, head: HeadCt, identity_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Show:
     """Run the demonstration in a folder."""
     monkeypatch.setenv("ISCL_NODE__BUNDLE__PATH", str(identity_bundle))
+    monkeypatch.setenv("ISCL_NODE__BUNDLE__DIGEST", bundle_digest(identity_bundle))
     monkeypatch.setattr(demonstration, "_PROCESSES", 1)
     monkeypatch.setenv("ISCL_NODE__SPOOL__MIN_FREE_BYTES", "0")
 

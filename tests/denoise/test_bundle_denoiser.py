@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from factories import soft_tissue
+from monai.networks.blocks.convolutions import Convolution
 from small_bundle import write_bundle
 
 from iscl_node.denoise import bundle_denoiser
@@ -184,6 +185,42 @@ def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, target: str) ->
     bundle = write_bundle(tmp_path / "bundle", {"_target_": target})
     with pytest.raises(ConfigurationError, match="network_def"):
         load_bundle(bundle, "abdomen", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("target", "argument"),
+    [
+        ("os.system", "command"),
+        ("subprocess.Popen", "args"),
+        ("torch.utils.collect_env.run", "command"),
+        ("torch.hub.os.system", "command"),
+        ("scripts.os.system", "command"),
+        ("scripts.touch", "path"),
+        ("builtins.open", "file"),
+        ("pathlib.Path.touch", "self"),
+    ],
+)
+@pytest.mark.fault(
+    "machine",
+    "a bundle names as its network what is none, like a function",
+    "an error; it is not called",
+)
+def test_what_is_no_network_is_not_called(tmp_path: Path, target: str, argument: str) -> None:
+    ran = tmp_path / "ran"
+    value = str(ran) if argument in ("path", "file") else f"touch {ran}"
+    bundle = write_bundle(tmp_path / "bundle", {"_target_": target, argument: value})
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").write_text("import os\n\ndef touch(path):\n    open(path, 'w')\n")
+    with pytest.raises(ConfigurationError, match="network_def"):
+        load_bundle(bundle, "abdomen", "cpu")
+    assert not ran.exists()
+
+
+def test_a_network_of_monai_is_taken(tmp_path: Path) -> None:
+    definition = {"_target_": "monai.networks.blocks.Convolution", "spatial_dims": 2, "in_channels": 1}
+    bundle = write_bundle(tmp_path / "bundle", definition | {"out_channels": 1})
+    torch.save(Convolution(2, 1, 1).state_dict(), bundle / "models" / "model.pt")
+    assert load_bundle(bundle, "full", "cpu").denoise(HU).shape == HU.shape
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:

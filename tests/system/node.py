@@ -19,6 +19,8 @@ from ports import free_port as free_port
 from prometheus_client.parser import text_string_to_metric_families
 from required_tools import required_tool as required_tool
 
+from iscl_node.denoise.bundle_digest import bundle_digest
+
 AE_TITLE = "ISCL_NODE"
 SENDER = "SENDER"
 PATIENCE_SECONDS = 90
@@ -38,6 +40,7 @@ quiet_seconds = {quiet_seconds}
 port = {http_port}
 [bundle]
 path = "{node.bundle}"
+digest = "{digest}"
 device = "cpu"
 [spool]
 min_free_bytes = 0
@@ -143,6 +146,7 @@ class Node:
     def _settings(self, archive_port: int, quiet_seconds: float, rule: str, confirm: str) -> str:
         return _SETTINGS.format(
             node=self,
+            digest=bundle_digest(self.bundle),
             http_port=self.http_port,
             our_ae_title=AE_TITLE,
             sender=SENDER,

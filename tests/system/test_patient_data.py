@@ -24,6 +24,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 from sending import MakeSeries, send, status_of_raw_bytes, storescu
 
+from iscl_node.denoise.bundle_digest import bundle_digest
+
 pytestmark = pytest.mark.peers
 
 UID_MARK = "4711471147"
@@ -110,7 +112,9 @@ def test_patient_data_stays_inside(
     conflict(node, good)
     node.kill()
     node.change_settings('[[rules]]\nname = "CT"\nwhen = { Modality = "CT" }', NOT_CHEST)
-    node.change_settings(str(node.bundle), str(implausible_bundle(tmp_path / "model")))
+    implausible = implausible_bundle(tmp_path / "model")
+    node.change_settings(str(node.bundle), str(implausible))
+    node.change_settings(bundle_digest(node.bundle), bundle_digest(implausible))
     node.start()
     ignored_or_quarantined(node, marked_series)
 
