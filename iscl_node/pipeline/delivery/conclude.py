@@ -179,8 +179,9 @@ class Concluding:
         self._metrics.resent_instances.labels(peer_name).inc(len(lacking))
         self._count(peer_name, answer, "missing")
         reasons = sorted(set(lacking.values()))
-        _log.warning("confirmation.found_missing", batch=batch.key, peer=peer_name, instances=len(lacking), reasons=reasons)
-        lost = f"peer {peer_name} stored {len(lacking)} instances and has lost them"
+        count = len(lacking)
+        _log.warning("confirmation.found_missing", batch=batch.key, peer=peer_name, instances=count, reasons=reasons)
+        lost = f"peer {peer_name} stored {count} instances and has lost them"
         return self._unless_given_up(batch, peer_name, lost, self._next_round(record.rounds + 1))
 
     def _next_round(self, rounds: int) -> Next:
