@@ -7,7 +7,7 @@ association_requests  DULServiceProvider._decode_pdu           aborts at titles 
 broken_message        DIMSEServiceProvider.receive_primitive   lets the reading thread die of a broken message
 broken_negotiation    ACSE.negotiate_association               lets the association's thread die of what is missing
 broken_pdu            StateMachine.do_action                   lets the reading thread die of a broken PDU
-discarded             adds to DIMSEMessage.decode_msg            collects a message in memory whatever its size
+discarded             adds to DIMSEMessage.decode_msg            collects a message of any size in memory
 event_reports         Association._serve_request               serves a report in a thread while a release waits
 pdu_reader            AssociationSocket.recv                   reads any length that is announced, without a limit
 requests_in_turn      Association._serve_request               starts a thread for each report that comes

@@ -1,7 +1,7 @@
 """Adds to ``DIMSEMessage.decode_msg``: a data set that is too much is read and not kept.
 
-pynetdicom 3.0.4 collects a message in memory whatever its size, and decodes what a P-DATA-TF holds whatever we think
-of it.
+pynetdicom 3.0.4 collects a message of any size in memory, and decodes each P-DATA-TF, wanted or
+not.
 """
 
 from io import BytesIO
