@@ -7,6 +7,7 @@ not necessarily ensure that the entry in the directory containing the file has a
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from iscl_node.store.tree import refuse_links
@@ -54,20 +55,40 @@ def replace_synced(path: Path, data: bytes) -> None:
 
 
 def append_synced(path: Path, lines: bytes) -> None:
-    """Append whole lines to ``path`` in one write, and sync them and its name; a torn last line is ended before.
+    """Append whole lines to ``path`` as `append` does, and sync all that it has, and its name.
 
     Raises
     ------
     OSError
         The bytes are not safely on disk; a part may be there.
     """
+    with _appended(path, lines) as descriptor:
+        os.fsync(descriptor)
+    sync_folder(path.parent)
+
+
+def append(path: Path, lines: bytes) -> None:
+    """Append whole lines to ``path`` in one write; a torn last line is ended before.
+
+    They outlive this process, and a power cut only after `append_synced`, with the same lines or further ones.
+
+    Raises
+    ------
+    OSError
+        The file system refuses it; a part may be there.
+    """
+    with _appended(path, lines):
+        pass
+
+
+@contextlib.contextmanager
+def _appended(path: Path, lines: bytes) -> Iterator[int]:
     refuse_links(path)
     with path.open("a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         is_torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
         _write_all(file.fileno(), b"\n" + lines if is_torn else lines)
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+        yield file.fileno()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

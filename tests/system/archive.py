@@ -153,6 +153,18 @@ class RecordingArchive:
         return found
 
 
+def counting(folder: Path) -> str:
+    """A script for an Orthanc in this folder that writes down each instance that is sent to it, known or not."""
+    return f"""
+    function ReceivedInstanceFilter(dicom, origin, info)
+        local file = io.open("{folder / "stores.txt"}", "a")
+        file:write(dicom.SOPInstanceUID .. "\\n")
+        file:close()
+        return true
+    end
+    """
+
+
 class Orthanc:
     """The Orthanc server as a process of its own.
 
@@ -213,6 +225,12 @@ class Orthanc:
         """Answer of the REST interface."""
         with urlopen(Request(f"http://127.0.0.1:{self._http_port}{path}", body), timeout=60) as response:
             return json.load(response)
+
+    def stores(self) -> "Counter[str]":
+        """How often each SOP Instance UID was sent to it, if it was made with `counting`."""
+        with contextlib.suppress(FileNotFoundError):
+            return Counter((self._folder / "stores.txt").read_text().split())
+        return Counter()
 
     def run_lua(self, script: str) -> None:
         """Run a script beside the one that it was given."""

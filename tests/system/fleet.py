@@ -41,9 +41,9 @@ class Fleet:
         self._bundle = bundle
         self.nodes: dict[str, Node] = {}
 
-    def make(self, name: str, role: str, quiet_seconds: float = 0.5) -> Node:
+    def make(self, name: str, role: str, quiet_seconds: float = 0.5, confirm: str = "none") -> Node:
         """A node that is not started yet."""
-        node = Node(self._folder / name, self._archive_port, self._bundle, quiet_seconds)
+        node = Node(self._folder / name, self._archive_port, self._bundle, quiet_seconds, confirm=confirm)
         shared = self._folder / "spool"
         own = f'database_url = "{self._url}"\nworker_name = "{name}"\nrole = "{role}"\n'
         node.change_settings(f'spool_dir = "{node.spool}"\n', f'spool_dir = "{shared}"\n{own}')

@@ -73,6 +73,7 @@ class Way:
         finally:
             node.close()
         self._expected = set(self.archives[0].counts())
+        self._check_nothing_done_twice(node, 0)
         assert len(self._expected) == 2 * len(self.series)
         counts: Counter[str] = Counter()
         for point in record.read_text().splitlines():
@@ -111,6 +112,8 @@ class Way:
             self._send_the_rest(node, taken)
             wait_until_done(node, self.series)
             self._check(node)
+            if not is_power_cut:
+                self._check_nothing_done_twice(node, strikes)
         finally:
             node.close()
         shutil.rmtree(folder)
@@ -154,6 +157,15 @@ class Way:
             assert set(archive.counts()) == self._expected
             # Of all copies: had one been sent again in another form, there would be three.
             assert {len(found) for found in archive.derived_of(self.series).values()} == {2}
+
+    def _check_nothing_done_twice(self, node: DisturbedNode, kills: int) -> None:
+        """Of each destination one instance may be in hand at a kill; a workflow that was killed goes on."""
+        for archive in self.archives:
+            stored_again = archive.counts().total() - len(self._expected)
+            assert stored_again <= kills, f"{stored_again} instances were stored again"
+        assert "workflow.restarted" not in node.log(), node.log_tail()
+        ends = Counter(json.loads(line)["batch"] for line in node.log().splitlines() if '"batch.ended"' in line)
+        assert set(ends.values()) <= {1}, node.log_tail()
 
 
 def _cut(spool: Path, left: Path) -> None:

@@ -1,7 +1,8 @@
 """The soak: 20,000 instances from 8 clients, while the node, the archive and clients are killed at random.
 
-``ISCL_NODE_SOAK_INSTANCES`` and ``ISCL_NODE_SOAK_SEED`` in the environment change the size and the plan of the long
-one; its report is printed and written to ``build/soak.json``.
+Once it is one node with SQLite, and once a receiving and two working ones with PostgreSQL. ``ISCL_NODE_SOAK_INSTANCES``
+and ``ISCL_NODE_SOAK_SEED`` in the environment change the size and the plan of the long ones; their reports are printed
+and written to ``build/soak.json`` and ``build/soak-fleet.json``.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive import Orthanc
+from archive import Orthanc, counting
+from fleet import Fleet
 from node import Node
+from postgresql import PostgresqlServer
 from soak.clients import Clients
-from soak.inventory import committed, differences, events_of, expected, held, waiting_batches
+from soak.inventory import committed, differences, done_twice, expected, held, lines_of, missed, waiting_batches
 from soak.kills import Kills
 from soak.ledger import Ledger
 from soak.sources import kill_points, sources
@@ -39,6 +43,9 @@ _SERIES_WAITING = 24
 """Clients begin no further series while so many are not delivered, so that each kill finds work of all kinds."""
 _LOOK_SECONDS = 0.5
 _TOLD_SECONDS = 60
+
+_IN_HAND = 4
+"""Deliveries of a node to one archive at once (`_DELIVERIES_IN_HAND`): of each one instance may be stored at a kill."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +77,56 @@ class Soak:
         Of the plan.
     tell : callable
         Takes lines for whoever waits.
+    server : PostgresqlServer, optional
+        With it there are a receiving and two working nodes.
     """
 
-    def __init__(self, folder: Path, bundle: Path, instances: int, seed: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        instances: int,
+        seed: int,
+        tell: Callable[[str], None],
+        server: PostgresqlServer | None = None,
+    ) -> None:
         self.seed = seed
         self.plan = plan_for(instances)
         self.sources = list(sources(instances, self._dice("sources")))
         self.ledger = Ledger(instances)
-        self.archive = Orthanc(folder / "orthanc")
-        self.node = Node(folder / "node", self.archive.port, bundle, _QUIET_SECONDS, confirm="commitment")
-        self.node.change_settings("[delivery]", f"[delivery]\nreport_hours = {_REPORT_SECONDS / 3600}")
+        self.archive = Orthanc(folder / "orthanc", counting(folder / "orthanc"))
+        self.nodes = self._made_nodes(folder, bundle, server)
+        self.node, *_ = self.nodes
+        for node in self.nodes:
+            node.change_settings("[delivery]", f"[delivery]\nreport_hours = {_REPORT_SECONDS / 3600}")
         files = folder / "sources"
         files.mkdir()
         kill_at = kill_points(self.sources, self.plan.clients, self._dice("kills of clients"))
         self.clients = Clients(self.node, iter(self.sources), kill_at, self.ledger, files, self._has_room)
-        self.kills = Kills(self.node, self.archive, self.ledger)
+        self.kills = Kills(self.nodes, self.archive, self.ledger)
         self._tell = tell
         self._started = time.monotonic()
+
+    def _made_nodes(self, folder: Path, bundle: Path, server: PostgresqlServer | None) -> list[Node]:
+        """The first receives."""
+        if server is None:
+            return [Node(folder / "node", self.archive.port, bundle, _QUIET_SECONDS, confirm="commitment")]
+        fleet = Fleet(folder, server, self.archive.port, bundle)
+        roles = {"receiver": "receive", "worker-1": "work", "worker-2": "work"}
+        return [fleet.make(name, role, _QUIET_SECONDS, confirm="commitment") for name, role in roles.items()]
 
     def run(self) -> None:
         """Send everything and kill according to the plan, until the node has nothing left to do."""
         try:
             self._run()
         except BaseException:
-            self._tell("\n".join([self._state(), *waiting_batches(self.node), self.node.log_tail()]))
+            self._tell("\n".join([self._state(), *waiting_batches(self.node), self._log_tails()]))
             raise
 
     def _run(self) -> None:
         self.archive.start(self.node.port)
-        self.node.start()
+        for node in self.nodes:
+            node.start()
         kills, plan = self.kills, self.plan
         with ThreadPoolExecutor(CLIENTS + 2) as threads:
             futures = [
@@ -151,6 +179,9 @@ class Soak:
         self.ledger.wait_until(lambda: not waiting_batches(self.node), "nothing waits in the spool", progress)
         self.kills.note_memory()
 
+    def _log_tails(self) -> str:
+        return "\n".join(node.log_tail() for node in self.nodes)
+
     def _has_room(self) -> bool:
         series = {path.name for state in ("open", "closed") for path in (self.node.spool / state).iterdir()}
         return len(series) < _SERIES_WAITING
@@ -159,12 +190,15 @@ class Soak:
         """Check what archive and spool have; return the counts."""
         minutes = (time.monotonic() - self._started) / 60
         wanted, found = expected(self.node, self.sources), held(self.archive)
-        events = events_of(self.node)
+        lines = lines_of(self.nodes)
         assert self.ledger.acknowledged == {uid for source in self.sources for uid in source.sop_uids()}
-        assert not (wrong := differences(self.node, wanted, found)), f"{wrong}\n{self.node.log_tail()}"
-        faults = [line for line in self.node.log().splitlines() if "unforeseen" in line]
-        assert not faults, "\n".join(faults)
-        counts = self.ledger.counts
+        assert not (wrong := differences(self.node, wanted, found)), f"{wrong}\n{self._log_tails()}"
+        faults = [line for line in lines if "unforeseen" in line["event"]]
+        assert not faults, "\n".join(map(str, faults))
+        assert not (twice := done_twice(self.node, lines)), twice
+        counts, stored_again = self.ledger.counts, self.archive.stores().total() - len(wanted)
+        kills = counts["kills of the node"] + counts["kills of the archive"]
+        assert stored_again <= _IN_HAND * kills + missed(self.node), "more was stored again than was in hand at a kill"
         return {
             "seed": self.seed,
             "series": len(self.sources),
@@ -175,16 +209,19 @@ class Soak:
             **{what: number for what, number in sorted(counts.items()) if what.startswith("kills")},
             "derived instances expected": len(wanted),
             "derived instances in the archive": len(found),
+            "derived instances stored again": stored_again,
+            "of these the archive had lost": missed(self.node),
             "instances the archive committed to": committed(self.node).total(),
             "batches": self.node.status()["batches"],
-            "events in the node's log": dict(events.most_common()),
+            "events in the node's log": dict(Counter(line["event"] for line in lines).most_common()),
             "minutes": round(minutes, 1),
             "peak memory of the node in MB": self.kills.peak_memory_bytes // 1_000_000,
         }
 
     def close(self) -> None:
-        """End node and archive."""
-        self.node.close()
+        """End nodes and archive."""
+        for node in self.nodes:
+            node.close()
         self.archive.close()
 
 
@@ -207,6 +244,26 @@ def soak(request: pytest.FixtureRequest, tmp_path: Path, bundle: Path, tell: Cal
     run.close()
 
 
+@pytest.fixture
+def server() -> Iterator[PostgresqlServer]:
+    server = PostgresqlServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def shared_soak(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    bundle: Path,
+    tell: Callable[[str], None],
+    server: PostgresqlServer,
+) -> Iterator[Soak]:
+    run = Soak(tmp_path, bundle, request.param, SEED, tell, server)
+    yield run
+    run.close()
+
+
 @pytest.mark.parametrize("soak", [120], indirect=True)
 def test_a_short_soak(soak: Soak) -> None:
     soak.run()
@@ -223,11 +280,26 @@ def test_a_short_soak(soak: Soak) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("soak", [INSTANCES], indirect=True)
 def test_every_acknowledged_instance_is_delivered_exactly_once(soak: Soak, tell: Callable[[str], None]) -> None:
+    _run_and_write(soak, "soak.json", tell)
+
+
+@pytest.mark.fault(
+    "machine",
+    "the same soak with PostgreSQL, one node that receives and two that work, each of which is killed",
+    "the same; nothing is stored more than once again for each delivery that was in hand at a kill",
+)
+@pytest.mark.long
+@pytest.mark.parametrize("shared_soak", [INSTANCES], indirect=True)
+def test_several_nodes_deliver_exactly_once(shared_soak: Soak, tell: Callable[[str], None]) -> None:
+    _run_and_write(shared_soak, "soak-fleet.json", tell)
+
+
+def _run_and_write(soak: Soak, name: str, tell: Callable[[str], None]) -> None:
     soak.run()
 
     report = soak.report()
 
-    path = REPOSITORY / "build" / "soak.json"
+    path = REPOSITORY / "build" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
     tell("\n".join(f"{what:>34}: {number}" for what, number in report.items()) + "\n")

@@ -1,4 +1,7 @@
-"""Writes a destination's answers to disk while they come, so that a kill loses a few of them at most."""
+"""Writes a destination's answers to disk as they come: a kill loses that of the instance in hand, at most.
+
+A power cut loses a few more: those that are not synced yet.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,14 +12,15 @@ from iscl_node.domain import Batch, StoreAnswer
 from iscl_node.store.records.deliveries import Deliveries
 
 AT_A_TIME: Final = 8
-"""Answers that are written together: a sync of the disk for each would cost more than the sending of small images."""
+"""Answers that are synced together: a sync of the disk for each would cost more than the sending of small images."""
 LONGEST_SECONDS: Final = 1.0
-"""How long an answer waits for others."""
+"""How long an answer waits for others to be synced with."""
 
 
 @contextmanager
 def recorded(deliveries: Deliveries, batch: Batch, destination: str) -> Iterator[Callable[[StoreAnswer], None]]:
-    """Take answers for the length of a ``with`` block; each is durable after 8 of them or a second, and at the end.
+    """Take answers for the length of a ``with`` block; each is written at once, and durable after
+    8 of them or a second, and at the end.
 
     What the disk refuses is kept in memory, and tried again.
 
@@ -36,37 +40,43 @@ class _AnswerLog:
     def __init__(self, deliveries: Deliveries, batch: Batch, destination: str) -> None:
         self._deliveries = deliveries
         self._place = batch, destination
-        self._waiting: list[StoreAnswer] = []
+        self._unwritten: list[StoreAnswer] = []
+        self._unsynced = 0
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def add(self, answer: StoreAnswer) -> None:
         with self._lock:
-            self._waiting.append(answer)
-            if len(self._waiting) >= AT_A_TIME:
-                self._try_to_write()
-            elif self._timer is None:
-                self._timer = threading.Timer(LONGEST_SECONDS, self._write_in_time)
+            self._unwritten.append(answer)
+            self._unsynced += 1
+            is_synced = self._unsynced >= AT_A_TIME
+            self._try_to_write(is_synced=is_synced)
+            if not is_synced and self._timer is None:
+                self._timer = threading.Timer(LONGEST_SECONDS, self._sync_in_time)
                 self._timer.daemon = True
                 self._timer.start()
 
     def close(self) -> None:
         with self._lock:
             self._stop_timer()
-            self._write()
+            if self._unsynced:
+                self._write(is_synced=True)
 
-    def _write_in_time(self) -> None:
+    def _sync_in_time(self) -> None:
         with self._lock:
-            self._try_to_write()
+            self._try_to_write(is_synced=True)
 
-    def _try_to_write(self) -> None:
-        self._stop_timer()
+    def _try_to_write(self, *, is_synced: bool) -> None:
+        if is_synced:
+            self._stop_timer()
         with suppress(OSError):  # raised at the end
-            self._write()
+            self._write(is_synced=is_synced)
 
-    def _write(self) -> None:
-        self._deliveries.note_answers(*self._place, self._waiting)
-        self._waiting = []
+    def _write(self, *, is_synced: bool) -> None:
+        self._deliveries.note_answers(*self._place, self._unwritten, is_synced=is_synced)
+        self._unwritten = []
+        if is_synced:
+            self._unsynced = 0
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

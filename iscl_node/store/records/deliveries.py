@@ -12,7 +12,7 @@ A confirmation counts for what was stored before it: a batch that an upgrade beg
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from iscl_node.domain import Batch, SeriesState, StoreAnswer
-from iscl_node.store.durable import append_synced, replace_synced
+from iscl_node.store.durable import append, append_synced, replace_synced
 from iscl_node.store.layout import Layout, name_for
 from iscl_node.store.tree import read_bytes
 
@@ -154,8 +154,13 @@ class Deliveries:
                 return summary(entries(read_bytes(folder / record_file(batch, destination))))
         return DeliveryRecord()
 
-    def note_answers(self, batch: Batch, destination: str, answers: Iterable[StoreAnswer]) -> None:
-        """Add what a destination answered for each instance. For the errors see `note_refusal`."""
+    def note_answers(
+        self, batch: Batch, destination: str, answers: Iterable[StoreAnswer], *, is_synced: bool = True
+    ) -> None:
+        """Add what a destination answered for each instance; without a sync a power cut may undo it, a kill does not.
+
+        For the errors see `note_refusal`.
+        """
         entries = [
             {
                 "event": "answered",
@@ -166,7 +171,7 @@ class Deliveries:
             }
             for each in answers
         ]
-        self._note(batch, destination, entries)
+        self._note(batch, destination, entries, append_synced if is_synced else append)
 
     def note_missing(self, batch: Batch, destination: str, reasons: Mapping[str, str], round_: int) -> None:
         """Add what a destination does not have: why, by SOP Instance UID, and the how-maniest round this ends."""
@@ -192,13 +197,17 @@ class Deliveries:
         """Add that a destination has everything, and how it said so. For the errors see `note_refusal`."""
         self._note(batch, destination, [{"event": "confirmed", "way": way, "transaction_uid": transaction_uid}])
 
-    def _note(self, batch: Batch, destination: str, entries: Sequence[Mapping[str, object]]) -> None:
-        if not entries:
-            return
+    def _note(
+        self,
+        batch: Batch,
+        destination: str,
+        entries: Sequence[Mapping[str, object]],
+        add: Callable[[Path, bytes], None] | None = None,
+    ) -> None:
         lines = b"".join(map(_line, entries))
         for folder in self._folders(batch):
             with suppress(*_NOT_THERE):  # it has moved on
-                append_synced(folder / record_file(batch, destination), lines)
+                (add or append_synced)(folder / record_file(batch, destination), lines)
                 return
         raise FileNotFoundError("the batch is neither closed nor sent")
 

@@ -102,9 +102,13 @@ def differences(node: Node, wanted: set[Derived], found: Sequence[Derived]) -> s
 
 def committed(node: Node) -> "Counter[str]":
     """What the archive committed to, by the records of the batches that are done: SOP Instance UIDs."""
+    return Counter(uid for record in _records(node) for uid in _committed(record))
+
+
+def _records(node: Node) -> Iterator[list[dict[str, Any]]]:
+    """The delivery records of the batches that are done."""
     paths = (Path(folder, name) for folder, _, names in os.walk(node.spool / "done") for name in names)
-    records = (path.read_text().splitlines() for path in paths if path.suffix == ".jsonl")
-    return Counter(uid for record in records for uid in _committed(list(map(json.loads, record))))
+    return ([*map(json.loads, path.read_text().splitlines())] for path in paths if path.suffix == ".jsonl")
 
 
 def _committed(entries: Sequence[dict[str, Any]]) -> set[str]:
@@ -143,6 +147,38 @@ def waiting_batches(node: Node) -> list[str]:
     return sorted(f"{folder}: {len(files)} files" for folder, _, files in trees if files)
 
 
-def events_of(node: Node) -> "Counter[str]":
-    """How often each event is in the node's log, those of libraries together."""
-    return Counter(str(json.loads(line)["event"]) for line in node.log().splitlines() if line.startswith("{"))
+def lines_of(nodes: Iterable[Node]) -> list[dict[str, Any]]:
+    """The logs of nodes, without what libraries wrote that is no JSON."""
+    return [json.loads(line) for node in nodes for line in node.log().splitlines() if line.startswith("{")]
+
+
+def done_twice(node: Node, lines: Iterable[dict[str, Any]]) -> str:
+    """What two workflows did: batches that ended twice or were begun again, instances that one delivery stored twice.
+
+    Nothing that is killed need be begun again: its workflow goes on.
+    """
+    lines = list(lines)
+    ends = Counter((line["series_uid"], line["batch"]) for line in lines if line["event"] == "batch.ended")
+    parts = {
+        "batches ended more than once": [each for each, count in ends.items() if count > 1],
+        "workflows were begun again": [line for line in lines if line["event"] == "workflow.restarted"],
+        "instances are twice in a delivery record": [uid for record in _records(node) for uid in _stored_twice(record)],
+    }
+    return "\n".join(_told(node, title, faults) for title, faults in parts.items() if faults)
+
+
+def _stored_twice(record: Sequence[dict[str, Any]]) -> set[str]:
+    """The instances that were stored again though nobody said that they are missing."""
+    stored, twice = set[str](), set[str]()
+    for entry in record:
+        if entry["event"] == "missing":
+            stored.discard(entry["sop_instance_uid"])
+        elif entry["event"] == "answered" and entry["stored"]:
+            twice |= stored & {entry["sop_instance_uid"]}
+            stored.add(entry["sop_instance_uid"])
+    return twice
+
+
+def missed(node: Node) -> int:
+    """How often the archive turned out not to have an instance that it had stored: it was killed."""
+    return sum(entry["event"] == "missing" for record in _records(node) for entry in record)

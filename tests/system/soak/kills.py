@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 
 from archive import Orthanc
 from node import Node
@@ -26,41 +27,46 @@ class Kills:
 
     Parameters
     ----------
-    node, archive
-        The victims.
+    nodes, archive
+        The victims; of several nodes, which share a spool, one is killed at a time.
     ledger : Ledger
         Tells the progress, and counts.
     """
 
-    def __init__(self, node: Node, archive: Orthanc, ledger: Ledger) -> None:
-        self._node = node
+    def __init__(self, nodes: Sequence[Node], archive: Orthanc, ledger: Ledger) -> None:
+        self._nodes = nodes
         self._archive = archive
         self._ledger = ledger
         self.peak_memory_bytes = 0
-        """Of the node, over all its lives."""
+        """Of a node, over all its lives."""
 
     def kill_node(self, number: int, dice: random.Random) -> None:
-        """Kill the node so often, some times while it starts."""
+        """Kill a node so often, some times while it starts."""
         moments = _moments(number, dice)
         while moments:
             self._wait_for(moments.pop())
             time.sleep(dice.uniform(0, _JITTER_SECONDS))
-            self._kill_node()
+            node = dice.choice(self._nodes)
+            self._kill_node(node)
             if moments and dice.random() < _KILLED_AT_START:
                 moments.pop()
-                self._node.begin()
+                node.begin()
                 time.sleep(dice.uniform(0, _START_SECONDS))
-                self._kill_node()
-            self._node.start(STALL_SECONDS)
+                self._kill_node(node)
+            node.start(STALL_SECONDS)
 
-    def _kill_node(self) -> None:
-        self.note_memory()
-        self._node.kill()
+    def _kill_node(self, node: Node) -> None:
+        self._note_memory(node)
+        node.kill()
         self._ledger.count("kills of the node")
 
     def note_memory(self) -> None:
-        """Look at the peak of the node's memory, which is forgotten with the process."""
-        self.peak_memory_bytes = max(self.peak_memory_bytes, self._node.peak_memory_bytes())
+        """Look at the peak of each node's memory, which is forgotten with the process."""
+        for node in self._nodes:
+            self._note_memory(node)
+
+    def _note_memory(self, node: Node) -> None:
+        self.peak_memory_bytes = max(self.peak_memory_bytes, node.peak_memory_bytes())
 
     def kill_archive(self, number: int, dice: random.Random) -> None:
         """Kill the archive so often; it stays down for some seconds."""
@@ -69,7 +75,7 @@ class Kills:
             self._archive.kill()
             self._ledger.count("kills of the archive")
             time.sleep(dice.uniform(0, _ARCHIVE_DOWN_SECONDS))
-            self._archive.start(self._node.port)
+            self._archive.start(self._nodes[0].port)
 
     def _wait_for(self, moment: float) -> None:
         progress = self._ledger.progress
