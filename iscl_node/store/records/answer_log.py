@@ -1,4 +1,4 @@
-"""Writes a destination's answers to disk as they come: a kill loses that of the instance in hand, at most.
+"""Writes a destination's answers to disk as they come: a kill loses that of the instance that is being sent, at most.
 
 A power cut loses a few more: those that are not synced yet.
 """
