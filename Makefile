@@ -18,7 +18,7 @@ PEERS := chromium dcmtk orthanc postgresql prometheus rsyslog rsyslog-gnutls
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
 
-.PHONY: help install demo test check bench bench-ablation train-gpu quality test-long peers
+.PHONY: help install demo test check bench bench-page bench-ablation train-gpu quality test-long peers
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -39,6 +39,9 @@ check: $(VENV)/.installed-dev ## Lint, format and types
 
 bench: $(VENV)/.installed-bench ## Times as ratios, side by side (nothing else should run on the machine)
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,rounds
+
+bench-page: $(VENV)/.installed-dev peers ## The page with 10,000 series, and reception while ten browsers look
+	PYTHONPATH=.:tests:tests/system $(BIN)/python tests/benchmarks/page_under_load.py
 
 bench-ablation: $(VENV)/.installed-dev ## Table I of the paper in a short run (DATA=folder of real CT, as tests/benchmarks/training_data.py wants it)
 	@test -n "$(DATA)" || { echo "error: make bench-ablation DATA=FOLDER; FOLDER holds chest_abdomen/<patient>/*.dcm and head_gantry_tilt/*.dcm" >&2; exit 1; }

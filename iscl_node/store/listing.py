@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from iscl_node.domain import Batch, SeriesState
+from iscl_node.errors import text_of
 from iscl_node.store import tree
 from iscl_node.store.inventory import batch_folders, open_series
 from iscl_node.store.layout import INCOMPLETE_FILE, PICTURE_FILE, REASON_FILE, Layout, is_uid
@@ -25,6 +26,8 @@ _REST_SECONDS: Final = 1.0
 _REST_RATIO: Final = 10.0
 _CHANGING: Final = (SeriesState.CLOSED, SeriesState.SENT)
 _ENDED: Final = (SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
+_UNREADABLE: Final = "unreadable"
+"""In place of the keys of the batches of a series whose folder cannot be read."""
 _NOT_READABLE: Final = (OSError, ValueError)
 
 
@@ -75,6 +78,11 @@ class ListedBatch:
     planned_at: float | None = None
     made_at: float | None = None
     """When it was decided what is made of it, and when something was made last, in seconds since the epoch."""
+    is_readable: bool = True
+
+
+Remembered = dict[tuple[SeriesState, str], tuple[int, tuple[ListedBatch, ...]]]
+"""By state and series: when its folder changed last, in nanoseconds since the epoch, and the batches in it."""
 
 
 class Listing:
@@ -94,7 +102,7 @@ class Listing:
         self._lock = threading.Lock()
         self._snapshot: tuple[ListedBatch, ...] | None = None
         self._next = 0.0
-        self._ended: dict[Path, tuple[int, tuple[ListedBatch, ...]]] = {}
+        self._ended: Remembered = {}
 
     def batches(self) -> tuple[ListedBatch, ...]:
         """Everything, in no order. While one thread makes a new snapshot the others are shown the one before."""
@@ -130,37 +138,48 @@ class Listing:
                 yield from self._listed(state, series)
         known, self._ended = self._ended, {}
         for state in _ENDED:
-            for series in self._series(state):
-                yield from self._remembered(state, series, known)
+            for series_uid, changed in tree.changes(self._layout.state(state)):
+                yield from self._remembered(state, series_uid, changed, known)
 
     def _series(self, state: SeriesState) -> list[Path]:
         return [folder for folder in tree.folders(self._layout.state(state)) if is_uid(folder.name)]
 
     def _open(self) -> Iterator[ListedBatch]:
-        with suppress(*_NOT_READABLE):
-            waits = {each.series_instance_uid: each for each in OpenSeries(self._layout.root).incomplete()}
-            for folder, arrival in open_series(self._layout):
-                waiting = waits.get(folder.name)
-                reason = f"waits for what is missing: {waiting.missing}" if waiting else ""
-                names = tuple(tree.names(folder, ".dcm"))
-                yield ListedBatch(Batch(folder.name, ""), SeriesState.OPEN, folder, arrival, names, reason=reason)
+        waits: dict[str, str] = {}
+        with suppress(OSError):
+            waits = {each.series_instance_uid: each.missing for each in OpenSeries(self._layout.root).incomplete()}
+        for folder, arrival in open_series(self._layout):
+            missing = waits.get(folder.name)
+            reason = f"waits for what is missing: {missing}" if missing else ""
+            names = tuple(tree.names(folder, ".dcm"))
+            yield ListedBatch(Batch(folder.name, ""), SeriesState.OPEN, folder, arrival, names, reason=reason)
 
     def _remembered(
-        self, state: SeriesState, series: Path, known: Mapping[Path, tuple[int, tuple[ListedBatch, ...]]]
+        self, state: SeriesState, series_uid: str, changed: int, known: Remembered
     ) -> tuple[ListedBatch, ...]:
-        with suppress(OSError):
-            changed = series.stat().st_mtime_ns
-            if known.get(series, (None,))[0] != changed:
-                self._ended[series] = changed, tuple(self._listed(state, series))
-            else:
-                self._ended[series] = known[series]
-            return self._ended[series][1]
-        return ()
+        before = known.get((state, series_uid))
+        if before is None or before[0] != changed:
+            if not is_uid(series_uid):
+                return ()
+            before = changed, tuple(self._listed(state, self._layout.series(state, series_uid)))
+        if all(each.is_readable for each in before[1]):
+            self._ended[state, series_uid] = before
+        return before[1]
 
     def _listed(self, state: SeriesState, series: Path) -> Iterator[ListedBatch]:
-        for folder in batch_folders(series):
-            with suppress(OSError):  # it moves on
-                yield self._batch(Batch(series.name, folder.name), state, folder)
+        try:
+            folders = batch_folders(series)
+        except OSError as error:
+            yield _unreadable(Batch(series.name, _UNREADABLE), state, series, error)
+            return
+        for folder in folders:
+            batch = Batch(series.name, folder.name)
+            try:
+                yield self._batch(batch, state, folder)
+            except FileNotFoundError:
+                continue  # it moves on
+            except OSError as error:
+                yield _unreadable(batch, state, folder, error)
 
     def _batch(self, batch: Batch, state: SeriesState, folder: Path) -> ListedBatch:
         since, names = folder.stat().st_mtime, set(tree.names(folder))
@@ -184,9 +203,16 @@ class Listing:
         )
 
 
+def _unreadable(batch: Batch, state: SeriesState, folder: Path, error: OSError) -> ListedBatch:
+    reason = f"its folder cannot be read: {text_of(error)}"
+    return ListedBatch(batch, state, folder, _changed(folder) or 0.0, (), reason=reason, is_readable=False)
+
+
 def _deliveries(batch: Batch, folder: Path, names: set[str]) -> Iterator[Delivered]:
-    destinations = _object(folder / f"{batch.key}.destinations.json").get("destinations", ())
-    for destination in destinations:
+    destinations = _object(folder / f"{batch.key}.destinations.json").get("destinations")
+    for destination in destinations if isinstance(destinations, list) else ():
+        if not isinstance(destination, str):
+            continue
         name = record_file(batch, destination)
         content = b""
         if name in names:

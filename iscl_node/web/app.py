@@ -41,8 +41,11 @@ def web_app(
     pages : Pages, optional
         The page; without it there is only what machines look at.
     """
-    routes = monitoring_routes(registry, readiness, notes)
-    return Starlette(routes=[*routes, *(pages.routes() if pages else [])], middleware=[Middleware(SafeHeaders)])
+    return Starlette(
+        routes=[*monitoring_routes(registry, readiness, notes), *(pages.routes() if pages else [])],
+        middleware=[Middleware(SafeHeaders)],
+        exception_handlers=pages.faults() if pages else {},
+    )
 
 
 class SafeHeaders:

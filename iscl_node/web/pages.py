@@ -1,9 +1,7 @@
 """The pages: queue, series with its viewer, quarantine, peers, settings."""
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,24 +13,21 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from iscl_node.domain import Peer
-from iscl_node.errors import IsclNodeError, QuarantineSeriesError
+from iscl_node.errors import IsclNodeError, text_of
 from iscl_node.pipeline.page.decisions import SET_ASIDE, Decisions
 from iscl_node.pipeline.page.fleet import Fleet
-from iscl_node.pipeline.page.overview import IN_HAND, Overview, Row, Step, matching, shown
+from iscl_node.pipeline.page.overview import Overview, Row, Step, shown
 from iscl_node.pipeline.page.validity import Validity
 from iscl_node.pipeline.page.viewing import ViewedSeries, Viewing
 from iscl_node.web.access import SESSION_COOKIE, Access, Endpoint, Need, own_path
 from iscl_node.web.contacts import contact_of
 from iscl_node.web.frame import Frame, visitor_of
-from iscl_node.web.rendering import etag_of, static_files
+from iscl_node.web.queue import Queue
+from iscl_node.web.rendering import static_files
 from iscl_node.web.scanners import Scanners
 from iscl_node.web.timeline import timeline
 
-_ROWS_PER_PAGE: Final = 50
 _DAY: Final = 86400.0
-_MOST_KNOWN: Final = 64
-"""Questions about one snapshot whose answers are kept."""
-_IN_HAND: Final = "under way"
 _SERIES: Final = "/series/{uid}/{key}"
 
 
@@ -75,14 +70,13 @@ class Pages:
         self._frame = Frame(parts.node_name, parts.version, access.has_users)
         self._scanners = Scanners(parts.fleet, self._frame)
         self._static = static_files()
-        self._rows_lock = threading.Lock()
-        self._known_rows: tuple[list[Row], dict[tuple[str, bool], tuple[bytes, str]]] = [], {}
+        self._queue = Queue(parts.overview, self._frame)
 
     def routes(self) -> list[Route]:
         """Every route, each with what it asks of its visitor."""
         looks: dict[str, Endpoint] = {
-            "/": self._queue,
-            "/rows": self._rows,
+            "/": self._queue.page,
+            "/rows": self._queue.rows,
             "/quarantine": self._quarantine,
             "/scanners": self._scanners.page,
             "/scanners.csv": self._scanners.table,
@@ -114,49 +108,11 @@ class Pages:
             Route("/static/{name}", guarded(Need.PUBLIC, self._static_file), methods=["GET"]),
         ]
 
+    def faults(self) -> dict[Any, Any]:
+        """What is answered in place of a page, by the exception."""
+        return {HTTPException: self._frame.refusal, OSError: self._frame.refusal}
+
     # Looking
-
-    async def _queue(self, request: Request) -> Response:
-        return self._page(request, "queue.html", **await run_in_threadpool(self._listed, request))
-
-    async def _rows(self, request: Request) -> Response:
-        """The part of the queue that changes; 304 if it did not."""
-        body, etag = await run_in_threadpool(self._rows_now, request)
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers={"ETag": etag})
-        return Response(body, media_type="text/html", headers={"ETag": etag})
-
-    def _rows_now(self, request: Request) -> tuple[bytes, str]:
-        """The rows and their ETag, made once for all browsers that ask the same of the same snapshot."""
-        asked = str(request.query_params), visitor_of(request).sees_identity
-        with self._rows_lock:
-            every = self._parts.overview.rows()
-            known_of, known = self._known_rows
-            if known_of is not every or len(known) >= _MOST_KNOWN:
-                self._known_rows = known_of, known = every, {}
-            if asked not in known:
-                body = bytes(self._page(request, "rows.html", **self._listed(request)).body)
-                known[asked] = body, etag_of(body)
-            return known[asked]
-
-    def _listed(self, request: Request) -> dict[str, Any]:
-        visitor, query = visitor_of(request), request.query_params
-        every = self._parts.overview.rows()
-        chosen = {name: query.get(name, "")[:200] for name in ("step", "q", "rule", "scanner")}
-        rows = matching((row for row in every if _is_chosen(row, chosen)), chosen["q"], visitor.sees_identity)
-        pages = max(1, -(-len(rows) // _ROWS_PER_PAGE))
-        page = min(max(1, int(number) if (number := query.get("page", "1")).isdecimal() else 1), pages)
-        here = rows[(page - 1) * _ROWS_PER_PAGE : page * _ROWS_PER_PAGE]
-        return {
-            "rows": [shown(row, visitor.sees_identity) for row in here],
-            "counts": _counts(every),
-            "chosen": chosen,
-            "found": len(rows),
-            "page": page,
-            "pages": pages,
-            "rules": sorted({row.rule for row in every if row.rule}),
-            "scanners": sorted({row.described.scanner for row in every if row.described.scanner}),
-        }
 
     async def _newest(self, request: Request) -> Response:
         """To the newest batch of a series."""
@@ -177,6 +133,7 @@ class Pages:
             others=[each for each in every if each.key != row.key],
             derived=viewed.derived if viewed else (),
             has_view=viewed is not None,
+            unreadable=_unreadable(viewed),
             is_set_aside=row.listed.state in SET_ASIDE,
         )
 
@@ -338,35 +295,30 @@ class Pages:
     async def _viewed(self, row: Row) -> ViewedSeries | None:
         try:
             return await run_in_threadpool(self._parts.viewing.series, row)
-        except (QuarantineSeriesError, OSError):
+        except (IsclNodeError, OSError):
             return None
 
     def _page(self, request: Request, template: str, status_code: int = 200, **facts: Any) -> Response:
         return self._frame.page(request, template, status_code, **facts)
 
 
-def _is_chosen(row: Row, chosen: Mapping[str, str]) -> bool:
-    step, rule, scanner = chosen["step"], chosen["rule"], chosen["scanner"]
-    return (
-        (not step or row.step == step or (step == _IN_HAND and row.step in IN_HAND))
-        and (not rule or row.rule == rule)
-        and (not scanner or row.described.scanner == scanner)
-    )
-
-
-def _counts(rows: Iterable[Row]) -> dict[str, int]:
-    """How many batches each filter shows."""
-    steps = Counter(row.step for row in rows)
-    in_hand = sum(steps[step] for step in IN_HAND)
-    ended = {step.value: steps[step] for step in (Step.QUARANTINE, Step.DONE, Step.IGNORED)}
-    return {"": steps.total(), _IN_HAND: in_hand, **{s.value: steps[s] for s in IN_HAND if steps[s]}, **ended}
+def _unreadable(viewed: ViewedSeries | None) -> list[str]:
+    """What of a series cannot be read, in words."""
+    if viewed is None:
+        return []
+    counts = {"of what was received": viewed.unreadable}
+    counts |= {
+        f"of {each.provenance.get('description') or each.series_uid}": each.unreadable for each in viewed.derived
+    }
+    told = {whose: "1 instance" if count == 1 else f"{count} instances" for whose, count in counts.items() if count > 0}
+    return [f"{many} {whose} cannot be read: no DICOM file, or a damaged one." for whose, many in told.items()]
 
 
 async def _decoded(read: Callable[[ViewedSeries, int, int], Any], viewed: ViewedSeries, which: int, number: int) -> Any:
     try:
         return await run_in_threadpool(read, viewed, which, number)
-    except (QuarantineSeriesError, OSError) as error:
-        raise HTTPException(404, "this slice cannot be read") from error
+    except (IsclNodeError, OSError) as error:
+        raise HTTPException(404, f"this slice cannot be read: {text_of(error)}") from error
 
 
 async def _done(decide: Callable[..., Any], *arguments: str) -> Any:

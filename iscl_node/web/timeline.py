@@ -75,8 +75,8 @@ def _event(destination: str, line: Any) -> Event:
             return Event(time, f"{destination}: {other}")
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: object) -> float:
     try:
-        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
-    except ValueError:
+        return datetime.fromisoformat(str(text)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         return 0.0

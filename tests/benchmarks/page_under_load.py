@@ -1,8 +1,9 @@
 """The page of a node with very many series, and what it costs reception that ten browsers look; prints both.
 
-Run: ``PYTHONPATH=.:tests:tests/system python tests/benchmarks/page_under_load.py [SERIES] [ROUNDS]``; DCMTK's storescu
-sends. A real node in a process of its own holds so many ignored series. In turn with and without ten browsers, which do
-what the page's script does (load it once, ask for changes every two seconds), instances of 512 x 512 pixels are sent.
+Run: ``make bench-page``, or ``PYTHONPATH=.:tests:tests/system python tests/benchmarks/page_under_load.py [SERIES]
+[ROUNDS]``; DCMTK's storescu sends. A real node in a process of its own holds so many ignored series. In turn with and
+without ten browsers, which do what the page's script does (load it once, ask for changes every two seconds), instances
+of 512 x 512 pixels are sent.
 """
 
 import shutil
@@ -24,6 +25,7 @@ from required_tools import required_tool
 
 _BROWSERS = 10
 _INSTANCES = 60
+_PAGES = ("/", "/rows", "/?q=benchmark&page=3", "/?q=nothing+of+that+kind", "/?step=ignored", "/quarantine")
 _SETTINGS = """\
 spool_dir = "{folder}/spool"
 [scp]
@@ -130,11 +132,12 @@ def main(series: int, count: int) -> None:
         node = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_for(lambda: _answers(url), "the node answers", seconds=300)
+        print(f"the first look: {get(url + '/')[1]:.1f} s")
         for _ in range(series // 200 + 2):  # it reads 200 headers a look
             get(f"{url}/rows")
             time.sleep(0.05)
-        for page in ("/", "/rows", "/?q=benchmark&page=3", "/quarantine"):
-            seconds = [get(url + page)[1] for _ in range(20)]
+        looked = [(page, [get(url + page)[1] for _ in range(20)]) for page in _PAGES]
+        for page, seconds in looked:
             print(f"{page}: median {1000 * median(seconds):.0f} ms, slowest of 20 {1000 * max(seconds):.0f} ms")
         rounds(folder, port, url, count)
     finally:

@@ -9,14 +9,13 @@ from typing import Any, Final
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from iscl_node.dicom.reading.folder import DEFERRED_SIZE, read_instance
 from iscl_node.dicom.reading.frames import frames, is_multiframe
 from iscl_node.dicom.reading.values import numbers
 from iscl_node.dicom.reading.volume import Slice, to_hu
 from iscl_node.domain import CT_STORAGE
-from iscl_node.errors import IsclNodeError
+from iscl_node.errors import IsclNodeError, outside_bytes
 
 IDENTITY: Final = ("patient_name", "patient_id", "birth_date", "accession_number", "study_date")
 """The fields of :class:`SeriesDescription` that identify the patient; the others do not."""
@@ -46,17 +45,6 @@ _ORDERING: Final = [
     "ImagePositionPatient",
     "InstanceNumber",
 ]
-_UNREADABLE: Final = (
-    InvalidDicomError,
-    OSError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-)
-"""What pydicom raises for damaged files, and for values that are none."""
 _LONGEST: Final = 200
 
 
@@ -110,7 +98,7 @@ class SliceForm:
 
 def read_description(path: Path) -> SeriesDescription:
     """Describe the series of an instance; empty if it cannot be read."""
-    with suppress(*_UNREADABLE):
+    with suppress(IsclNodeError), outside_bytes():
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SpecificCharacterSet", *_KEYWORDS.values()])
         told = {name: _text(header, keyword) for name, keyword in _KEYWORDS.items()}
         return SeriesDescription(**told, sender=_text(header.file_meta, "SourceApplicationEntityTitle"))
@@ -125,7 +113,7 @@ def without_identity(description: SeriesDescription) -> SeriesDescription:
 
 def provenance_of(path: Path) -> dict[str, str]:
     """What a derived instance says of how it was made; empty if it cannot be read."""
-    with suppress(*_UNREADABLE):
+    with suppress(IsclNodeError), outside_bytes():
         header = dcmread(path, stop_before_pixels=True)
         return {
             "description": _text(header, "SeriesDescription"),
@@ -140,7 +128,7 @@ def slice_places(paths: Iterable[Path]) -> list[SlicePlace]:
     """The slices of the CT images among these files, in the order of their positions, or of their numbers."""
     placed = []
     for path in paths:
-        with suppress(*_UNREADABLE, IsclNodeError):
+        with suppress(IsclNodeError), outside_bytes():
             placed += _placed(path)
     if any(position is None for position, _, _ in placed):
         return [place for _, _, place in sorted(placed, key=lambda each: (each[1], each[2].sop_instance_uid))]
@@ -152,14 +140,17 @@ def form_of(place: SlicePlace) -> SliceForm:
 
     Raises
     ------
-    QuarantineSeriesError
+    QuarantineSeriesError, OutsideBytesError
         It cannot be read.
+    OSError
+        It is not there.
     """
-    view = _view(place)
-    row, column = numbers(view, "PixelSpacing", 2) or (1.0, 1.0)
-    center, width = (_first(view, keyword) for keyword in ("WindowCenter", "WindowWidth"))
-    window = (center, width) if center is not None and width is not None and width >= 1 else None
-    return SliceForm(int(view.Rows), int(view.Columns), (row, column), window)
+    with outside_bytes(OSError):
+        view = _view(place)
+        row, column = numbers(view, "PixelSpacing", 2) or (1.0, 1.0)
+        center, width = (_first(view, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+        window = (center, width) if center is not None and width is not None and width >= 1 else None
+        return SliceForm(int(view.Rows), int(view.Columns), (row, column), window)
 
 
 def shown_hu(place: SlicePlace) -> Slice:
@@ -167,15 +158,18 @@ def shown_hu(place: SlicePlace) -> Slice:
 
     Raises
     ------
-    QuarantineSeriesError
+    QuarantineSeriesError, OutsideBytesError
         The pixels cannot be decoded.
+    OSError
+        The file is not there.
     """
-    return to_hu(_view(place))
+    with outside_bytes(OSError):
+        return to_hu(_view(place))
 
 
 def as_int16(hu: Slice) -> bytes:
     """Whole HU, row by row, 16 bits, little-endian; what does not fit is the nearest that does."""
-    return np.clip(np.rint(hu), -32768, 32767).astype("<i2").tobytes()
+    return np.clip(np.rint(np.nan_to_num(hu)), -32768, 32767).astype("<i2").tobytes()
 
 
 def _placed(path: Path) -> list[tuple[float | None, float, SlicePlace]]:
@@ -224,7 +218,7 @@ def _text(header: Dataset, keyword: str, longest: int = _LONGEST) -> str:
 
 def source_uid_of(path: Path) -> str:
     """SOP Instance UID of the source of a derived CT image (PS3.3 C.7.6.1.1.4); empty if it is not there."""
-    with suppress(*_UNREADABLE, IndexError):
+    with suppress(IsclNodeError), outside_bytes():
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SourceImageSequence"])
         return str(header.SourceImageSequence[0].ReferencedSOPInstanceUID)
     return ""

@@ -1,15 +1,22 @@
 """What the page shows of all series: their states from the spool, with facts from their headers."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
-from iscl_node.domain import SeriesState
+from iscl_node.domain import Batch, SeriesState
 from iscl_node.domain.hours import wait_seconds
+from iscl_node.pipeline.page.planned import Planned, planned_of
 from iscl_node.store.layout import time_of
 from iscl_node.store.listing import Delivered, ListedBatch, Listing
 
@@ -33,6 +40,10 @@ class Step(StrEnum):
 
 IN_HAND: Final = (Step.DENOISING, Step.CHECKING, Step.SENDING, Step.RECEIVING, Step.WAITING, Step.CONFIRMING)
 """What is not at its end, with what is worked on first."""
+_OLDEST_SECONDS: Final = 30.0
+"""Older rows are not shown to anybody: who comes first after a while waits for new ones."""
+_MOST_GONE: Final = 1000
+_NOT_READ: Final = SeriesDescription()
 _ORDER: Final = {step: number for number, step in enumerate([*IN_HAND, Step.QUARANTINE, Step.DONE, Step.IGNORED])}
 
 
@@ -54,10 +65,15 @@ class Row:
         """Of the batch; 'open' for a series that is still open."""
         return self.listed.batch.key or SeriesState.OPEN.value
 
+    @cached_property
+    def planned(self) -> Planned:
+        """What was decided for it."""
+        return planned_of(self.listed.plan)
+
     @property
     def rule(self) -> str:
         """Name of the rule; empty until one is chosen."""
-        return str(self.listed.plan.get("rule", {}).get("name", ""))
+        return self.planned.rule
 
     @property
     def slices(self) -> int:
@@ -73,24 +89,34 @@ class Row:
     @property
     def planned_series(self) -> tuple[str, ...]:
         """The derived series that the plan wants."""
-        return tuple(self.listed.plan.get("series_uids", ()))
+        return self.planned.series_uids
 
     @property
     def goes_to(self) -> tuple[str, ...]:
         """The names of its destinations, as far as they are decided."""
         known = [each.destination for each in self.listed.deliveries]
-        return tuple(known or self.listed.plan.get("rule", {}).get("send_to", ()))
+        return tuple(known) or self.planned.send_to
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out of it, and what was corrected."""
-        return tuple(self.listed.plan.get("notes", ()))
+        return self.planned.notes
 
     @property
     def reason(self) -> str:
         """Why it is where it is; empty if that is plain."""
         refusals = [f"{each.destination} refuses: {each.refusal}" for each in self.listed.deliveries if each.refusal]
         return self.listed.reason or "; ".join(refusals) or _wait_of(self)
+
+    @cached_property
+    def searched(self) -> str:
+        """What a search looks at, for who may see the patient."""
+        return _searched(self, ())
+
+    @cached_property
+    def searched_without_identity(self) -> str:
+        """What a search looks at, for everybody else."""
+        return _searched(self, IDENTITY)
 
     @property
     def next_try(self) -> str:
@@ -113,32 +139,66 @@ class Row:
 class Overview:
     """Shows what is in the spool; safe to be used by several threads.
 
+    A thread of its own makes what is shown, so that who asks never waits for long when there are very many series.
+
     Parameters
     ----------
     root : Path
         The folder of the spool.
     describe : callable
         Reads the description of a series from one of its files.
+    longest_wait_seconds : float
+        How long who asks waits for newer rows; then those before are shown, if they are no older than half a minute.
     """
 
-    def __init__(self, root: Path, describe: Callable[[Path], SeriesDescription] = read_description) -> None:
+    def __init__(
+        self,
+        root: Path,
+        describe: Callable[[Path], SeriesDescription] = read_description,
+        longest_wait_seconds: float = 0.1,
+    ) -> None:
         self._listing = Listing(root)
         self._describe = describe
+        self._longest_wait_seconds = longest_wait_seconds
         self._described: dict[str, SeriesDescription] = {}
-        self._rows: tuple[tuple[ListedBatch, ...] | None, list[Row]] = None, []
+        self._shown: _Shown = _Shown(None, [], {}, -_OLDEST_SECONDS)
+        self._lock = threading.Lock()
+        self._maker = ThreadPoolExecutor(1, "overview")
+        self._making: Future[_Shown] | None = None
 
     def rows(self) -> list[Row]:
-        """Every batch, what is worked on first, then the newest first."""
-        snapshot = self._listing.batches()
-        known, rows = self._rows
-        if snapshot is known:
-            return rows
+        """Every batch, what is worked on first, then the newest first; the same list as long as nothing changed."""
+        is_old = time.monotonic() - self._shown.looked_at >= _OLDEST_SECONDS
+        with suppress(FutureTimeout):
+            return self._newer().result(None if is_old else self._longest_wait_seconds).rows
+        return self._shown.rows
+
+    def _newer(self) -> "Future[_Shown]":
+        with self._lock:
+            if self._making is None or self._making.done():
+                self._making = self._maker.submit(self._make)
+            return self._making
+
+    def _make(self) -> "_Shown":
+        snapshot, before = self._listing.batches(), self._shown
+        if snapshot is before.snapshot:
+            self._shown = replace(before, looked_at=time.monotonic())
+            return self._shown
         listed = sorted(snapshot, key=lambda each: -each.since)
         is_complete = self._learn(listed)
-        rows = [Row(each, self._known(each), step_of(each)) for each in listed]
-        rows.sort(key=lambda row: _ORDER[row.step])
-        self._rows = (snapshot if is_complete else None), rows
-        return rows
+        self._forget(listed)
+        by_batch = {each.batch: self._row(each, before.by_batch.get(each.batch)) for each in listed}
+        rows = sorted(by_batch.values(), key=lambda row: _ORDER[row.step])
+        if rows == before.rows:
+            rows = before.rows
+        self._shown = _Shown(snapshot if is_complete else None, rows, by_batch, time.monotonic())
+        return self._shown
+
+    def _row(self, listed: ListedBatch, before: Row | None) -> Row:
+        """The row before if nothing of it changed: what is searched in it was put together already."""
+        row = before if before is not None and before.listed == listed else Row(listed, _NOT_READ, step_of(listed))
+        described = self._known(listed)
+        return row if row.described is described else replace(row, described=described)
 
     def series(self, series_uid: str) -> list[Row]:
         """The batches of one series, newest first; empty if it is not here."""
@@ -152,7 +212,7 @@ class Overview:
         return next((row for row in self.series(series_uid) if row.key == key), None)
 
     def _known(self, listed: ListedBatch) -> SeriesDescription:
-        return self._described.get(listed.batch.series_instance_uid, SeriesDescription())
+        return self._described.get(listed.batch.series_instance_uid, _NOT_READ)
 
     def _learn(self, listed: Iterable[ListedBatch]) -> bool:
         """Read headers of series that were not seen before, some at a time, and say whether these were all."""
@@ -163,6 +223,12 @@ class Overview:
             self._described[uid] = self._describe(each.folder / each.instances[0])
         return len(unknown) < _READ_AT_ONCE
 
+    def _forget(self, listed: Collection[ListedBatch]) -> None:
+        """Drop descriptions of series that are gone, when there are many."""
+        if len(self._described) > len(listed) + _MOST_GONE:
+            present = {each.batch.series_instance_uid for each in listed}
+            self._described = {uid: each for uid, each in list(self._described.items()) if uid in present}
+
 
 def step_of(listed: ListedBatch) -> Step:
     """How far a batch is."""
@@ -170,8 +236,9 @@ def step_of(listed: ListedBatch) -> Step:
         return _STEPS[listed.state]
     if listed.deliveries:
         return Step.SENDING
-    made, wanted = listed.derived, listed.plan.get("series_uids", list(listed.derived))
-    if not made and (not listed.plan or wait_seconds(listed.plan.get("rule", {}))):
+    made, planned = listed.derived, planned_of(listed.plan)
+    wanted = planned.series_uids or tuple(made)
+    if not made and (not listed.plan or wait_seconds({"not_before": planned.not_before})):
         return Step.WAITING
     is_made = bool(wanted) and all(made.get(uid, 0) >= len(listed.instances) for uid in wanted)
     return Step.CHECKING if is_made else Step.DENOISING
@@ -191,14 +258,25 @@ def shown(row: Row, with_identity: bool) -> Row:
     return row if with_identity else Row(row.listed, without_identity(row.described), row.step)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown: of which snapshot, None if some headers are still to be read, and when it was looked at last."""
+
+    snapshot: tuple[ListedBatch, ...] | None
+    rows: list[Row]
+    by_batch: Mapping[Batch, Row]
+    looked_at: float
+
+
 def matching(rows: Iterable[Row], text: str, with_identity: bool) -> list[Row]:
     """The rows that have every word of ``text`` in what is shown of them; of the identity only for who may see it."""
     words = text.casefold().split()
-    return [row for row in rows if all(word in _searched(row, with_identity) for word in words)]
+    if with_identity:
+        return [row for row in rows if all(word in row.searched for word in words)]
+    return [row for row in rows if all(word in row.searched_without_identity for word in words)]
 
 
-def _searched(row: Row, with_identity: bool) -> str:
-    hidden = () if with_identity else IDENTITY
+def _searched(row: Row, hidden: Collection[str]) -> str:
     told = [value for name, value in vars(row.described).items() if name not in hidden]
     return " ".join([*told, row.series_uid, row.rule, *row.goes_to, row.reason, row.step]).casefold()
 
@@ -208,7 +286,7 @@ def _wait_of(row: Row) -> str:
     if row.listed.wait is not None:
         return row.listed.wait.reason
     if row.step is Step.WAITING:
-        not_before = row.listed.plan.get("rule", {}).get("not_before")
+        not_before = row.planned.not_before
         return f"waits for the hours of its rule, {not_before}" if not_before else "waits for its turn"
     if row.step is Step.CONFIRMING:
         names = [each.destination for each in row.listed.deliveries if not each.confirmed_by and not each.refusal]

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +31,15 @@ _KEPT: Final = 16
 
 @dataclass(frozen=True)
 class DerivedSeries:
-    """One derived CT series: ``places`` has the slice for each source slice that has one, by its number."""
+    """One derived CT series: ``places`` has the slice for each source slice that has one, by its number.
+
+    ``unreadable`` counts its files that are no DICOM files, or damaged.
+    """
 
     series_uid: str
     places: Mapping[int, SlicePlace]
     provenance: Mapping[str, str]
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,13 @@ class RefusedSlice:
 
 @dataclass(frozen=True)
 class ViewedSeries:
-    """What a viewer can show of a batch."""
+    """What a viewer can show of a batch; ``unreadable`` counts files of what was received that cannot be read."""
 
     sources: tuple[SlicePlace, ...]
     derived: tuple[DerivedSeries, ...]
     form: SliceForm
     refused: RefusedSlice | None = None
+    unreadable: int = 0
 
 
 class Viewing:
@@ -76,8 +81,8 @@ class Viewing:
 
         Raises
         ------
-        QuarantineSeriesError
-            The first slice cannot be read.
+        QuarantineSeriesError, OutsideBytesError
+            The slice in the middle cannot be read.
         OSError
             It was moved.
         """
@@ -104,7 +109,8 @@ class Viewing:
         wanted = row.planned_series or tuple(sorted(listed.derived))
         found = (_derived(outbox / uid, sources) for uid in wanted if listed.derived.get(uid))
         derived = tuple(each for each in found if each)
-        return ViewedSeries(sources, derived, form_of(sources[len(sources) // 2]), _refused(listed.folder, sources))
+        form, unreadable = form_of(sources[len(sources) // 2]), len(listed.instances) - _files(sources)
+        return ViewedSeries(sources, derived, form, _refused(listed.folder, sources), unreadable)
 
     def pixels(self, viewed: ViewedSeries, which: int, number: int) -> bytes | None:
         """Whole HU of a slice, 16 bits little-endian; ``which`` is 0 for the source, 1 for the first derived series.
@@ -113,7 +119,7 @@ class Viewing:
 
         Raises
         ------
-        QuarantineSeriesError, OSError
+        QuarantineSeriesError, OutsideBytesError, OSError
             As `series`.
         """
         if viewed.refused and which == len(viewed.derived) + 1 and number == viewed.refused.number:
@@ -126,7 +132,7 @@ class Viewing:
 
         Raises
         ------
-        QuarantineSeriesError, OSError
+        QuarantineSeriesError, OutsideBytesError, OSError
             As `series`.
         """
         place = _place(viewed, which, number)
@@ -135,7 +141,7 @@ class Viewing:
 
 def _derived(folder: Path, sources: tuple[SlicePlace, ...]) -> DerivedSeries | None:
     files = tree.files(folder, ".dcm")
-    provenance = provenance_of(files[0]) if files else {}
+    provenance = next(filter(None, map(provenance_of, files)), {})
     if provenance.get("sop_class_uid") not in CT_STORAGE:
         return None
     numbers = {(place.sop_instance_uid, place.frame): number for number, place in enumerate(sources)}
@@ -147,7 +153,11 @@ def _derived(folder: Path, sources: tuple[SlicePlace, ...]) -> DerivedSeries | N
         if (number := numbers.get((uids[place.path], place.frame), index if len(made) == len(sources) else None))
         is not None
     }
-    return DerivedSeries(folder.name, places, provenance)
+    return DerivedSeries(folder.name, places, provenance, len(files) - _files(made))
+
+
+def _files(places: Iterable[SlicePlace]) -> int:
+    return len({place.path for place in places})
 
 
 def _refused(folder: Path, sources: tuple[SlicePlace, ...]) -> RefusedSlice | None:

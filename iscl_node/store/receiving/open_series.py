@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from iscl_node.domain import IncompleteSeries, SeriesState
 from iscl_node.store import tree
 from iscl_node.store.durable import replace_synced
 from iscl_node.store.inventory import batch_folders
-from iscl_node.store.layout import Layout
+from iscl_node.store.layout import Layout, is_uid
 
 INCOMPLETE_SERIES_FILE = "incomplete.json"
 """In the root of the spool: for other processes than the node; the node itself does not read it."""
@@ -57,13 +58,19 @@ class OpenSeries:
         replace_synced(path, json.dumps([asdict(each) for each in incomplete]).encode())
 
     def incomplete(self) -> list[IncompleteSeries]:
-        """The series that wait, as the node last wrote it, as far as they are still open."""
-        try:
+        """The series that wait, as the node last wrote it, as far as they are open and it can be read."""
+        told = []
+        with suppress(FileNotFoundError, ValueError):
             told = json.loads((self._layout.root / INCOMPLETE_SERIES_FILE).read_bytes())
-        except FileNotFoundError:
-            return []
-        series = [IncompleteSeries(**each) for each in told]
+        series = [read for each in (told if isinstance(told, list) else ()) if (read := _incomplete(each))]
         return [each for each in series if self.instances(each.series_instance_uid)]
+
+
+def _incomplete(told: object) -> IncompleteSeries | None:
+    with suppress(TypeError):
+        series = IncompleteSeries(**told)  # type: ignore[arg-type]  # anything, from a file
+        return series if is_uid(series.series_instance_uid) else None
+    return None
 
 
 def _names(folder: Path) -> list[str]:

@@ -33,6 +33,13 @@ FRUITLESS_ROUNDS: Final = 5
 AGAIN: Final = "again"
 """The line of a record behind which nothing counts that was before: everything is sent once more."""
 
+_WANTED: Final[Mapping[str, Mapping[str, type]]] = {
+    "answered": {"stored": bool, "sop_instance_uid": str, "sop_class_uid": str},
+    "missing": {"sop_instance_uid": str, "round": int},
+    "refused": {"reason": str},
+}
+"""What a line of a record must have, by its event."""
+
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -232,8 +239,14 @@ def entries(content: bytes) -> Iterator[dict[str, Any]]:
     for line in content.splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and "event" in entry:
+            if isinstance(entry, dict) and _is_line(entry):
                 yield entry
+
+
+def _is_line(entry: Mapping[str, Any]) -> bool:
+    """Whether it is an event with what belongs to it; an event of a later release is one."""
+    wanted = _WANTED.get(entry["event"], {}) if isinstance(entry.get("event"), str) else None
+    return wanted is not None and all(isinstance(entry.get(name), kind) for name, kind in wanted.items())
 
 
 def summary(lines: Iterable[Mapping[str, Any]]) -> DeliveryRecord:

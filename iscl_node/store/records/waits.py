@@ -6,6 +6,7 @@ It is for people only, and nothing follows from it: that it cannot be written is
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
@@ -60,7 +61,9 @@ def wait_file(batch: Batch, destination: str) -> str:
 
 def read_wait(path: Path) -> Wait | None:
     """What a file says; None if it is gone or damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         content = json.loads(read_bytes(path))
-        return Wait(str(content["reason"]), float(content["until"]))
+        until = float(content["until"])
+        datetime.fromtimestamp(until, UTC)  # or it is no time
+        return Wait(str(content["reason"]), until)
     return None
