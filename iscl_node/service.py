@@ -141,7 +141,7 @@ class Node:
             ae_title=settings.scp.ae_title,
             host=settings.scp.host,
             port=settings.scp.port,
-            peers=settings.known_peers(),
+            peers=[peer for peer in settings.known_peers() if peer.web is None],
             accept_unknown_peers=settings.scp.accept_unknown_peers,
             receive=reception(self._spool, self._metrics, audit, self._headers),
             metrics=self._metrics,

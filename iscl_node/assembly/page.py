@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from iscl_node import __version__
+from iscl_node.assembly.calling import verify
 from iscl_node.domain import Peer
-from iscl_node.network.scu.verification import echo
 from iscl_node.network.tls import expiry_timestamp
 from iscl_node.pipeline.page.decisions import Decisions
 from iscl_node.pipeline.page.fleet import Fleet
@@ -30,7 +30,7 @@ def pages(settings: Settings, root: Path, peers: Mapping[str, Peer], fleet: Flee
         decisions,
         tuple(peers.values()),
         lambda: {use: expiry_timestamp(tls) for use, tls in settings.tls_uses().items()},
-        lambda name: echo(peers[name], settings.scp.ae_title),
+        lambda name: verify(peers[name], settings.scp.ae_title),
         shown_settings(settings),
         settings.worker_name,
         __version__,

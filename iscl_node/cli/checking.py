@@ -79,8 +79,6 @@ def _explain(settings: Settings, path: Path, as_json: bool) -> None:
 def _checked(settings: Settings) -> dict[str, str]:
     from iscl_node.assembly.denoisers import load_denoisers
     from iscl_node.dicom.selecting.rules import check_rules
-    from iscl_node.network.scu.verification import answers_queries, takes_commitment
-    from iscl_node.network.scu.verification import echo as verify
 
     report = {"settings": f"good, digest {settings.digest()}"}
     check_rules(settings.known_rules())
@@ -91,21 +89,37 @@ def _checked(settings: Settings) -> dict[str, str]:
     report["time zone"] = _checked_time_zone(settings.derived.time_zone)
     report |= _checked_tls(settings) | checked_audit(settings)
     for peer in settings.known_peers():
-        if peer.user is not None and peer.tls is None and settings.scp.tls is None:
+        if _is_readable(peer, is_scp_safe=settings.scp.tls is not None):
             report[f"user of peer {peer.name}"] = "WARNING: without TLS the password can be read on the network"
         if peer.may_receive or peer.may_query:
             try:
-                report[f"peer {peer.name}"] = f"answers in {verify(peer, settings.scp.ae_title) * 1000:.0f} ms"
-                report |= _checked_confirmation(peer, settings.scp.ae_title)
-                if report.get(f"peer {peer.name} confirms by") == _BY_COMMITMENT:
-                    takes_commitment(peer, settings.scp.ae_title)
-                    report[f"peer {peer.name}, Storage Commitment"] = "takes a request"
-                if peer.may_query or report.get(f"peer {peer.name} confirms by") == _BY_QUERY:
-                    answers_queries(peer, settings.scp.ae_title)
-                    report[f"peer {peer.name}, C-FIND"] = "answers"
+                report |= _checked_peer(peer, settings.scp.ae_title)
             except IsclNodeError as error:
                 report[f"peer {peer.name}"] = f"FAILED: {error}"
     return report
+
+
+def _checked_peer(peer: "Peer", our_ae_title: str) -> dict[str, str]:
+    from iscl_node.assembly.calling import verify
+    from iscl_node.network.scu.verification import answers_queries, takes_commitment
+
+    name = f"peer {peer.name}"
+    report = {name: f"answers in {verify(peer, our_ae_title) * 1000:.0f} ms"}
+    report |= _checked_confirmation(peer, our_ae_title)
+    if report.get(f"{name} confirms by") == _BY_COMMITMENT:
+        takes_commitment(peer, our_ae_title)
+        report[f"{name}, Storage Commitment"] = "takes a request"
+    if peer.web is None and (peer.may_query or report.get(f"{name} confirms by") == _BY_QUERY):
+        answers_queries(peer, our_ae_title)
+        report[f"{name}, C-FIND"] = "answers"
+    return report
+
+
+def _is_readable(peer: "Peer", is_scp_safe: bool) -> bool:
+    """Whether what it is told to prove who calls can be read on the network."""
+    if peer.web is not None:
+        return peer.web.url.startswith("http:") and (peer.user is not None or peer.web.token_file is not None)
+    return peer.user is not None and peer.tls is None and not is_scp_safe
 
 
 def _checked_surroundings(settings: Settings) -> dict[str, str]:
@@ -181,6 +195,8 @@ def _checked_confirmation(peer: "Peer", our_ae_title: str) -> dict[str, str]:
 
     if not peer.may_receive or peer.confirm == "none":
         return {}
+    if peer.web is not None:
+        return {f"peer {peer.name} confirms by": "QIDO-RS"}
     offered = confirmation_services(peer, our_ae_title)
     way = next((each for each in ("commitment", "query") if peer.confirm in (each, "auto") and each in offered), None)
     offer = " and ".join(sorted(offered)) or "no service for it"

@@ -11,6 +11,7 @@ from iscl_node.domain.hours import Hours, Priority
 from iscl_node.domain.private_element import SCAN_FACTS as SCAN_FACTS
 from iscl_node.domain.private_element import PrivateElement as PrivateElement
 from iscl_node.domain.strength import ChosenStrength, StrengthChoice
+from iscl_node.domain.web_service import WebService as WebService
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP Class UID of CT Image Storage (PS3.4 B.5)."""
@@ -141,6 +142,8 @@ class Peer:
     user: UserIdentity | None = None
     """What it must present to us, and we to it."""
     confirm: Confirm = "auto"
+    web: WebService | None = None
+    """Where it is reached by DICOMweb, with no DIMSE; None for DIMSE."""
 
 
 @dataclass(frozen=True)

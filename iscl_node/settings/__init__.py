@@ -22,6 +22,7 @@ from iscl_node.errors import ConfigurationError
 from iscl_node.settings.anchors import anchored
 from iscl_node.settings.audit import AuditSettings
 from iscl_node.settings.derived import DerivedSettings
+from iscl_node.settings.dicomweb import DicomWebSettings
 from iscl_node.settings.faults import PREFIX, told, unknown_variables
 from iscl_node.settings.node import (
     INSTALLED_BUNDLE,
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     quality: QualitySettings = QualitySettings()
     audit: AuditSettings = AuditSettings()
     peers: tuple[PeerSettings, ...] = ()
+    dicomweb: tuple[DicomWebSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
 
     @model_validator(mode="before")
@@ -96,12 +98,12 @@ class Settings(BaseSettings):
             raise ValueError(f"role {self.role!r} needs PostgreSQL, on which several nodes work: see database_url")
         if self.bundle.devices and not self.has_postgresql:
             raise ValueError("[bundle] devices need PostgreSQL, on which several processes work: see database_url")
-        names = [peer.name for peer in self.peers]
+        names = [peer.name for peer in self._destinations]
         if len(set(names)) != len(names):
             raise ValueError("two peers have the same name")
         if len({rule.name for rule in self.rules}) != len(self.rules):
             raise ValueError("two rules have the same name")
-        for peer in self.peers:
+        for peer in self._destinations:
             self._tls_of(peer)
         self.syslog_tls()
         for rule in self.rules:
@@ -115,8 +117,12 @@ class Settings(BaseSettings):
         if rule.completeness.fetch:
             uses.append((rule.completeness.ask, "fetches from", "store"))
         for name, use, service in uses:
-            if not any(peer.name == name and service in peer.may for peer in self.peers):
+            if not any(peer.name == name and service in peer.may for peer in self._destinations):
                 raise ValueError(f"rule {rule.name!r} {use} {name!r}, which is no peer that may {service!r}")
+
+    @property
+    def _destinations(self) -> tuple[PeerSettings | DicomWebSettings, ...]:
+        return self.peers + self.dicomweb
 
     @property
     def has_postgresql(self) -> bool:
@@ -135,7 +141,8 @@ class Settings(BaseSettings):
         ConfigurationError
             A password cannot be read.
         """
-        return tuple(self._known_peer(peer) for peer in self.peers)
+        web = [each.peer(self._tls_of(each), _known_user(each.user)) for each in self.dicomweb]
+        return (*map(self._known_peer, self.peers), *web)
 
     def _known_peer(self, peer: PeerSettings) -> domain.Peer:
         return domain.Peer(
@@ -149,11 +156,11 @@ class Settings(BaseSettings):
             may_query="query" in peer.may,
             networks=peer.networks,
             tls=self._tls_of(peer),
-            user=None if peer.user is None else _known_user(peer.user),
+            user=_known_user(peer.user),
             confirm=peer.confirm,
         )
 
-    def _tls_of(self, peer: PeerSettings) -> domain.Tls | None:
+    def _tls_of(self, peer: PeerSettings | DicomWebSettings) -> domain.Tls | None:
         return None if peer.tls is None else self._known_tls(peer.tls, f"peer {peer.name!r}")
 
     def syslog_tls(self) -> domain.Tls | None:
@@ -183,7 +190,7 @@ class Settings(BaseSettings):
 
     def tls_uses(self) -> dict[str, domain.Tls]:
         """Every use of TLS, by a name for people: ``scp``, the names of peers, ``audit.syslog``."""
-        peers = {f"peer {peer.name}": self._tls_of(peer) for peer in self.peers}
+        peers = {f"peer {peer.name}": self._tls_of(peer) for peer in self._destinations}
         uses = {"scp": self.scp.known_tls(), **peers, "audit.syslog": self.syslog_tls()}
         return {name: tls for name, tls in uses.items() if tls is not None}
 
@@ -215,7 +222,9 @@ def spool_memory(path: Path) -> Path:
     return (Path(state) if state else path.parent) / f"{path.stem}.spool"
 
 
-def _known_user(user: UserSettings) -> domain.UserIdentity:
+def _known_user(user: UserSettings | None) -> domain.UserIdentity | None:
+    if user is None:
+        return None
     try:
         lines = user.password_file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

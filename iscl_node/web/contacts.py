@@ -25,7 +25,7 @@ class Contact:
 
 def contact_of(peer: Peer, rows: Sequence[Row], now: float) -> Contact:
     """What the batches in the spool show of a peer."""
-    received = [row.listed.since for row in rows if row.described.sender == peer.ae_title]
+    received = [row.listed.since for row in rows if peer.may_store and row.described.sender == peer.ae_title]
     here = [(row, each) for row in rows for each in row.listed.deliveries if each.destination == peer.name]
     delivered = [each for _, each in here]
     yesterday = (datetime.fromtimestamp(now, UTC) - timedelta(seconds=_DAY_SECONDS)).isoformat()

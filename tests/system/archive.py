@@ -6,11 +6,12 @@ import os
 import subprocess
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pydicom
@@ -174,12 +175,15 @@ class Orthanc:
         For everything it writes.
     lua : str
         A script that it runs.
+    settings : mapping, optional
+        Win over those that it has.
     """
 
-    def __init__(self, folder: Path, lua: str = "") -> None:
+    def __init__(self, folder: Path, lua: str = "", settings: Mapping[str, Any] | None = None) -> None:
         self.port, self._http_port = free_port(), free_port()
         self._folder = folder
         self._lua = lua
+        self._more = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, node_port: int) -> None:
@@ -208,12 +212,22 @@ class Orthanc:
             "LuaScripts": [str(self._folder / "script.lua")],
             "ExecuteLuaEnabled": True,
             "DicomModalities": {"node": [AE_TITLE, "127.0.0.1", node_port]},
+            **self._more,
         }
+
+    @property
+    def web_url(self) -> str:
+        """Of its DICOMweb service, where the plugin is among its settings."""
+        return f"http://127.0.0.1:{self._http_port}/dicom-web"
 
     def _answers(self) -> bool:
         try:
             return bool(self.get("/system"))
-        except (URLError, ConnectionError, TimeoutError):
+        except HTTPError as error:
+            return error.code == HTTPStatus.UNAUTHORIZED
+        except ConnectionError:  # there was a connection, and no TLS on it
+            return bool(self._more.get("SslEnabled"))
+        except (URLError, TimeoutError):
             return False
 
     def get(self, path: str) -> Any:

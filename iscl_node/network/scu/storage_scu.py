@@ -20,7 +20,7 @@ from iscl_node.network.scu.association import NothingAcceptedError, established
 
 _SUCCESS = 0x0000
 _WARNINGS = range(0xB000, 0xC000)
-_DUPLICATE = 0x0111
+DUPLICATE = 0x0111
 """Duplicate SOP Instance (PS3.7 C.5.9): the peer has it, of an earlier try; the UIDs are computed."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _PROCESSING_FAILURE = 0x0110
@@ -80,7 +80,7 @@ def send(
     QuarantineSeriesError
         The peer will not take these instances however often they are sent, or a file cannot be read.
     """
-    outgoing = [_identify(path, opened) for path in files]
+    outgoing = [identify(path, opened) for path in files]
     if not outgoing:
         return
     try:
@@ -89,14 +89,15 @@ def send(
             accepted.require(peer, outgoing)
             for number, instance in enumerate(outgoing, start=1):
                 status = _send_one(association, instance, number, accepted)
-                metrics.sent_instances.labels(peer=peer.name, status=_hexadecimal(status)).inc()
-                answered(StoreAnswer(_reference(instance), status, _is_stored(status)))
-                _require_stored(peer, status, number, len(outgoing))
+                metrics.sent_instances.labels(peer=peer.name, status=hexadecimal(status)).inc()
+                answered(StoreAnswer(reference(instance), status, is_stored(status)))
+                require_stored(peer, status, number, len(outgoing))
     except NothingAcceptedError as error:
         raise QuarantineSeriesError(f"{error}; its configuration decides that") from error
 
 
-def _identify(path: Path, opened: Open) -> StoredFile:
+def identify(path: Path, opened: Open) -> StoredFile:
+    """What a file's meta information tells of it; a QuarantineSeriesError if it cannot be read."""
     try:
         with opened(path) as stream:
             return StoredFile.at(path, stream)
@@ -104,7 +105,8 @@ def _identify(path: Path, opened: Open) -> StoredFile:
         raise QuarantineSeriesError(f"a file to send cannot be read ({type(error).__name__})") from error
 
 
-def _reference(instance: StoredFile) -> InstanceReference:
+def reference(instance: StoredFile) -> InstanceReference:
+    """Names the instance of a file."""
     return InstanceReference(str(instance.sop_class_uid), str(instance.sop_instance_uid))
 
 
@@ -191,17 +193,17 @@ def _send_one(association: Association, instance: StoredFile, number: int, accep
     return int(response.Status) if "Status" in response else None
 
 
-def _require_stored(peer: Peer, status: int | None, number: int, total: int) -> None:
-    """Raise unless the peer stored the instance."""
-    if not _is_stored(status):
+def require_stored(peer: Peer, status: int | None, number: int, total: int) -> None:
+    """Raise what to do about an instance that the peer did not store: RetryLaterError or QuarantineSeriesError."""
+    if not is_stored(status):
         raise _failure(peer, status, f"instance {number} of {total}, {number - 1} stored")
     if status != _SUCCESS:
-        _log.warning("instance.stored_with_warning", peer=peer.name, status=_hexadecimal(status), number=number)
+        _log.warning("instance.stored_with_warning", peer=peer.name, status=hexadecimal(status), number=number)
 
 
-def _is_stored(status: int | None) -> bool:
+def is_stored(status: int | None) -> bool:
     """Whether the peer has the instance; its warnings mean that it does (PS3.4 Table B.2-1)."""
-    return status is not None and (status in (_SUCCESS, _DUPLICATE) or status in _WARNINGS)
+    return status is not None and (status in (_SUCCESS, DUPLICATE) or status in _WARNINGS)
 
 
 def _failure(peer: Peer, status: int | None, where: str) -> IsclNodeError:
@@ -212,9 +214,10 @@ def _failure(peer: Peer, status: int | None, where: str) -> IsclNodeError:
     if status is None:
         return RetryLaterError(f"peer {peer.name} stopped answering ({where})")
     if status in _OUT_OF_RESOURCES or status in (_PROCESSING_FAILURE, _RESOURCE_LIMITATION):
-        return RetryLaterError(f"peer {peer.name} cannot store now: status {_hexadecimal(status)} ({where})")
-    return QuarantineSeriesError(f"peer {peer.name} refused with status {_hexadecimal(status)} ({where})")
+        return RetryLaterError(f"peer {peer.name} cannot store now: status {hexadecimal(status)} ({where})")
+    return QuarantineSeriesError(f"peer {peer.name} refused with status {hexadecimal(status)} ({where})")
 
 
-def _hexadecimal(status: int | None) -> str:
+def hexadecimal(status: int | None) -> str:
+    """A status as PS3.4 writes it."""
     return "none" if status is None else f"{status:04X}"

@@ -151,7 +151,7 @@ class AuditTrail(Audit):
 
     def _transfers(self, name: str, paths: Sequence[Path], refusal: str) -> Iterator[Transfer]:
         peer = self._peers.get(name)
-        ae_title, address = (peer.ae_title, peer.host) if peer else (name, "")
+        ae_title, address = (peer.ae_title or name, peer.host) if peer else (name, "")
         for _, instances in _by_sender_and_patient(paths, self._opened):
             yield Transfer(instances, ae_title, address, refusal)
 

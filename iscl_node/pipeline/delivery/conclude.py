@@ -11,7 +11,7 @@ from iscl_node.domain import Batch
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.delivery.answer import NOT_ASKED, QUERY, Answer
 from iscl_node.pipeline.delivery.deadline import Deadline
-from iscl_node.pipeline.delivery.destination import Destinations
+from iscl_node.pipeline.delivery.destination import Destinations, query_service
 from iscl_node.pipeline.disk_refusals import disk_refusals_retried
 from iscl_node.retry import Backoff
 from iscl_node.store.records.deliveries import DeliveryRecord
@@ -142,12 +142,13 @@ class Concluding:
     def _judged(self, batch: Batch, peer_name: str, attempt: Attempt, answer: Answer, record: DeliveryRecord) -> Next:
         """Hold an answer against the whole outbox and all that was ever stored, not against what is left of it."""
         everything = self._spool.derived_instances(batch).keys() | record.instances.keys()
-        lacking = {uid: _reason(answer, uid) for uid in sorted(everything - set(answer["committed"]))}
+        query = query_service(self._destinations.peers[peer_name])
+        lacking = {uid: _reason(answer, uid, query) for uid in sorted(everything - set(answer["committed"]))}
         if not lacking:
             return self._confirmed(batch, peer_name, answer, len(everything))
         if answer["way"] == QUERY and attempt.misses < LOOKS - 1:
             self._count(peer_name, answer, "not yet")
-            told = f"{len(lacking)} of {len(everything)} instances are not found by C-FIND yet"
+            told = f"{len(lacking)} of {len(everything)} instances are not found by {query} yet"
             return Next(ASK, self._backoff.wait_seconds(attempt.misses + 1), attempt.misses + 1, told)
         wait_seconds = self._backoff.last_seconds * 2.0 ** min(attempt.asks, 60)
         if len(lacking) == len(everything) and record.is_stopped and wait_seconds < self._report_seconds:
@@ -233,9 +234,9 @@ class Concluding:
         log.info("batch.ended", outcome=outcome)
 
 
-def _reason(answer: Answer, sop_uid: str) -> str:
+def _reason(answer: Answer, sop_uid: str, query: str) -> str:
     if answer["way"] == QUERY:
-        return "not found by C-FIND"
+        return f"not found by {query}"
     reason = answer["failed"].get(sop_uid)
     return "not in the report" if reason is None else f"{reason:04X}"
 

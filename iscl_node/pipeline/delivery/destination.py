@@ -58,3 +58,8 @@ class Destinations:
 def gone(name: str) -> str:
     """The reason if a destination is not in the settings."""
     return f"destination {name!r} is gone from the settings and has not confirmed; requeue the series"
+
+
+def query_service(peer: Peer) -> str:
+    """By which a destination is asked what it has."""
+    return "C-FIND" if peer.web is None else "QIDO-RS"
