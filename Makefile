@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 ARCHIVE ?= embedded
 MINUTES ?= 10
 WORKERS ?= 3
-PEERS := chromium dcmtk orthanc postgresql prometheus rsyslog rsyslog-gnutls
+PEERS := chromium dcmtk orthanc orthanc-dicomweb postgresql prometheus rsyslog rsyslog-gnutls
 
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))

@@ -24,7 +24,7 @@ def required_tool(name: str, folders: Sequence[str] = ("/usr/sbin",)) -> str:
     path = shutil.which(name, path=os.pathsep.join([*on_path, *folders]))
     if path is not None:
         return path
-    message = f"{name} is not installed (Debian packages: dcmtk, orthanc, postgresql, rsyslog)"
+    message = f"{name} is not installed (Debian packages: dcmtk, orthanc, orthanc-dicomweb, postgresql, rsyslog)"
     if os.environ.get("ISCL_NODE_REQUIRE_PEERS") == "1":
         pytest.fail(message)
     pytest.skip(message)

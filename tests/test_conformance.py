@@ -116,7 +116,7 @@ def test_what_is_stated_about_a_status_is_done(stated: str, does: str) -> None:
 def _outcome(status: int) -> str:
     """How the statement's words begin for what the code does."""
     try:
-        storage_scu._require_stored(SENDER, status, 1, 1)
+        storage_scu.require_stored(SENDER, status, 1, 1)
     except RetryLaterError:
         return "tries again"
     except QuarantineSeriesError:

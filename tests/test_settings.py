@@ -20,6 +20,7 @@ from iscl_node.domain import (
     SyslogServer,
     Tls,
     UserIdentity,
+    WebService,
 )
 from iscl_node.domain.hours import Hours
 from iscl_node.domain.strength import AutoStrength, StrengthChoice
@@ -27,6 +28,7 @@ from iscl_node.errors import ConfigurationError
 from iscl_node.settings import INSTALLED_BUNDLE, Settings, load_settings
 
 PEER = '[[peers]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = 4242\nmay = ["receive"]\n'
+WEB = '[[dicomweb]]\nname = "web"\nurl = "https://pacs.hospital/dicom-web/"\n'
 RULE = '[[rules]]\nname = "CT"\nsend_to = ["pacs"]\n'
 
 Load = Callable[[str], Settings]
@@ -432,6 +434,14 @@ def test_the_passphrase_goes_with_the_key(load: Load, tmp_path: Path) -> None:
             PEER + "tls = { sever_name = 'x' }",
             'line 7, peers.0.tls.sever_name: there is no such key; did you mean "server',
         ),
+        (WEB.replace("https:", "ftp:"), "line 3, dicomweb.0.url: it starts with https:// or http://"),
+        (WEB.replace("https://", "https://me:secret@"), "dicomweb.0.url: it has no user"),
+        (WEB.replace("https://", "https://host:99999"), "dicomweb.0.url"),
+        (WEB + "token_file = 'x'\nuser = { name = 'x', password_file = 'y' }", "only one of them can be sent"),
+        (WEB.replace("https:", "http:") + "tls = { ca = 'x' }", "its url does not start with https:"),
+        (WEB + "tls = { ca = 'x' }", "peer 'web': tls needs certificate, key and ca"),
+        (WEB + PEER.replace('"pacs"', '"web"'), "two peers have the same name"),
+        (WEB + 'may = ["store"]', "dicomweb.0.may"),
         ("[[peers]]\nname = 'x'\nhost = 'x'\nmay = []", "line 1, peers.0.ae_title: is missing"),
         ("spool_dir = ", "Invalid value (at"),
     ],
@@ -470,3 +480,13 @@ def test_a_file_that_cannot_be_read_is_told(load: Load, tmp_path: Path) -> None:
         load_settings(file)
     file.write_bytes("\ufeffworker_name = 'Zürich'".encode())
     assert load_settings(file).worker_name == "Zürich"
+
+
+def test_a_rule_sends_to_a_dicomweb_service(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("open sesame\n")
+    settings = load(WEB + "user = { name = 'node', password_file = 'password' }\n" + RULE.replace("pacs", "web"))
+    (peer,) = settings.known_peers()
+    assert (peer.host, peer.port, peer.may_receive, peer.may_store) == ("pacs.hospital", 443, True, False)
+    assert peer.web == WebService("https://pacs.hospital/dicom-web")
+    assert peer.user == UserIdentity("node", "open sesame")
+    assert peer.confirm == "query"

@@ -116,7 +116,7 @@ def _checked_peer(peer: "Peer", our_ae_title: str) -> dict[str, str]:
 
 
 def _is_readable(peer: "Peer", is_scp_safe: bool) -> bool:
-    """Whether what it is told to prove who calls can be read on the network."""
+    """Whether the credentials that it gets can be read on the network."""
     if peer.web is not None:
         return peer.web.url.startswith("http:") and (peer.user is not None or peer.web.token_file is not None)
     return peer.user is not None and peer.tls is None and not is_scp_safe

@@ -34,7 +34,7 @@ class DicomWebSettings(Section):
     may: tuple[Literal["receive", "query"], ...] = ("receive",)
     """receive: we may send to it; query: we may ask it what it has of a series."""
     confirm: Literal["query", "none"] = "query"
-    """How it tells that it keeps what we sent: by QIDO-RS (query), or by its answers to STOW-RS alone (none)."""
+    """How it confirms that it keeps what we sent: by QIDO-RS (query), or by its answers to STOW-RS alone (none)."""
     token_file: Path | None = None
     """Its first line is the bearer token; read anew for each connection, so that it can be renewed."""
     user: UserSettings | None = None

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import pydicom
 import pytest
+from certificates import Authority
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from iscl_node.dicom.deriving.transcoding import native
-from iscl_node.domain import Peer, StoreAnswer, UserIdentity, WebService
+from iscl_node.domain import Peer, StoreAnswer, Tls, UserIdentity, WebService
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network.dicomweb.qido import find_instances, verify
 from iscl_node.network.dicomweb.stow import send
 from iscl_node.network.scu.answers import ServiceRefusedError
 from iscl_node.network.scu.association import NoAssociationError
+from iscl_node.network.tls import server_context
 
 MakeFiles = Callable[[int], list[Path]]
 
@@ -30,7 +33,7 @@ HANG_UP = (0, b"")
 class Service:
     """A DICOMweb service in this process that answers as it is told, and else stores everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Tls | None = None) -> None:
         self.answers: list[tuple[int, bytes]] = []
         self.takes_compressed = True
         self.page_size = 1000
@@ -38,7 +41,10 @@ class Service:
         """SOP Instance UID, transfer syntax and file of each."""
         self.headers: list[dict[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.peer = Peer("archive", "", "127.0.0.1", self.port, web=WebService(f"http://127.0.0.1:{self.port}/web"))
+        if tls is not None:
+            self._server.socket = server_context(tls).wrap_socket(self._server.socket, server_side=True)
+        url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}/web"
+        self.peer = Peer("archive", "", "127.0.0.1", self.port, web=WebService(url))
 
     @property
     def port(self) -> int:
@@ -338,6 +344,18 @@ def test_user_and_password_are_sent(service: Service) -> None:
     user = UserIdentity("node", "open sesame")
     verify(Peer("archive", "", "127.0.0.1", 1, user=user, web=service.peer.web))
     assert service.headers[-1]["Authorization"] == "Basic bm9kZTpvcGVuIHNlc2FtZQ=="
+
+
+def test_certificates_of_both_are_checked(tmp_path: Path) -> None:
+    hospital = Authority(tmp_path)
+    ours, foreign = hospital.issue("node"), Authority(tmp_path, "other").issue("stranger")
+    with Service(hospital.issue("archive")) as service:
+        assert verify(replace(service.peer, tls=ours)) > 0
+        for tls in (None, foreign, Tls(foreign.certificate, foreign.key, hospital.file)):
+            with pytest.raises(NoAssociationError, match=r"peer archive \(https://127"):
+                verify(replace(service.peer, tls=tls))
+        with pytest.raises(NoAssociationError, match="cannot be read"):
+            verify(replace(service.peer, tls=replace(ours, key=tmp_path / "gone")))
 
 
 def test_a_proxy_of_the_environment_is_not_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,9 +225,7 @@ class Orthanc:
             return bool(self.get("/system"))
         except HTTPError as error:
             return error.code == HTTPStatus.UNAUTHORIZED
-        except ConnectionError:  # there was a connection, and no TLS on it
-            return bool(self._more.get("SslEnabled"))
-        except (URLError, TimeoutError):
+        except (URLError, ConnectionError, TimeoutError):
             return False
 
     def get(self, path: str) -> Any:

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 from archive import Orthanc
-from certificates import Authority
 from delivery import files_of, series_uid_of, wait_until_done
 from node import Node
 from required_tools import required_tool
 from sending import MakeSeries, send
 
-from iscl_node.domain import Peer, Tls, UserIdentity, WebService
+from iscl_node.domain import Peer, UserIdentity, WebService
 from iscl_node.errors import RetryLaterError
-from iscl_node.network.dicomweb.qido import find_instances, verify
+from iscl_node.network.dicomweb.qido import verify
 
 pytestmark = pytest.mark.peers
 
@@ -130,26 +129,6 @@ def test_what_the_service_loses_is_sent_again(
         node.close()
     assert len(orthanc.get("/instances")) == 2
     assert resent == 1
-
-
-def test_certificates_of_both_are_checked(start_orthanc: StartOrthanc, tmp_path: Path) -> None:
-    hospital = Authority(tmp_path)
-    server, ours, foreign = hospital.issue("orthanc"), hospital.issue("node"), Authority(tmp_path, "other").issue("x")
-    pair = tmp_path / "pair.pem"
-    pair.write_bytes(server.certificate.read_bytes() + server.key.read_bytes())
-    trusted = {"SslVerifyPeers": True, "SslTrustedClientCertificates": str(hospital.file)}
-    settings = {"SslEnabled": True, "SslCertificate": str(pair), **trusted}
-    orthanc = start_orthanc(settings)
-
-    assert verify(_peer(orthanc, ours)) > 0
-    assert find_instances(_peer(orthanc, ours), "1.2", "1.2.3") == set()
-    for tls in (None, foreign, Tls(foreign.certificate, foreign.key, hospital.file)):
-        with pytest.raises(RetryLaterError, match=r"peer web \(https://127"):
-            verify(_peer(orthanc, tls))
-
-
-def _peer(orthanc: Orthanc, tls: Tls | None) -> Peer:
-    return Peer("web", "", "127.0.0.1", 1, tls=tls, web=WebService(orthanc.web_url.replace("http:", "https:")))
 
 
 def test_user_and_password_are_checked(start_orthanc: StartOrthanc) -> None:

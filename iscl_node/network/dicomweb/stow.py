@@ -76,7 +76,7 @@ def send(
     native : callable
         Decodes what it does not take compressed.
     answered : callable
-        Is told of each answer that has a status of DICOM.
+        Called with each answer that has a status of DICOM.
     opened : callable
         Gives a stream of a file's beginning, with its file meta information.
 
@@ -157,7 +157,7 @@ class _Storing:
         return False
 
     def _sent(self, size: int, stream: BinaryIO) -> HttpAnswer:
-        """Send one part; the file itself tells its transfer syntax, and Orthanc's plugin 1.7 takes no parameter."""
+        """Send one part; the file itself names its transfer syntax, and Orthanc's plugin 1.7 takes no parameter."""
         boundary = uuid4().hex
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         tail = f"\r\n--{boundary}--\r\n".encode()

@@ -97,7 +97,7 @@ def send(
 
 
 def identify(path: Path, opened: Open) -> StoredFile:
-    """What a file's meta information tells of it; a QuarantineSeriesError if it cannot be read."""
+    """What a file's meta information says of it; a QuarantineSeriesError if it cannot be read."""
     try:
         with opened(path) as stream:
             return StoredFile.at(path, stream)
