@@ -35,6 +35,7 @@ PAGES = {
     "audit": "audit.md",
     "scp": "security.md",
     "peers": "security.md",
+    "dicomweb": "delivery.md",
     "rules": "rules.md",
 }
 """Where more is said about a table."""
