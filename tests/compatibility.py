@@ -24,7 +24,7 @@ python tests/compatibility.py > docs/compatibility.md
 ```
 
 **derived**: the slices become a derived series · **left out**: not processed with the others, counted and noted ·
-**ignored**: nothing is made, nobody need look · **quarantine**: a person decides · **refused**: the sender gets a
+**ignored**: nothing is made, no action is needed · **quarantine**: a person decides · **refused**: the sender gets a
 failure, a folder's file is skipped with the reason.
 """
 

@@ -33,13 +33,14 @@ IN_PROSE = {
     "nobody need": "no action is needed",
     "nobody knows": "is unknown",
 }
-"""Each with what is said now, in sentences: comments, docstrings and other texts."""
+"""Each with what is said now, in sentences: comments, docstrings, pages and other texts."""
 
 CODE = [*(REPOSITORY / "iscl_node").rglob("*.py")]
+TEMPLATES = [*(REPOSITORY / "iscl_node").rglob("*.html")]
 PAGES = [
-    *(REPOSITORY / "iscl_node").rglob("*.html"),
     *(path for path in (REPOSITORY / "docs").glob("*.md") if path.name != "reliability.md"),  # the tests' own words
     *(REPOSITORY / "config").iterdir(),
+    *(REPOSITORY / "docker").iterdir(),
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
 ]
@@ -62,7 +63,7 @@ def named(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=named)
+@pytest.mark.parametrize("path", [*CODE, *TEMPLATES, *PAGES], ids=named)
 def test_a_word_that_went_stays_away(path: Path) -> None:
     words = found(path.read_text(encoding="utf-8"), INSTEAD)
     assert not words, {word: INSTEAD[word] for word in words}
@@ -71,6 +72,12 @@ def test_a_word_that_went_stays_away(path: Path) -> None:
 @pytest.mark.parametrize("path", CODE, ids=named)
 def test_a_sentence_of_the_code_says_it_plainly(path: Path) -> None:
     words = found(prose(path.read_text(encoding="utf-8")), IN_PROSE)
+    assert not words, {word: IN_PROSE[word] for word in words}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_a_page_says_it_plainly(path: Path) -> None:
+    words = found(path.read_text(encoding="utf-8"), IN_PROSE)
     assert not words, {word: IN_PROSE[word] for word in words}
 
 
