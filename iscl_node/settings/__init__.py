@@ -67,11 +67,11 @@ class Settings(BaseSettings):
     spool_dir: Path = Path("spool")
     """The folder of the spool, on a local disk."""
     database_url: DatabaseUrl = ""
-    """SQLite beside the spool's folders by default, or postgresql://..."""
+    """The workflow database: empty for SQLite in the spool, or postgresql://... (docs/spool.md)."""
     worker_name: str = Field(default="node-1", min_length=1)
-    """Stable: a restarted worker resumes its own series."""
+    """The name of this worker. Keep it: a restarted worker resumes its own series."""
     role: Role = "all"
-    """receive: takes series in; work: denoises and sends what others received; all: both (docs/scaling.md)."""
+    """receive: receives series; work: denoises and sends what others received; all: both (docs/scaling.md)."""
     scp: ScpSettings = ScpSettings()
     http: HttpSettings = HttpSettings()
     bundle: BundleSettings = BundleSettings()

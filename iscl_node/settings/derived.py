@@ -50,9 +50,9 @@ class DerivedSettings(Section):
     institution_name: Annotated[str, InAnyCharacterSet] = ""
     """Where the node stands, for its item of the Contributing Equipment Sequence; left out when empty."""
     department_name: Annotated[str, InAnyCharacterSet] = ""
-    """The same of its department."""
+    """The department of the node, in the same place."""
     station_name: Annotated[str, InAnyCharacterSet, StringConstraints(max_length=16)] = ""
-    """The same of the node."""
+    """The station name of the node, in the same place."""
     time_zone: Annotated[str, AfterValidator(_checked_time_zone)] = ""
     """Of the hospital: "Europe/Zurich". Dates and times are written in it where the source does not say in which zone
     its own are; empty: the zone of the machine, which in a container is UTC."""

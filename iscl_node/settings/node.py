@@ -16,7 +16,7 @@ class PageUserSettings(Section):
     """Somebody who may log in to the page."""
 
     name: str = Field(min_length=1, max_length=64)
-    """What is typed at the log-in, and recorded of actions."""
+    """Typed at the log-in, and recorded with actions."""
     password_hash: Annotated[str, StringConstraints(pattern=r"^\$argon2id\$")] = Field(repr=False)
     """As ``iscl-node password`` prints it."""
 
@@ -25,11 +25,11 @@ class HttpSettings(Section):
     """Where the page, /metrics, /healthz and /readyz answer."""
 
     host: Host = "127.0.0.1"
-    """The address that is listened on."""
+    """The address to listen on."""
     port: Port = 9464
-    """Without TLS: beyond this machine, behind a reverse proxy."""
+    """The port, without TLS; for other machines put a reverse proxy in front."""
     hosts: tuple[Host, ...] = ()
-    """Names by which browsers call the page, beside addresses and localhost."""
+    """Names by which browsers call the page; addresses and localhost always work."""
     open_on_loopback: bool = True
     """Whether a browser on this machine may look without a log-in, without patients' identities; set it to false
     behind a reverse proxy on this machine."""
@@ -52,11 +52,11 @@ class BundleSettings(Section):
     """SHA-256 of the bundle folder as ``iscl-node check`` prints it; empty trusts the bundle that is installed
     with the node, and no other."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model computes; auto: on CUDA where it is there."""
+    """Where the model computes; auto: on CUDA if it is there."""
     devices: tuple[Annotated[str, StringConstraints(pattern=r"^(cpu|cuda:[0-9]{1,3})$")], ...] = ()
     """"cuda:0", "cuda:1": a worker process for each, with PostgreSQL (docs/scaling.md); in place of device."""
     precision: domain.Precision = "auto"
-    """Of the model's convolutions; auto: bfloat16 on a CPU that computes in it, for a model that is as good with it."""
+    """Of the model's convolutions; auto: bfloat16 if the CPU computes in it and the model is as good with it."""
 
 
 class SpoolSettings(Section):
@@ -65,9 +65,9 @@ class SpoolSettings(Section):
     min_free_bytes: int = Field(default=1 << 30, ge=0, le=A_PEBIBYTE)
     """Below this much free space instances are refused with 0xA700 (out of resources)."""
     retention_hours: float = Field(default=168, ge=0, le=TEN_YEARS_HOURS)
-    """Delivered series are kept this long, if max_bytes and twice min_free_bytes let them."""
+    """How long delivered series are kept, as long as max_bytes and twice min_free_bytes allow it."""
     max_bytes: int = Field(default=0, ge=0, le=A_PEBIBYTE)
-    """When the spool holds more, the oldest delivered series go, nothing else; 0 for no limit."""
+    """When the spool holds more, the oldest delivered series are deleted, nothing else; 0 for no limit."""
 
 
 class DeliverySettings(Section):
@@ -94,11 +94,11 @@ class QualitySettings(Section):
     max_local_shift_per_noise: float = Field(default=0.3, ge=0)
     """... and by how much more for each HU of noise, whose mean over such a region is not zero either."""
     max_structure_removed: float = Field(default=0.15, gt=0)
-    """Largest part of the edges' contrast that may go with the noise."""
+    """Largest share of the edges' contrast that may be removed with the noise."""
     max_noise_removed: float = Field(default=1.1, gt=0)
-    """What is removed in uniform tissue, at strength 1, to the noise that was there: more cannot be noise."""
+    """Noise removed in uniform tissue, at strength 1, relative to the noise that was there: more cannot be noise."""
     max_noise_left: float = Field(default=1.1, gt=0)
-    """Noise after to noise before."""
+    """Noise after, relative to noise before."""
     max_noise_hu: float = Field(default=150, gt=0)
     """More noise than this in the series (median of its slices) is beyond what the model was made for."""
     min_noise_correlation: float = Field(default=0.06, ge=-1, le=1)

@@ -13,9 +13,9 @@ class PeerTlsSettings(Section):
     """How a peer, or the syslog server, is called with TLS; files that are not set are those of [scp.tls]."""
 
     certificate: Path | None = None
-    """Ours, for this peer."""
+    """The node's certificate for this peer."""
     key: Path | None = None
-    """Of this certificate."""
+    """The private key of this certificate."""
     ca: Path | None = None
     """The authorities whose certificates are trusted."""
     key_password_file: Path | None = None
@@ -23,14 +23,14 @@ class PeerTlsSettings(Section):
     server_name: str = ""
     """The name its certificate must have; by default its host."""
     verify_name: bool = True
-    """False where its certificate has no usable name: any certificate of the CA is taken then."""
+    """False if its certificate has no usable name: then any certificate of the CA is accepted."""
 
 
 class UserSettings(Section):
     """User name and password, for associations in both directions."""
 
     name: str = Field(min_length=1)
-    """The user's."""
+    """The user name."""
     password_file: Path
     """Its first line is the password."""
 
@@ -39,15 +39,15 @@ class PeerSettings(Section):
     """An application entity we know."""
 
     name: str = Field(min_length=1)
-    """For rules, log and page."""
+    """Used in rules, log and page."""
     ae_title: AETitle
-    """Calling and called."""
+    """Its AE title, calling and called."""
     host: Host = ""
-    """Name or address; where we send to, and where it may call us from."""
+    """Name or address that we send to, and from which it may call us."""
     networks: tuple[IPvAnyNetwork, ...] = ()
-    """Where it may call us from beside its host: 10.1.0.0/16."""
+    """Further networks from which it may call us: 10.1.0.0/16."""
     port: Port = 104
-    """Where we send to."""
+    """The port that we send to."""
     may: tuple[Literal["store", "receive", "query", "echo"], ...]
     """store: it may send to us (and verify us by C-ECHO); receive: we may send to it
     (and it may report to us what it keeps, by storage commitment); query: we may ask it what it has of a series;

@@ -56,11 +56,11 @@ class CompletenessSettings(Section):
     ask: str = ""
     """A peer that may 'query': it is asked by C-FIND which instances it has of the series. Empty: no peer is asked."""
     fetch: bool = False
-    """What it has and the node has not is fetched from it by C-MOVE; it must know the node, and may 'store'."""
+    """Fetch what only that peer has, by C-MOVE; it must know the node, and may 'store'."""
     timeout_seconds: float = Field(default=_DEFAULT.timeout_seconds, ge=0, le=A_YEAR_SECONDS)
     """A series of which something is missing waits this long after its last arrival."""
     at_timeout: domain.AtTimeout = _DEFAULT.at_timeout
-    """process it as it is; wait until it is complete or a person closes it; or quarantine."""
+    """What happens then: process it as it is; wait until it is complete or a person closes it; or quarantine."""
 
     @model_validator(mode="after")
     def _check_fetch(self) -> "CompletenessSettings":
@@ -77,11 +77,11 @@ class RuleSettings(Section):
     """Which series are denoised, how, and where the result goes; the first rule that matches wins."""
 
     name: str = Field(min_length=1)
-    """For log, page and reasons."""
+    """Used in log, page and reasons."""
     when: dict[str, Any] = Field(default={})
-    """Conditions on attributes; docs/rules.md describes the form, and ``dicom.rules`` checks it."""
+    """Conditions on attributes, as in docs/rules.md; without any, the rule holds for every series."""
     ignore: str = ""
-    """A reason: the series is left alone."""
+    """A reason: the series is left alone. Such a rule has no other keys but name and when."""
     profile: str = "full"
     """What the model sees, and its weights: full, the whole HU range, or abdomen or chest, the paper's HU windows."""
     strength: Strengths = ("auto",)
@@ -90,20 +90,20 @@ class RuleSettings(Section):
     target_noise_hu: TargetNoise = TARGET_NOISE_HU
     """The noise that a derived series of a trunk is to have where strength is auto, HU; a smaller body less."""
     suffix: Annotated[str, AfterValidator(checked_suffix)] = " AI denoised"
-    """What the Series Description of a derived series ends in."""
+    """The end of the Series Description of a derived series."""
     send_to: tuple[str, ...] = ()
     """Names of the peers that get the derived series."""
     transfer_syntax: domain.OutputSyntax = "explicit"
     """explicit: Explicit VR Little Endian; source: compressed as the source, where that is lossless."""
     noise_map: bool | Literal["ct"] = False
-    """What was removed, beside each derived series: as Parametric Maps or, "ct", as plain CT."""
+    """Also send what was removed, as Parametric Maps or, "ct", as plain CT (docs/evidence.md)."""
     report: bool = False
-    """How good it is, as a structured report beside each derived series."""
+    """Also send noise before and after, and what was done, as a structured report (docs/evidence.md)."""
     unsuited: domain.Unsuited = "warn"
     """A series with a sharp kernel, iterative reconstruction, of a child, or else what the model was not made for: warn
     of it in all that is derived, ignore it, or quarantine it."""
     priority: Priority = "normal"
-    """Which series are made first: urgent, normal, off-peak."""
+    """Which series are made first: urgent, normal, off-peak; then the one that was closed first."""
     hours: Annotated[str, AfterValidator(_checked_hours)] = ""
     """20:00-06:00: a series is made in these hours of the day only, in [derived] time_zone; empty: at any time."""
     completeness: CompletenessSettings = CompletenessSettings()

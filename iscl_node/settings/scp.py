@@ -14,9 +14,9 @@ class TlsSettings(Section):
     """DICOM over TLS with mutual authentication; PEM files."""
 
     certificate: Path
-    """Ours, with the intermediate certificates if there are any."""
+    """The node's certificate, with the intermediate certificates if there are any."""
     key: Path
-    """Of our certificate."""
+    """The private key of the certificate."""
     ca: Path
     """A caller with a certificate of these authorities is trusted."""
     key_password_file: Path | None = None
@@ -27,19 +27,19 @@ class ScpSettings(Section):
     """The Storage SCP that the PACS sends to."""
 
     ae_title: AETitle = "ISCL_NODE"
-    """Of the node, called and calling."""
+    """The node's AE title, called and calling."""
     host: Host = "0.0.0.0"
-    """The address that is listened on; 0.0.0.0: all."""
+    """The address to listen on; 0.0.0.0: all."""
     port: Port = 11112
-    """Where the PACS sends to."""
+    """The port that the PACS sends to."""
     quiet_seconds: float = Field(default=10, gt=0, le=A_YEAR_SECONDS)
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
-    """Whether others than the peers may send."""
+    """Whether callers that are no peer may send."""
     tls: TlsSettings | None = None
     """With it the port takes TLS only."""
     max_associations: int = Field(default=_LIMITS.associations, ge=1, le=MANY)
-    """More are rejected, as transient: the sender tries again."""
+    """Further ones are rejected as transient: the sender tries again."""
     max_associations_per_host: int = Field(default=_LIMITS.associations_per_host, ge=1, le=MANY)
     """The same for the associations of one host."""
     max_half_open: int = Field(default=_LIMITS.half_open, ge=2, le=MANY)
@@ -51,9 +51,9 @@ class ScpSettings(Section):
     idle_seconds: float = Field(default=_LIMITS.idle_seconds, gt=0, le=A_YEAR_SECONDS)
     """How long an association may stay idle."""
     max_instance_bytes: int = Field(default=_LIMITS.instance_bytes, ge=1 << 20, le=A_PEBIBYTE)
-    """A larger data set is refused with 0xA700."""
+    """A larger data set is refused with 0xA700 (out of resources)."""
     max_receiving_bytes: int = Field(default=_LIMITS.receiving_bytes, ge=1 << 20, le=A_PEBIBYTE)
-    """Of all data sets that are being received at a time; beyond it 0xA700. The memory is up to four times as much."""
+    """All data sets that are being received together; beyond it 0xA700. Memory use is up to four times as much."""
 
     @model_validator(mode="after")
     def _check_limits(self) -> "ScpSettings":
