@@ -162,9 +162,10 @@ def simulate_folder(source: Path, target: Path, dose: float, seed: int, workers:
 
 def _each_series(source: Path, target: Path, make: Make, copies: int = 1) -> Iterator[Outcome]:
     content = read_folder(source)
-    if not content.series and not content.skipped:
+    if not (content.series or content.skipped or content.illegible):
         raise ConfigurationError(f"{source} holds no DICOM instances")
     yield from content.skipped
+    yield from (RefusedSeries(each.series_instance_uid, each.reason) for each in content.illegible)
     yield ExpectedInstances(copies * sum(map(len, content.series.values())))
     for series_uid, datasets in content.series.items():
         part = target / f"{series_uid}.part"

@@ -4,14 +4,13 @@ Run as ``python tests/compatibility.py > docs/compatibility.md``.
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from factories import ROOT, ct_dataset, ct_series, file_meta_of, part10
-from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from factories import ROOT, ct_dataset, ct_series
+from kinds import Kind, body, cells, files, implicit, rle, series, with_last, with_one
+from kinds_of_content import CONTENT
+from kinds_of_streams import STREAMS
 
 HEAD = """# Compatibility
 
@@ -27,62 +26,6 @@ python tests/compatibility.py > docs/compatibility.md
 **ignored**: nothing is made, no action is needed · **quarantine**: a person decides · **refused**: the sender gets a
 failure, a folder's file is skipped with the reason.
 """
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of series; ``derived`` instances are made, and ``says`` stands in the reason or the note."""
-
-    name: str
-    what: str
-    outcome: str
-    derived: int
-    says: str
-    make: Callable[[], list[bytes]]
-
-
-def files(*datasets: Dataset) -> list[bytes]:
-    return [part10(each) for each in datasets]
-
-
-def series(**overrides: Any) -> list[bytes]:
-    return files(*ct_series(3, **overrides))
-
-
-def with_one(**overrides: Any) -> list[bytes]:
-    """Three good slices, and one more instance of the series."""
-    return files(*ct_series(3), ct_dataset(**{"SOPInstanceUID": f"{ROOT}.3.99", "InstanceNumber": 99} | overrides))
-
-
-def with_last(**overrides: Any) -> list[bytes]:
-    """Three slices, of which the last one differs."""
-    *first, last = ct_series(3)
-    for keyword, value in overrides.items():
-        setattr(last, keyword, value)
-    return files(*first, last)
-
-
-def cells(change: Callable[[Any], Any], **overrides: Any) -> list[bytes]:
-    """Three slices of which the stored values are changed."""
-    found = ct_series(3, **overrides)
-    for each in found:
-        stored = np.frombuffer(each.PixelData, "<i2").astype(int).reshape(64, 64)
-        each.PixelData = (np.asarray(change(stored)).astype(int) & 0xFFFF).astype("<u2").tobytes()
-    return files(*found)
-
-
-def body(content: bytes) -> bytes:
-    return content[144 + int.from_bytes(content[140:144], "little") :]
-
-
-def implicit(dataset: Dataset) -> bytes:
-    dataset.file_meta = file_meta_of(dataset, ImplicitVRLittleEndian)
-    return part10(dataset)
-
-
-def rle(dataset: Any) -> bytes:
-    dataset.compress(RLELossless, generate_instance_uid=False)
-    return part10(dataset)
 
 
 def longer() -> list[bytes]:
@@ -221,6 +164,8 @@ KINDS = (
         "",
         lambda: [*series()[1:], *files(ct_dataset(np.zeros((32, 32), np.int16)))],
     ),
+    *CONTENT,
+    *STREAMS,
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from iscl_node.dicom.deriving.derived import DerivedSeries, derived_series
+from iscl_node.dicom.deriving.inherited import inherited
 from iscl_node.dicom.judging.content import check_content
 from iscl_node.dicom.reading.folder import Instance, SkippedFile, read_folder
 from iscl_node.dicom.selecting.completeness import coverage, slice_of
@@ -71,12 +72,16 @@ def explain(
         If there is no file.
     """
     content = read_folder(path)
-    if not content.series and not content.skipped:
+    if not (content.series or content.skipped or content.illegible):
         raise ConfigurationError(f"{path} holds no files")
     explained = [
         _explained(uid, each, rules, model, node_version, limits, windows_hu) for uid, each in content.series.items()
     ]
-    return explained, content.skipped
+    illegible = [
+        SeriesExplanation(each.series_instance_uid, each.instances, "quarantine", each.reason)
+        for each in content.illegible
+    ]
+    return [*explained, *illegible], content.skipped
 
 
 def _explained(
@@ -99,6 +104,8 @@ def _explained(
         decision = decide(rules, instances, count)
         if any(decision.rule.strengths):
             check_content(decision.instances, decision.rule.profile, windows_hu.get(decision.rule.profile))
+        for each in decision.instances:
+            inherited(each)  # of which it is made
         strengths = checked_strengths(decision.rule.strengths, decision.instances, limits)
         check_suited(strengths, decision.rule)
     except IgnoreSeriesError as error:

@@ -9,9 +9,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
 from iscl_node.dicom.reading.corrections import correct
-from iscl_node.dicom.reading.header import may_be_dicom, read_file_header
+from iscl_node.dicom.reading.header import DIRECTORY, may_be_dicom, read_file_header
 from iscl_node.dicom.reading.legible import check_legible
 from iscl_node.dicom.reading.repetition import differences, listed
+from iscl_node.domain import CT_STORAGE, InstanceHeader
 from iscl_node.errors import IsclNodeError, QuarantineSeriesError, RejectInstanceError
 
 Instance: TypeAlias = Dataset
@@ -37,11 +38,21 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class IllegibleSeries:
+    """A CT series of which an instance says something that cannot be read, and what: a person decides of all of it."""
+
+    series_instance_uid: str
+    instances: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class FolderContent:
     """What a folder holds: instances by Series Instance UID, each with its path as ``filename``, and the rest."""
 
     series: dict[str, list[FileDataset]]
     skipped: tuple[SkippedFile, ...]
+    illegible: tuple[IllegibleSeries, ...] = ()
 
 
 def read_instance(path: Path) -> FileDataset:
@@ -105,19 +116,40 @@ def read_folder(path: Path) -> FolderContent:
     """Read every instance in a folder and the folders below it, in the order of the paths, or a single file."""
     series: dict[str, list[FileDataset]] = {}
     skipped: list[SkippedFile] = []
+    illegible: dict[str, list[str]] = {}
     for file in sorted(each for each in [path, *path.rglob("*")] if each.is_file()):
         try:
-            series.setdefault(_series_uid(file), []).append(read_instance(file))
-        except (RejectInstanceError, QuarantineSeriesError) as fault:
+            header = _header(file)
+            reading = _read(file)
+        except RejectInstanceError as fault:
             skipped.append(SkippedFile(file, str(fault)))
-    return FolderContent(series, tuple(skipped))
+            continue
+        uid = header.series_instance_uid
+        if isinstance(reading, FileDataset):
+            series.setdefault(uid, []).append(reading)
+        elif header.sop_class_uid in CT_STORAGE:
+            illegible.setdefault(uid, []).append(reading)
+        else:
+            skipped.append(SkippedFile(file, reading))
+    told = [
+        IllegibleSeries(uid, len(reasons) + len(series.pop(uid, [])), reasons[0]) for uid, reasons in illegible.items()
+    ]
+    return FolderContent(series, tuple(skipped), tuple(told))
 
 
-def _series_uid(file: Path) -> str:
+def _read(file: Path) -> FileDataset | str:
+    """The instance, or why it cannot be read."""
+    try:
+        return read_instance(file)
+    except QuarantineSeriesError as fault:
+        return str(fault)
+
+
+def _header(file: Path) -> InstanceHeader:
     if file.name == DICOMDIR:
-        raise RejectInstanceError(0xC000, "the directory of a medium, not an instance")
+        raise RejectInstanceError(0xC000, DIRECTORY)
     with file.open("rb") as stream:
         start = stream.read(START_LENGTH)
         if not may_be_dicom(start):
             raise RejectInstanceError(0xC000, "not a DICOM file")
-        return read_file_header(start + stream.read()).series_instance_uid
+        return read_file_header(start + stream.read())

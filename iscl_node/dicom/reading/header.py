@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.utils import get_expected_length
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from iscl_node.domain import CT_STORAGE, InstanceHeader
 from iscl_node.errors import OutsideBytesError, RejectInstanceError, outside_bytes
@@ -31,10 +31,14 @@ IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstance
 FILE_META_TWINS = (("MediaStorageSOPClassUID", "SOPClassUID"), ("MediaStorageSOPInstanceUID", "SOPInstanceUID"))
 """File meta attributes that repeat one of the data set (PS3.10 Table 7.1-1)."""
 
+DIRECTORY = "the directory of a medium, not an instance"
+
 FILE_META_UIDS = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
 
 SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
 """What the length of native Pixel Data is computed from (PS3.5 8.1.1)."""
+
+OTHER_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 
 PIXEL_DATA_VRS = frozenset({"OB", "OW", "UN", None})
 """None in Implicit VR; unknown where somebody did not know better (PS3.5 6.2.2)."""
@@ -53,6 +57,7 @@ _END_TAG = 0
 _END = bytes(8)
 
 _GROUP_0008 = b"\x08\x00"
+_GROUP_0008_BIG_ENDIAN = b"\x00\x08"
 _FILE_META_GROUP = b"\x02\x00"
 _PREAMBLE = bytes(128) + b"DICM"
 
@@ -60,9 +65,10 @@ _PREAMBLE = bytes(128) + b"DICM"
 def may_be_dicom(start: bytes) -> bool:
     """Whether a file that starts so may be one: with preamble, with file meta information, or with a data set alone.
 
-    A data set alone, in Implicit VR Little Endian, begins with an element of group 0008.
+    A data set alone begins with an element of group 0008.
     """
     is_data_set = start[:2] == _GROUP_0008 and len(start) > 8 and start[4:6] != b"\0\0"
+    is_data_set |= start[:2] == _GROUP_0008_BIG_ENDIAN and start[4:6].isalpha()
     return start[:132].endswith(b"DICM") or start[:2] == _FILE_META_GROUP or is_data_set
 
 
@@ -72,7 +78,8 @@ def read_file_header(content: bytes) -> InstanceHeader:
     Parameters
     ----------
     content : bytes
-        Of a file that :func:`may_be_dicom`; without file meta information it is read as Implicit VR Little Endian.
+        Of a file that :func:`may_be_dicom`; without file meta information it is read as Implicit VR Little Endian, or
+        as what it looks like.
 
     Raises
     ------
@@ -83,7 +90,8 @@ def read_file_header(content: bytes) -> InstanceHeader:
         return _header_of(content, is_file=True)
     if content[:2] == _FILE_META_GROUP:
         return _header_of(_PREAMBLE + content, is_file=True)
-    syntax = f"{ImplicitVRLittleEndian}\0".encode()
+    is_big_endian = content[:2] == _GROUP_0008_BIG_ENDIAN
+    syntax = f"{ExplicitVRBigEndian if is_big_endian else ImplicitVRLittleEndian}\0".encode()
     meta = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
     return _header_of(_PREAMBLE + meta + content, is_file=True)
 
@@ -157,6 +165,8 @@ def _parse(part10: bytes, is_file: bool) -> tuple[Dataset, Dataset]:
     # File meta information is always explicit VR little endian (PS3.10 7.1).
     file_meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
     _check_file_meta(file_meta)
+    if is_file:  # one that does not say it: pydicom tells explicit from implicit VR by the first element
+        file_meta.setdefault("TransferSyntaxUID", ImplicitVRLittleEndian)
     syntax = _known(UID(file_meta.TransferSyntaxUID))
     whole = part10
     if stream.tell() == len(part10):
@@ -187,16 +197,23 @@ def _check_file_meta(file_meta: Dataset) -> None:
 
 
 def _inflated(deflated: bytes) -> bytes:
-    """Inflate a data set (PS3.5 A.5), which must be whole; zeros may follow, one to make the length even."""
+    """Inflate a data set (PS3.5 A.5), which must be whole; its checksum may follow, and zeros."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(deflated, INFLATED_MAX_BYTES)
     if not inflater.eof and len(inflated) >= INFLATED_MAX_BYTES:
         raise _cannot_understand(f"the deflated data set has more than {INFLATED_MAX_BYTES} bytes")
     if not inflater.eof:
         raise _TruncatedError
-    if any(inflater.unused_data):
+    if any(inflater.unused_data) and not _is_checksum(inflater.unused_data, inflated):
         raise _cannot_understand("something follows the deflated data set")
     return inflated
+
+
+def _is_checksum(rest: bytes, inflated: bytes) -> bool:
+    """Whether what follows is what programs append that write gzip (RFC 1952) or zlib (RFC 1950) otherwise."""
+    of_gzip = zlib.crc32(inflated).to_bytes(4, "little") + len(inflated).to_bytes(4, "little")
+    of_zlib = zlib.adler32(inflated).to_bytes(4, "big")
+    return any(rest.startswith(each) and not any(rest[len(each) :]) for each in (of_gzip, of_zlib))
 
 
 def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -209,6 +226,8 @@ def _at_end(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 
 def _check_identity(data_set: Dataset) -> None:
     """PS3.3 C.12.1: an instance without its UIDs cannot be filed."""
+    if "DirectoryRecordSequence" in data_set:
+        raise _does_not_match(DIRECTORY)
     for keyword in IDENTITY:
         if not _is_uid(data_set.get(keyword)):
             raise _does_not_match(f"{keyword} is missing or is not a UID")
@@ -234,14 +253,17 @@ def _check_modality(data_set: Dataset) -> None:
 def _check_pixel_data(syntax: UID, data_set: Dataset) -> None:
     """PS3.5 8.1 and A.4: native Pixel Data has at least the length its attributes ask for; other is encapsulated."""
     if "PixelData" not in data_set:
+        others = [dictionary_description(each) for each in OTHER_PIXELS if each in data_set]
         if data_set.SOPClassUID in CT_STORAGE:
-            raise _does_not_match("Pixel Data is missing")
+            raise _does_not_match(
+                "Pixel Data is missing" + "".join(f": {each} has no place in a CT" for each in others)
+            )
         return
     _check_sizes(data_set)
     element = data_set.get_item("PixelData")
     if element.VR not in PIXEL_DATA_VRS:
         raise _does_not_match(f"Pixel Data is written as {element.VR}")
-    length = element.length if isinstance(element, RawDataElement) else None
+    length = element.length if isinstance(element, RawDataElement) else len(element.value or b"")
     check = _check_encapsulated if syntax.is_encapsulated else _check_native
     check(data_set, length)
 
@@ -253,18 +275,20 @@ def _check_sizes(data_set: Dataset) -> None:
             raise _does_not_match(f"{keyword} is not one whole number")
 
 
-def _check_native(data_set: Dataset, length: int | None) -> None:
+def _check_native(data_set: Dataset, length: int) -> None:
     """PS3.5 8.1.1: it may be padded, and the bytes that belong to the image are taken; a whole frame is no padding."""
     missing = [dictionary_description(each) for each in SIZES[:-1] if data_set.get(each) is None]
     if missing:
         raise _does_not_match(f"{' and '.join(missing)} missing: the length of Pixel Data is not known")
     expected = get_expected_length(data_set, unit="bytes")
     frame = expected // (data_set.get("NumberOfFrames") or 1)
-    if length is None or not expected <= length < expected + frame + expected % 2:
+    if length == _UNDEFINED_LENGTH:
+        raise _does_not_match("Pixel Data is compressed although its transfer syntax is not")
+    if not expected <= length < expected + frame + expected % 2:
         raise _does_not_match(f"Pixel Data has {length} bytes where {expected} were expected")
 
 
-def _check_encapsulated(_data_set: Dataset, length: int | None) -> None:
+def _check_encapsulated(_data_set: Dataset, length: int) -> None:
     if length != _UNDEFINED_LENGTH:
         raise _does_not_match("Pixel Data is not encapsulated although its transfer syntax is compressed")
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from pydicom.charset import convert_encodings, default_encoding, encode_string
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_description, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
@@ -99,7 +99,7 @@ def _check(dataset: Dataset, levels: int) -> None:
     for element in _looked_at(dataset):
         expected = dictionary_VR(element.tag)
         if element.tag not in OF_ANY_KIND and not any(element.VR in kind and expected in kind for kind in KINDS):
-            raise QuarantineSeriesError(f"the attribute {element.tag} is written as {element.VR} instead of {expected}")
+            raise QuarantineSeriesError(f"{_name(element.tag)} is written as {element.VR} instead of {expected}")
         if expected == "SQ" and levels:
             for item in element.value:
                 _check(item, levels - 1)
@@ -111,8 +111,12 @@ def _looked_at(dataset: Dataset) -> Iterator[DataElement]:
             with outside_bytes():
                 element = _decoded(dataset, tag)
         except OutsideBytesError as error:
-            raise QuarantineSeriesError(f"the attribute {tag} cannot be read ({error})") from error
+            raise QuarantineSeriesError(f"{_name(tag)} cannot be read ({error})") from error
         yield element
+
+
+def _name(tag: BaseTag) -> str:
+    return f"the attribute {dictionary_description(tag)} {tag}"
 
 
 def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement:

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
+from pydicom.valuerep import STANDARD_VR
 
 _TEXTS: Final = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
 _DECIMAL: Final = frozenset({"DS", "IS"})
@@ -52,6 +53,8 @@ def as_of_the_standard(element: RawDataElement) -> RawDataElement | None:
     """
     written, meant = element.VR or "", dictionary_VR(element.tag)
     value = element.value or b""
+    if written not in STANDARD_VR:  # there is none such: the bytes are what they should be
+        return None if meant == "SQ" else _replaced(element, meant, value)
     if written in _TEXTS | _DECIMAL and meant in _TEXTS:
         is_several = b"\\" in value and (written in _WITH_BACKSLASH) != (meant in _WITH_BACKSLASH)
         return None if is_several else _replaced(element, meant, value)

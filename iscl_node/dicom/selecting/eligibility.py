@@ -13,6 +13,7 @@ from pydicom.uid import UID
 
 from iscl_node.dicom.provenance import is_own_output
 from iscl_node.dicom.reading.frames import frames
+from iscl_node.dicom.reading.legible import texts
 from iscl_node.dicom.reading.values import code, codes, number, numbers
 from iscl_node.dicom.reading.volume import BITS_ALLOCATED
 from iscl_node.dicom.selecting import image_types
@@ -26,6 +27,7 @@ HU (PS3.3 C.8.2.1), and words found in the field, the misspelt one on GE. Others
 HOUNSFIELD_CODES: Final = frozenset({"[hnsf'U]", "HU"})
 """Measurement units of a Real World Value Mapping: UCUM's code, and one found in the field."""
 
+RESCALE: Final = ("RescaleSlope", "RescaleIntercept")
 LEAST_BITS: Final = 10
 """Bits Stored of a CT Image are 12 to 16 (PS3.3 C.8.2.1.1.4); 8 hold a window of grey values and no HU scale."""
 LEAST_KV: Final = 45.0
@@ -82,7 +84,11 @@ def _has_sides(dataset: Dataset) -> bool:
 
 
 def _has_rescale(dataset: Dataset) -> bool:
-    return number(dataset, "RescaleSlope") is not None and number(dataset, "RescaleIntercept") is not None
+    return all(texts(dataset, keyword)[0] for keyword in RESCALE)
+
+
+def _has_rescale_of_numbers(dataset: Dataset) -> bool:
+    return all(number(dataset, keyword) is not None for keyword in RESCALE)
 
 
 def _has_usable_slope(dataset: Dataset) -> bool:
@@ -174,6 +180,7 @@ REQUIREMENTS: Final = (
     Requirement("is a material map of multi-energy CT", _has_no(image_types.MATERIAL_MAPS), _L),
     Requirement("is a perfusion map by its Image Type", _has_no(image_types.PERFUSION_MAPS), _L),
     Requirement("is a calculated map by its Image Type", _has_no(image_types.CALCULATED), _L),
+    Requirement("is derived, and a map by its Series Description", image_types.is_no_map_by_its_description, _L),
     Requirement("is not in Hounsfield units by its Rescale Type", _is_in_hounsfield_units, _L),
     Requirement("is not in Hounsfield units by its Units (0054,1001)", _has_units_of_hounsfield, _L),
     Requirement("is not in Hounsfield units by its Real World Value Mapping", _is_mapped_to_hounsfield_units, _L),
@@ -192,7 +199,7 @@ REQUIREMENTS: Final = (
         "is a part of a concatenation: send the image in one piece", lambda ds: "ConcatenationUID" not in ds, _Q
     ),
     Requirement(
-        "has not 16 bits allocated: 8 bits hold no HU scale",
+        "has not 16 bits allocated, as a CT has (8 bits hold no HU scale)",
         lambda ds: number(ds, "BitsAllocated") == BITS_ALLOCATED,
         _Q,
     ),
@@ -204,6 +211,7 @@ REQUIREMENTS: Final = (
     ),
     Requirement("has no Pixel Representation", lambda ds: number(ds, "PixelRepresentation") in (0, 1), _Q),
     Requirement("has no Rescale Slope and Intercept", _has_rescale, _Q),
+    Requirement("has a Rescale Slope or Rescale Intercept that is not one number", _has_rescale_of_numbers, _Q),
     Requirement("has Rescale Slope 0", lambda ds: number(ds, "RescaleSlope") != 0, _Q),
     Requirement("has an absurd Rescale Slope", _has_usable_slope, _Q),
     Requirement(

@@ -10,7 +10,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from iscl_node.dicom.reading.values import codes
+from iscl_node.dicom.reading.legible import texts
+from iscl_node.dicom.reading.values import code, codes
 
 LOCALIZERS: Final = frozenset(
     {"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "TOPO", "TOP", "SURVIEW", "SCANOGRAM", "SCANOSCOPE"}
@@ -52,10 +53,23 @@ CALCULATED: Final = frozenset(
 )
 """Derived Pixel Contrasts (PS3.3 C.8.16.1.4) that are no attenuation any more, and words that say the same."""
 
+_MAP_IN_WORDS: Final = re.compile(
+    r"\b(?:r?CB[FV]|MTT|TT[PD]|T-?max|perfusion map|blood (?:flow|volume) map|mean transit time|time to peak"
+    r"|iodine (?:map|density|concentration|overlay)|effective (?:atomic number|z)|z-?_?eff(?:ective)?"
+    r"|electron density|parametric map|(?:mu|attenuation)-? ?map)\b",
+    re.IGNORECASE,
+)
+"""Quantities that no slice in Hounsfield units is called after."""
+
 _NOT_OF_A_WORD: Final = re.compile(r"[^A-Z0-9]+")
 _WHOLE_ONLY: Final = frozenset({"PS", "BF", "BV", "MD", "CORE", "RHO", "TOP", "WATER", "TABLE", "LABEL"})
 """Too short, or too common, to mean anything inside of another value; but see ``_VENDOR``."""
 _VENDOR: Final = re.compile(r"CT SOM\d+ (\w+)")
+
+
+def is_no_map_by_its_description(dataset: Dataset) -> bool:
+    """Whether the Series Description of an image that is derived names no quantity of a map."""
+    return code(dataset, "ImageType") != "DERIVED" or not _MAP_IN_WORDS.search(texts(dataset, "SeriesDescription")[0])
 
 
 def names(dataset: Dataset, words: frozenset[str]) -> bool:
