@@ -57,16 +57,20 @@ def test_what_is_legible_is_left_as_it_is(tmp_path: Path, kind: Callable[[], Fil
 @pytest.mark.fault(
     "processing",
     "an attribute that the node looks at cannot be decoded, or is of another kind than the dictionary says",
-    "quarantine with the attribute's tag and without its value; offline the file is skipped",
+    "quarantine with the attribute's name and without its value, offline, too",
 )
 def test_an_illegible_attribute_is_quarantined(tmp_path: Path, good: bytes, bad: bytes) -> None:
     whole = part10(ct_dataset(RescaleSlope="1"))
     assert good in whole
     path = written(tmp_path, whole.replace(good, bad))
-    with pytest.raises(QuarantineSeriesError, match=r"the attribute \(\w{4},\w{4}\)") as fault:
+    with pytest.raises(QuarantineSeriesError, match=r"the attribute [A-Z][A-Za-z ]+ \(\w{4},\w{4}\)") as fault:
         read_instance(path)
     assert "THORAX" not in str(fault.value)
-    assert [skipped.reason for skipped in read_folder(tmp_path).skipped] == [str(fault.value)]
+    (tmp_path / "whole.dcm").write_bytes(whole)
+    content = read_folder(tmp_path)
+    assert (content.series, content.skipped) == ({}, ())
+    (illegible,) = content.illegible
+    assert (illegible.instances, illegible.reason) == (2, str(fault.value))
 
 
 @pytest.mark.fault("processing", "a sequence that the node looks at is broken inside", "quarantine with its tag")

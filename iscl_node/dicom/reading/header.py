@@ -165,7 +165,7 @@ def _parse(part10: bytes, is_file: bool) -> tuple[Dataset, Dataset]:
     # File meta information is always explicit VR little endian (PS3.10 7.1).
     file_meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
     _check_file_meta(file_meta)
-    if is_file:  # one that does not say it: pydicom tells explicit from implicit VR by the first element
+    if is_file:  # without one: pydicom finds explicit or implicit VR by the first element
         file_meta.setdefault("TransferSyntaxUID", ImplicitVRLittleEndian)
     syntax = _known(UID(file_meta.TransferSyntaxUID))
     whole = part10
