@@ -18,7 +18,7 @@ PEERS := chromium dcmtk orthanc orthanc-dicomweb postgresql prometheus rsyslog r
 # In CI nothing may be skipped: the tests fail where a peer is missing.
 export ISCL_NODE_REQUIRE_PEERS := $(if $(CI),1,$(ISCL_NODE_REQUIRE_PEERS))
 
-.PHONY: help install demo test check bench bench-page bench-ablation train-gpu quality test-long peers
+.PHONY: help install demo test quick check bench bench-page bench-ablation train-gpu quality test-long peers
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -31,6 +31,11 @@ demo: $(VENV)/.installed ## Denoise a real CT series from archive to archive (AR
 # Tests wait as much as they compute: one process more than CI has cores. With WORKERS=0 there is none but pytest's own.
 test: $(VENV)/.installed-dev peers check ## Everything that CI runs: check, then the tests in WORKERS processes with their coverage floor
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal --cov --cov-report=term
+
+# Without what starts whole programs, trains or needs a peer.
+SLOW := system bundle demo fuzz deployment pipeline/engine
+quick: check ## check, and nine tenths of the tests, in two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not long and not peers" -n 2 --dist worksteal $(SLOW:%=--ignore=tests/%)
 
 check: $(VENV)/.installed-dev ## Lint, format and types
 	$(BIN)/ruff check .

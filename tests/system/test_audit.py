@@ -172,7 +172,7 @@ def test_commands_tell_the_trail_what_they_do_and_do_nothing_when_it_cannot_be_t
 ) -> None:
     node.change_settings("[audit.syslog]", "max_bytes = 4194304\n[audit.syslog]")
     node.start()
-    series = make_series(2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], PatientID="P7")
+    series = make_series(2, RescaleSlope=0, PatientID="P7")
     uid = series_uid_of(series)
     send(node, files_of(series))
     node.wait_for(lambda: node.states(uid) == {"quarantine"}, "the quarantine")
