@@ -59,6 +59,7 @@ from iscl_node.retry import Backoff
 from iscl_node.settings import Settings
 from iscl_node.store.batches.recovery import clear_receiving
 from iscl_node.store.identity import settle_identity
+from iscl_node.store.known_folders import KnownFolders
 from iscl_node.store.leaving.retention import Retention, RetentionLimits
 from iscl_node.store.receiving.open_series import OpenSeries
 from iscl_node.store.records.deliveries import Deliveries
@@ -170,16 +171,18 @@ class Node:
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool, root = self._settings.spool, self._spool.root
+        known = KnownFolders()
         limits = RetentionLimits(spool.retention_hours * 3600, spool.max_bytes, 2 * spool.min_free_bytes)
         return Housekeeping(
             self._spool,
             closer,
             self._metrics,
-            Retention(root, limits),
+            Retention(root, limits, known),
             partial(forget_ended, limits.seconds, self._worker),
             partial(self._reconcile, reconcile),
             lambda: self._lease.leads,
             takeover_of(self._lease, partial(clear_receiving, root), self._metrics.taken_over_workflows.inc),
+            known,
         )
 
     def _closer(self, rules: Sequence[Rule], reconcile: Reconcile) -> SeriesCloser:

@@ -16,7 +16,8 @@ from iscl_node.errors import IsclNodeError, text_of
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.reception.closing import SeriesCloser
 from iscl_node.store.batches.set_aside import REASON_CLASSES, reason_class
-from iscl_node.store.inventory import instances_under_way
+from iscl_node.store.inventory import ended_counts, instances_under_way, last_ends
+from iscl_node.store.known_folders import KnownFolders
 from iscl_node.store.layout import Layout
 from iscl_node.store.leaving.retention import Retention, Sizes
 from iscl_node.store.spool import Spool
@@ -27,10 +28,11 @@ _TICK_SECONDS = 0.5
 _CLEAN_UP_SECONDS = 60
 _TAKEOVER_SECONDS = 1
 
-_CHEAP_SECONDS = 0.02
-_REST = 100
+_CHEAP_SECONDS = 0.005
+_REST = 200
 """A look through the spool that takes more processor time than the first is followed by a rest of so many times that:
-thousands of batches that are kept cost a node at rest a hundredth of a core."""
+what waits for an archive costs a node at rest half a hundredth of a core."""
+_WAITING_STATES = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.QUARANTINE)
 
 
 class Housekeeping:
@@ -56,6 +58,8 @@ class Housekeeping:
         Whether this node does what only one may do.
     take_over : callable, optional
         Goes on with the work of nodes that are dead; in a thread of its own, if there may be any.
+    known : KnownFolders, optional
+        What others looked at before.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Housekeeping:
         reconcile: Callable[[], object],
         leads: Callable[[], bool] = lambda: True,
         take_over: Callable[[], object] | None = None,
+        known: KnownFolders | None = None,
     ) -> None:
         self._spool = spool
         self._closer = closer
@@ -76,10 +81,13 @@ class Housekeeping:
         self._delete_ended = delete_ended
         self._reconcile = reconcile
         self._leads = leads
-        self._sizes = Sizes(spool.root)
+        self._layout = Layout(spool.root)
+        self._known = known or KnownFolders()
+        self._sizes = Sizes(spool.root, self._known)
         self._faults: dict[str, str] = {}
         self._strays: dict[str, int] = {}
         self._next_count = 0.0
+        self._ends: list[int] | None = None
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(self.tick, _TICK_SECONDS), name="housekeeping"),
@@ -162,7 +170,7 @@ class Housekeeping:
 
     def _note_strays(self) -> None:
         """Log what the spool leaves alone, when it changes; names are left out, because a person gave them."""
-        strays = self._spool.strays()
+        strays = self._spool.strays(self._known)
         if strays and strays != self._strays:
             _log.warning("spool.strays_found", reason="no batch: a link, a file or a foreign name", **strays)
         self._strays = strays
@@ -177,16 +185,25 @@ class Housekeeping:
         self._next_count = time.monotonic() + (_REST * used if used > _CHEAP_SECONDS else 0)
 
     def _count_batches(self) -> None:
-        for state, count in self._spool.counts().items():
+        ends = last_ends(self._layout)
+        if ends != self._ends:
+            self._ends = ends
+            self._count_ended()
+        for state, count in self._spool.counts(_WAITING_STATES).items():
             self._metrics.spool_batches.labels(state.value).set(count)
         now = time.time()
         self._metrics.oldest_waiting_seconds.set(self._spool.oldest_waiting(now))
         self._metrics.uncommitted_oldest_seconds.set(self._spool.oldest_in(SeriesState.SENT, now))
         self._metrics.quarantine_oldest_seconds.set(self._spool.oldest_in(SeriesState.QUARANTINE, now))
 
+    def _count_ended(self) -> None:
+        for state, count in ended_counts(self._layout, self._known).items():
+            self._metrics.spool_batches.labels(state.value).set(count)
+
     def _measure_contents(self) -> None:
-        """Count what waits, and what a person must decide by the class of its reason."""
-        self._metrics.waiting_instances.set(instances_under_way(Layout(self._spool.root)))
+        """Count what waits, what is kept, and what a person must decide by the class of its reason."""
+        self._count_ended()
+        self._metrics.waiting_instances.set(instances_under_way(self._layout))
         counts = Counter(reason_class(each.reason) for each in self._spool.quarantined())
         for name in (*REASON_CLASSES, "other"):
             self._metrics.quarantine_batches.labels(name).set(counts[name])

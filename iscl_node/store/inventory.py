@@ -1,14 +1,16 @@
 """Which batches and which open series the spool holds; what has another name is left alone, and reported."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.store import tree
+from iscl_node.store.known_folders import Folder, KnownFolders
 from iscl_node.store.layout import CONFLICT_PREFIX, Layout, is_uid, time_of
 
+ENDED_STATES = (SeriesState.DONE, SeriesState.IGNORED)
+"""Of which there are many, for a time."""
 BATCH_STATES = (SeriesState.CLOSED, SeriesState.SENT, SeriesState.DONE, SeriesState.IGNORED, SeriesState.QUARANTINE)
 
 
@@ -17,6 +19,23 @@ def batches(layout: Layout, state: SeriesState) -> Iterator[Batch]:
     for series in _series(layout, state):
         for folder in batch_folders(series, is_listed=True):
             yield Batch(series.name, folder.name)
+
+
+def known_batches(layout: Layout, state: SeriesState, known: KnownFolders) -> Iterator[tuple[Batch, float]]:
+    """The same, and when each changed last, in seconds since the epoch; only what changed is looked through again."""
+    for series, folder in known.look(layout.state(state)).folders.items():
+        if is_uid(series):
+            yield from ((Batch(series, key), each.changed) for key, each in folder.folders.items() if _is_key(key))
+
+
+def ended_counts(layout: Layout, known: KnownFolders) -> dict[SeriesState, int]:
+    """How many batches were delivered, or ignored."""
+    return {state: sum(1 for _ in known_batches(layout, state, known)) for state in ENDED_STATES}
+
+
+def last_ends(layout: Layout) -> list[int]:
+    """Other numbers than before if a series was delivered or ignored, or one that was is gone."""
+    return [layout.state(state).stat().st_mtime_ns for state in ENDED_STATES]
 
 
 def instances_under_way(layout: Layout) -> int:
@@ -47,15 +66,17 @@ def open_series(layout: Layout) -> Iterator[tuple[Path, float]]:
                 yield folder, folder.stat().st_mtime
 
 
-def strays(layout: Layout) -> dict[str, int]:
+def strays(layout: Layout, known: KnownFolders) -> dict[str, int]:
     """How much in each state has a name, or is of a kind, that the spool gives nothing: links, files, foreign names."""
-    found: Counter[str] = Counter()
-    for state in SeriesState:
-        known = _series(layout, state)
-        found[state.value] += len(tree.names(layout.state(state))) - len(known)
-        if state is not SeriesState.OPEN:
-            found[state.value] += sum(len(tree.names(series)) - len(batch_folders(series)) for series in known)
-    return {state: count for state, count in found.items() if count > 0}
+    found = {state: _strays_in(known.look(layout.state(state)), state) for state in SeriesState}
+    return {state.value: count for state, count in found.items() if count > 0}
+
+
+def _strays_in(top: Folder, state: SeriesState) -> int:
+    series = [folder for name, folder in top.folders.items() if is_uid(name)]
+    batches_too = series if state is not SeriesState.OPEN else []
+    foreign = sum(each.others + sum(not _is_key(name) for name in each.folders) for each in batches_too)
+    return top.others + len(top.folders) - len(series) + foreign
 
 
 def _series(layout: Layout, state: SeriesState) -> list[Path]:

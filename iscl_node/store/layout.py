@@ -42,6 +42,7 @@ CONFLICT_FILE = "conflict.txt"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
 _KEY_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+_KEY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z")
 _NAME_LENGTH = 40
 _DIGEST_LENGTH = 8
 
@@ -67,8 +68,10 @@ def key_of(closed: datetime) -> str:
 
 def time_of(key: str) -> datetime | None:
     """When the batch of this key was closed; None for a conflict, which never was."""
+    if _KEY.fullmatch(key) is None:
+        return None
     try:
-        return datetime.strptime(key, _KEY_FORMAT).replace(tzinfo=UTC)
+        return datetime.fromisoformat(key)  # ten times as fast as strptime, and of a node's ten thousand batches
     except ValueError:
         return None
 

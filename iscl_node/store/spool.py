@@ -7,6 +7,7 @@ one rename of a folder. Any number of processes may receive into a spool and wor
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from iscl_node.store.batches.recovery import recover, remove_outbox
 from iscl_node.store.batches.set_aside import set_aside
 from iscl_node.store.durable import make_folder, move_folder, remove_if_empty, replace_synced
 from iscl_node.store.inventory import BATCH_STATES, batch_folders, batches, open_series, strays
+from iscl_node.store.known_folders import KnownFolders
 from iscl_node.store.layout import (
     CONFLICT_FILE,
     CONFLICT_PREFIX,
@@ -367,14 +369,14 @@ class Spool:
                 found.append(set_aside(batch, self._layout.batch(state, batch)))
         return found
 
-    def counts(self) -> dict[SeriesState, int]:
-        """How many open series, and how many batches in each other state."""
-        counts = {state: len(list(batches(self._layout, state))) for state in BATCH_STATES}
-        return {SeriesState.OPEN: len(list(open_series(self._layout))), **counts}
+    def counts(self, states: Iterable[SeriesState] = BATCH_STATES) -> dict[SeriesState, int]:
+        """How many open series, and how many batches in each other state, or in some."""
+        counts = {state: sum(1 for _ in batches(self._layout, state)) for state in states}
+        return {SeriesState.OPEN: sum(1 for _ in open_series(self._layout)), **counts}
 
-    def strays(self) -> dict[str, int]:
+    def strays(self, known: KnownFolders | None = None) -> dict[str, int]:
         """How much lies in each state that is no batch, and is left alone: links, files, foreign names."""
-        return strays(self._layout)
+        return strays(self._layout, known or KnownFolders())
 
     def oldest_waiting(self, now: float) -> float:
         """Seconds since the oldest undelivered batch was closed, or an open series last grew; 0 if none waits."""

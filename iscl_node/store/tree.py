@@ -63,10 +63,24 @@ def names(folder: Path, suffix: str = "") -> list[str]:
 
 def sizes(folder: Path) -> Iterator[int]:
     """The bytes of each regular file in a folder."""
-    for entry in _entries(folder):
+    return _sizes(_entries(folder))
+
+
+def _sizes(entries: list[os.DirEntry[str]]) -> Iterator[int]:
+    for entry in entries:
         with suppress(FileNotFoundError):
             if entry.is_file(follow_symlinks=False):
                 yield entry.stat(follow_symlinks=False).st_size
+
+
+def contents(folder: Path) -> tuple[list[str], int, int]:
+    """Of a folder that was just looked at: its folders by name, how many other things lie in it, and the files' bytes.
+
+    The files are the regular ones.
+    """
+    entries = _entries(folder, is_listed=True)
+    names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    return names, len(entries) - len(names), sum(_sizes(entries))
 
 
 def walk(top: Path) -> Iterator[Path]:

@@ -350,6 +350,6 @@ def test_a_spool_that_takes_long_to_look_through_is_looked_through_rarely(
     keeping.tick()
     assert gauge(metrics, "spool_batches", state="closed") == 0
     assert len(workflows.batches) == 1  # nothing else is put off
-    clock.now += 60
+    clock.now += 200
     keeping.tick()
     assert gauge(metrics, "spool_batches", state="closed") == 1

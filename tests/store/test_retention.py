@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections import namedtuple
 from datetime import timedelta
 from itertools import count
@@ -14,6 +15,7 @@ from spool_contents import NOW, SERIES, files, header, part10, quarantined_serie
 from iscl_node.domain import Batch, SetAsideBatch
 from iscl_node.logs import hashed
 from iscl_node.store import tree
+from iscl_node.store.known_folders import KnownFolders
 from iscl_node.store.leaving import retention
 from iscl_node.store.leaving.retention import RELEASES_FILE, Retention, RetentionLimits, Sizes, discard
 from iscl_node.store.log_key import made_log_key
@@ -165,15 +167,15 @@ def test_a_batch_taken_up_again_meanwhile_is_left_alone(spool: Spool, monkeypatc
 def test_sizes_follow_what_changes_and_look_at_the_rest_once(
     spool: Spool, undelivered: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = Sizes(spool.root)
+    sizes = Sizes(spool.root, KnownFolders(lambda: time.time() + 60))  # nothing changed a moment ago
     lies = {
         name: sum((spool.root / file).stat().st_size for file in undelivered if file.startswith(f"{name}/"))
         for name in ("receiving", "outbox", "open", "closed", "sent", "done", "ignored", "quarantine")
     }
     assert sizes.by_folder() == lies
     looks = count()
-    look = tree.sizes
-    monkeypatch.setattr(tree, "sizes", lambda folder: next(looks) + 1 and look(folder))
+    look = tree.contents
+    monkeypatch.setattr(tree, "contents", lambda folder: next(looks) + 1 and look(folder))
     assert sizes.by_folder() == lies
     assert next(looks) == 0
     added = part10(b"one more")

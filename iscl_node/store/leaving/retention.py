@@ -7,7 +7,7 @@ from its state, and then removed.
 import json
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,8 @@ from iscl_node.domain import Batch, SeriesState, SetAsideBatch
 from iscl_node.store import tree
 from iscl_node.store.batches.recovery import remove_outbox
 from iscl_node.store.durable import append_synced, move_folder, remove_if_empty
-from iscl_node.store.inventory import batches
+from iscl_node.store.inventory import ENDED_STATES, known_batches
+from iscl_node.store.known_folders import KnownFolders
 from iscl_node.store.layout import Layout
 from iscl_node.store.log_key import log_name
 
@@ -29,7 +30,6 @@ _AT_A_TIME = 20
 """So that the deleting of very many batches leaves time for everything else."""
 
 _DOOMED = ".purged"
-_KEPT_FOR_A_TIME = (SeriesState.DONE, SeriesState.IGNORED)
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,13 @@ class Retention:
         The folder of the spool.
     limits : RetentionLimits
         When.
+    known : KnownFolders, optional
+        What others looked at before.
     """
 
-    def __init__(self, root: Path, limits: RetentionLimits) -> None:
+    def __init__(self, root: Path, limits: RetentionLimits, known: KnownFolders | None = None) -> None:
         self._layout = Layout(root)
+        self._known = known or KnownFolders()
         self._limits = limits
 
     def purge_old(self, now: float) -> int:
@@ -66,7 +69,7 @@ class Retention:
         At most 20, so call it again; ``now`` is in seconds since the epoch.
         """
         _remove_leftovers(self._layout)
-        ended = _by_age(folder for state in _KEPT_FOR_A_TIME for folder in self._batches(state))
+        ended = sorted(each for state in ENDED_STATES for each in self._batches(state))
         old = (folder for end, folder in ended if now - end >= self._limits.seconds)
         return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
 
@@ -88,7 +91,7 @@ class Retention:
             lacking = max(lacking, spool_bytes - self._limits.max_bytes)
         deleted = 0
         if lacking > 0:
-            for _, folder in islice(_by_age(self._batches(SeriesState.DONE)), _AT_A_TIME):
+            for _, folder in islice(sorted(self._batches(SeriesState.DONE)), _AT_A_TIME):
                 size = self._delete(folder)
                 deleted += size is not None
                 lacking -= size or 0
@@ -96,8 +99,10 @@ class Retention:
                     break
         return deleted
 
-    def _batches(self, state: SeriesState) -> Iterable[Path]:
-        return (self._layout.batch(state, batch) for batch in batches(self._layout, state))
+    def _batches(self, state: SeriesState) -> Iterator[tuple[float, Path]]:
+        """When each changed last, and where it is."""
+        found = known_batches(self._layout, state, self._known)
+        return ((changed, self._layout.batch(state, batch)) for batch, changed in found)
 
     def _delete(self, folder: Path) -> int | None:
         """Delete a batch, and say how many bytes it had; None for one that is no longer there."""
@@ -117,27 +122,17 @@ class Sizes:
     ----------
     root : Path
         The folder of the spool.
+    known : KnownFolders, optional
+        What others looked at before.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: KnownFolders | None = None) -> None:
         self._layout = Layout(root)
-        self._known: dict[Path, tuple[int, int]] = {}
+        self._known = known or KnownFolders()
 
     def by_folder(self) -> dict[str, int]:
         """Bytes of files by the name of a folder in the root of the spool."""
-        before, self._known = self._known, {}
-        return {top.name: self._of_tree(top, before) for top in self._layout.folders()}
-
-    def _of_tree(self, top: Path, before: dict[Path, tuple[int, int]]) -> int:
-        total = 0
-        for folder in tree.walk(top):
-            with suppress(FileNotFoundError):
-                changed = folder.stat().st_mtime_ns
-                if folder not in before or before[folder][0] != changed:
-                    before[folder] = changed, sum(tree.sizes(folder))
-                self._known[folder] = before[folder]
-                total += before[folder][1]
-        return total
+        return {top.name: self._known.look(top).all_bytes for top in self._layout.folders()}
 
 
 def discard(root: Path, batches: Iterable[SetAsideBatch], user: str, now: datetime) -> int:
@@ -206,12 +201,3 @@ def _remove_leftovers(layout: Layout) -> None:
     """Remove what could not be removed when it was deleted, or was left by a kill."""
     for name in tree.names(layout.receiving, _DOOMED):
         tree.remove(layout.receiving / name)
-
-
-def _by_age(folders: Iterable[Path]) -> list[tuple[float, Path]]:
-    """The folders with the time of their last change, oldest first."""
-    dated = []
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            dated.append((folder.stat().st_mtime, folder))
-    return sorted(dated)
