@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from iscl_node.errors import ConfigurationError
 from iscl_node.pipeline.engine.damaged_database import is_damage, set_aside, set_aside_if_damaged, sqlite_file
 from iscl_node.pipeline.engine.database_faults import reason
+from iscl_node.pipeline.engine.polling import poll_what_changed
 from iscl_node.pipeline.engine.queues import Queue
 
 APPLICATION = "iscl-node"
@@ -64,6 +65,9 @@ def launch_engine(
         _start(config, database_url, [queue.name for queue in queues] if is_working else [])
         for queue in queues:
             queue.register()
+        path = sqlite_file(database_url)
+        if path is not None:
+            poll_what_changed(path)
     except OSError as error:
         raise ConfigurationError(f"the damaged workflow database cannot be renamed: {error.strerror}") from error
     except SQLAlchemyError as error:

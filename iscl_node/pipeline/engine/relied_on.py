@@ -22,6 +22,7 @@ RELIED_ON: Final = {
     "another_worker_s_workflow_can_be_resumed": "`resume_workflow` puts it back into a queue, and this worker runs it",
     "the_last_to_launch_sets_a_queue_s_limits": "they lie in the database, one value for all workers",
     "a_damaged_file_is_told": "SQLite says of a file that is no database that it is none (NOTADB)",
+    "a_queue_is_looked_into_by_two_methods": "`get_queue` and `dequeue_scopes` of its database, at each poll",
     "it_tells_which_workflows_run_here": "`_active_workflows_set`, not public, has the workflows of this process",
 }
 """What, by the name of its test."""

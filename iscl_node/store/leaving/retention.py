@@ -5,13 +5,13 @@ from its state, and then removed.
 """
 
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState, SetAsideBatch
@@ -69,9 +69,9 @@ class Retention:
         At most 20, so call it again; ``now`` is in seconds since the epoch.
         """
         _remove_leftovers(self._layout)
-        ended = sorted(each for state in ENDED_STATES for each in self._batches(state))
-        old = (folder for end, folder in ended if now - end >= self._limits.seconds)
-        return sum(self._delete(folder) is not None for folder in islice(old, _AT_A_TIME))
+        last = now - self._limits.seconds
+        old = sorted(each for state in ENDED_STATES for each in self._batches(state, last))
+        return sum(self._delete(folder) is not None for _, folder in old[:_AT_A_TIME])
 
     def make_room(self, spool_bytes: int = 0, promised_bytes: int = 0) -> int:
         """Delete delivered batches, oldest first, until there is enough space, and say how many.
@@ -91,7 +91,7 @@ class Retention:
             lacking = max(lacking, spool_bytes - self._limits.max_bytes)
         deleted = 0
         if lacking > 0:
-            for _, folder in islice(sorted(self._batches(SeriesState.DONE)), _AT_A_TIME):
+            for _, folder in sorted(self._batches(SeriesState.DONE))[:_AT_A_TIME]:
                 size = self._delete(folder)
                 deleted += size is not None
                 lacking -= size or 0
@@ -99,10 +99,10 @@ class Retention:
                     break
         return deleted
 
-    def _batches(self, state: SeriesState) -> Iterator[tuple[float, Path]]:
-        """When each changed last, and where it is."""
+    def _batches(self, state: SeriesState, last: float = math.inf) -> Iterator[tuple[float, Path]]:
+        """When each that did not change after a time changed last, and where it is."""
         found = known_batches(self._layout, state, self._known)
-        return ((changed, self._layout.batch(state, batch)) for batch, changed in found)
+        return ((changed, self._layout.batch(state, batch)) for batch, changed in found if changed <= last)
 
     def _delete(self, folder: Path) -> int | None:
         """Delete a batch, and say how many bytes it had; None for one that is no longer there."""

@@ -241,3 +241,17 @@ def test_it_tells_which_workflows_run_here(engine: Probe) -> None:
     wait_until(lambda: engine.calls == ["a"])
     assert "a" in _get_dbos_instance()._active_workflows_set.activeList()
     assert isinstance(engine.go_on, Event)
+
+
+def test_a_queue_is_looked_into_by_two_methods(engine: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll asks both, in this order; without the second it takes nothing."""
+    database, asked = _get_dbos_instance()._sys_db, list[str]()
+    get_queue = database.get_queue
+    monkeypatch.setattr(database, "get_queue", lambda name: asked.append("get_queue") or get_queue(name))
+    monkeypatch.setattr(database, "dequeue_scopes", lambda name: asked.append("dequeue_scopes") or [])
+    enqueue(FEW, "a", PROBE.note, "a")
+    wait_until(lambda: asked.count("dequeue_scopes") >= 10)
+    assert asked.count("get_queue") >= 5
+    assert engine.calls == []
+    monkeypatch.undo()
+    wait_until(lambda: engine.calls == ["a"])
