@@ -1,7 +1,7 @@
 """Polls of the engine that look into a SQLite database only when something in it changed.
 
 The engine asks for each queue twice a second for its limits and for what waits in it, in Python and through SQLAlchemy:
-two hundredths of a core, of a node that has nothing to do. SQLite tells for a hundredth of that price whether anything
+two hundredths of a core, of a node that has nothing to do. For a hundredth of that price SQLite says whether anything
 was written since the last look.
 """
 
@@ -16,13 +16,14 @@ from typing import Any, Final
 from dbos import Queue
 from dbos._dbos import _get_dbos_instance
 from dbos._sys_db import SystemDatabase
+from sqlalchemy import event
 
 _LOOK_SECONDS: Final = 5.0
 """After so long a queue is looked into though nothing seems to have changed."""
 
 
 class Changes:
-    """Tells whether anything was written into a SQLite file, by whomever; safe to be used by several threads.
+    """Says whether anything was written into a SQLite file, by whomever; safe to be used by several threads.
 
     Parameters
     ----------
@@ -35,9 +36,14 @@ class Changes:
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
         self._times_opened = 0
+        self._faults = 0
 
-    def version(self) -> tuple[int, int] | None:
-        """Other numbers than before if something was written; None if SQLite does not tell now."""
+    def note_fault(self, _context: object = None) -> None:
+        """The engine met with a fault of the database, so what it looked for may be there."""
+        self._faults += 1
+
+    def version(self) -> tuple[int, int, int] | None:
+        """Other numbers than before if something was written, or could not be; None if SQLite does not say."""
         with self._lock:
             try:
                 if self._opened is None:
@@ -46,7 +52,7 @@ class Changes:
                     )
                     self._times_opened += 1
                 (version,) = self._opened.execute("PRAGMA data_version").fetchone()
-                return self._times_opened, int(version)  # each connection counts anew
+                return self._faults, self._times_opened, int(version)  # each connection counts anew
             except sqlite3.Error:
                 self._close()
                 return None
@@ -68,7 +74,7 @@ class _Look:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._next = 0.0
         self._was_busy = True
 
@@ -129,7 +135,9 @@ def poll_what_changed(path: Path) -> None:
     """Have the engine, once it is launched, look into its queues only when something in its SQLite file changed."""
     engine = _get_dbos_instance()
     database = engine._sys_db
-    polls = QuietPolls(Changes(path), database, engine._active_workflows_set.count_for_queue)
+    changes = Changes(path)
+    event.listen(database.engine, "handle_error", changes.note_fault)
+    polls = QuietPolls(changes, database, engine._active_workflows_set.count_for_queue)
     database.get_queue = polls.get_queue  # type: ignore[method-assign]  # no other way in
     database.dequeue_scopes = polls.dequeue_scopes  # type: ignore[method-assign]
     database.destroy = polls.destroy  # type: ignore[method-assign]

@@ -98,6 +98,9 @@ def test_what_did_not_change_is_looked_into_once(
     running["a"] = 0
     assert poll() == ["work"]
     assert poll() == []
+    changes.note_fault()
+    assert poll() == ["limits", "work"]
+    assert poll() == []
     monkeypatch.setattr(time, "monotonic", lambda: 1e9)
     assert poll() == ["limits", "work"]
     real.asked.clear()
