@@ -29,7 +29,7 @@ NOT_TESTED = (
     "killed, what SQLite writes in them is not. DBOS leaves its settings alone: a rollback journal and "
     "`PRAGMA synchronous` FULL, with which a power cut can undo the last commit; that is tested.",
     "**File systems.** A power cut is played by leaving only what was synced; that a rename is one act, and that the "
-    "disk keeps what it was told to sync, is taken for granted, as ext4, XFS and Btrfs promise it.",
+    "disk keeps what it was asked to sync, is taken for granted, as ext4, XFS and Btrfs promise it.",
 )
 """What could go wrong and has no test."""
 

@@ -64,7 +64,7 @@ def test_status_tells_which_worker_holds_what(config: Path, server: PostgresqlSe
 
 
 @pytest.mark.fault(
-    "machine", "PostgreSQL does not answer `iscl-node status`", "it tells what is in the spool all the same"
+    "machine", "PostgreSQL does not answer `iscl-node status`", "it shows what is in the spool all the same"
 )
 def test_status_without_the_database(config: Path, server: PostgresqlServer) -> None:
     server.stop()

@@ -115,7 +115,7 @@ def test_what_a_library_logs_is_told_without_what_it_says(lines: Lines, name: st
 @pytest.mark.fault(
     "machine",
     "a library logs the same error a thousand times a second",
-    "ten of a place are told in a minute, and then how many were left out",
+    "ten of a place are logged in a minute, and then how many were left out",
 )
 def test_errors_of_a_library_are_told_a_few_times_a_minute(lines: Lines) -> None:
     with time_machine.travel(1_000, tick=False) as clock:

@@ -38,7 +38,7 @@ IN_PROSE = {
 CODE = [*(REPOSITORY / "iscl_node").rglob("*.py")]
 TEMPLATES = [*(REPOSITORY / "iscl_node").rglob("*.html")]
 PAGES = [
-    *(path for path in (REPOSITORY / "docs").glob("*.md") if path.name != "reliability.md"),  # the tests' own words
+    *(REPOSITORY / "docs").glob("*.md"),
     *(REPOSITORY / "config").iterdir(),
     *(REPOSITORY / "docker").iterdir(),
     REPOSITORY / "README.md",
@@ -61,9 +61,9 @@ def prose(code: str) -> str:
 
 
 def text_of(path: Path) -> str:
-    """A text; the changelog may quote a name that went."""
+    """A text; the changelog may quote a name that went, and the page of faults names of tests."""
     text = path.read_text(encoding="utf-8")
-    return re.sub(r"`[^`]*`", "", text) if path.name == "CHANGELOG.md" else text
+    return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text) if path.name in ("CHANGELOG.md", "reliability.md") else text
 
 
 def named(path: Path) -> str:

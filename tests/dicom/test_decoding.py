@@ -90,7 +90,7 @@ def test_broken_pixels_are_refused_and_the_process_goes_on(process: CodecProcess
 @pytest.mark.fault(
     "processing",
     "400 bytes of compressed pixels are overwritten, at many places",
-    "quarantine, never pixels that nobody sent",
+    "quarantine, never pixels that were not sent",
 )
 def test_damage_that_a_codec_notices_is_never_pixels(syntax: str, process: CodecProcess) -> None:
     """libjpeg and pydicom's RLE decoder go on after damage; neither may give pixels that nobody sent."""

@@ -249,7 +249,7 @@ def test_without_anybody_to_take_reports_there_are_none(start: Start) -> None:
 
 @pytest.mark.fault(
     "delivery",
-    "a storage commitment report on an association of its own is garbage, cut off, nameless or on nobody's request",
+    "a storage commitment report on an association of its own is garbage, cut off, nameless or not asked for",
     "refused with a status and logged without UIDs; the association goes on",
 )
 @pytest.mark.filterwarnings("ignore:Expected explicit VR")  # of the garbage

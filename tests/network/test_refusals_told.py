@@ -88,7 +88,7 @@ def test_a_rejected_association_is_told(start: Start, told: Told, calling: str, 
     assert told == [(reason, "127.0.0.1", calling)]
 
 
-@pytest.mark.fault("peers", "a refusal cannot be told to the audit trail", "the peer is refused all the same")
+@pytest.mark.fault("peers", "a refusal cannot be recorded in the audit trail", "the peer is refused all the same")
 def test_who_is_refused_stays_refused_told_or_not(start: Start, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     scp = start()
     monkeypatch.setattr(scp, "_refused", lambda *_: told[0])

@@ -311,7 +311,7 @@ def test_while_stopping_another_association_is_refused_as_out_of_resources(start
 
 @pytest.mark.fault(
     "machine",
-    "an instance in hand takes too long while the node stops",
+    "an instance that is being received takes too long while the node stops",
     "the node stops, and logs that requests are unanswered",
 )
 def test_stop_gives_up_on_an_instance_that_takes_too_long(start: Start, ct_file: Path) -> None:

@@ -83,7 +83,7 @@ def test_each_answer_is_told_as_it_comes(make_ct_files: MakeFiles, metrics: Metr
 @pytest.mark.fault(
     "delivery",
     "the destination answers 0xA7xx, 0x0110 or 0x0213",
-    "tried again later; told with status and number of the instance",
+    "tried again later; reported with status and number of the instance",
 )
 def test_a_peer_that_cannot_store_now_is_tried_again_later(
     status: int, make_ct_files: MakeFiles, metrics: Metrics
@@ -102,7 +102,7 @@ def test_a_peer_that_cannot_store_now_is_tried_again_later(
 @pytest.mark.fault(
     "delivery",
     "the destination answers 0xA900, 0xCxxx, 0x0117, 0x0122 or 0x0124",
-    "quarantine; told with status and number of the instance",
+    "quarantine; reported with status and number of the instance",
 )
 def test_a_peer_that_refuses_the_instance_needs_a_person(
     status: int, make_ct_files: MakeFiles, metrics: Metrics
@@ -141,7 +141,7 @@ def test_a_peer_that_hangs_up_is_tried_again_later_and_takes_all_then(
     assert len(scp.received) == 4
 
 
-@pytest.mark.fault("delivery", "nobody listens at the destination", "tried again later")
+@pytest.mark.fault("delivery", "no process listens at the destination", "tried again later")
 def test_no_peer_there_is_tried_again_later(make_ct_files: MakeFiles, metrics: Metrics) -> None:
     with running(ScriptedStorageScp([])) as peer:
         pass

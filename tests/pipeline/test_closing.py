@@ -226,7 +226,7 @@ def test_the_time_out_quarantines(spool: Spool, make_closer: MakeCloser, clock: 
 @pytest.mark.fault(
     "reception",
     "slices in the middle of a series never arrive, and the policy is to wait",
-    "behind the time-out the series stays open and is told, until it is complete or a person closes it",
+    "behind the time-out the series stays open and is reported, until it is complete or a person closes it",
 )
 def test_the_time_out_holds(spool: Spool, make_closer: MakeCloser, clock: Clock) -> None:
     receive(spool, GAP)
@@ -376,7 +376,7 @@ def test_a_late_slice_whose_earlier_batch_is_deleted_does_not_wait(spool: Spool,
 @pytest.mark.fault(
     "reception",
     "a file of an open series cannot be read any more",
-    "the series is closed when it is quiet, and the workflow tells",
+    "the series is closed when it is quiet, and the workflow reports it",
 )
 def test_a_file_that_cannot_be_read_keeps_nothing_open(spool: Spool, make_closer: MakeCloser) -> None:
     receive(spool, GAP)
@@ -389,7 +389,7 @@ def test_a_file_that_cannot_be_read_keeps_nothing_open(spool: Spool, make_closer
 @pytest.mark.fault(
     "reception",
     "a pipe or a link to nowhere lies in an open series",
-    "it is not read, the series is closed, and the workflow tells",
+    "it is not read, the series is closed, and the workflow reports it",
 )
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["pipe", "link"])
 def test_what_is_no_file_is_not_read(spool: Spool, make_closer: MakeCloser, make: Callable[[Path], object]) -> None:
@@ -403,7 +403,7 @@ def test_what_is_no_file_is_not_read(spool: Spool, make_closer: MakeCloser, make
 @pytest.mark.fault(
     "reception",
     "a series of very many slices is to be judged",
-    "its headers are read little by little, and the other series are closed meanwhile",
+    "its headers are read little by little, and the other series are closed",
 )
 def test_a_large_series_holds_up_no_other(
     spool: Spool, make_closer: MakeCloser, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -511,8 +511,8 @@ def test_a_list_that_is_shorter_proves_nothing(
 
 @pytest.mark.fault(
     "peers",
-    "the peer that is asked what it has is down, or answers what nobody understands",
-    "geometry decides; the peer is left alone for a while, whatever series it is about",
+    "the peer that is asked what it has is down, or answers something unintelligible",
+    "geometry decides; the peer is left alone for a while, for all series",
 )
 @pytest.mark.parametrize("fault", [RetryLaterError("peer pacs does not answer"), KeyError("unforeseen")])
 def test_geometry_decides_where_the_peer_does_not_answer(
@@ -552,7 +552,7 @@ def test_a_peer_that_answered_again_is_forgiven(
 @pytest.mark.fault(
     "peers",
     "the peer that is asked what it has takes the question and does not answer",
-    "the series it was asked about waits, to the time-out at most; the others are closed meanwhile",
+    "the series it was asked about waits, to the time-out at most; the others are closed",
 )
 def test_a_slow_peer_holds_up_nobody_else(spool: Spool, make_closer: MakeCloser, pacs: Pacs, clock: Clock) -> None:
     pacs.let_go.clear()

@@ -159,7 +159,7 @@ def test_a_node_stops_though_its_database_is_full(
 @pytest.mark.fault(
     "machine",
     "the SQLite workflow database is locked for readers and writers, for longer than SQLite waits, while a batch is "
-    "enqueued, a step is recorded, deliveries are begun or tell their ends, and the batch ends",
+    "enqueued, a step is recorded, deliveries are started or end, and the batch ends",
     "the engine waits for the lock to go; the batch comes to its end, and no step is done twice",
 )
 @pytest.mark.parametrize("locked_at", ["enqueue", "check", WHOLE_WAY[3], "send vault", "release"])
@@ -199,7 +199,7 @@ def test_a_lock_at_any_place_holds_up_and_loses_nothing(
 @pytest.mark.fault(
     "machine",
     "the workflow database cannot be used at the start",
-    "an error that tells why, with no word of its password",
+    "an error that says why, with no word of its password",
 )
 def test_a_database_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="database_url: unable to open database file"):

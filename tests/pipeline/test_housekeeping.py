@@ -221,7 +221,7 @@ def test_a_clock_that_jumps_loses_nothing(
 @pytest.mark.fault(
     "machine",
     "series cannot be closed because the disk is full",
-    "it is logged, and no tick counts meanwhile; then the node is ready again by itself",
+    "it is logged, and no tick counts; then the node is ready again by itself",
 )
 def test_the_node_is_ready_again_when_series_can_be_closed_again(
     spool: Spool, workflows: Workflows, metrics: Metrics, monkeypatch: pytest.MonkeyPatch

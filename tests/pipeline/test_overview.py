@@ -43,7 +43,7 @@ def test_rows_are_the_same_list_as_long_as_nothing_changed(spool: Spool) -> None
     assert any(row is before[0] for row in after)
 
 
-@pytest.mark.fault("spool", "the page takes long to look at very many series", "the rows before are shown meanwhile")
+@pytest.mark.fault("spool", "the page takes long to look at very many series", "the earlier rows are shown until then")
 def test_who_asks_is_shown_the_rows_before_while_newer_ones_are_made(spool: Spool) -> None:
     go_on = threading.Event()
 

@@ -100,7 +100,7 @@ def test_a_batch_comes_to_its_end_and_is_forgotten(
 
 @pytest.mark.fault(
     "machine",
-    "the tables of PostgreSQL are locked while a step is recorded, deliveries are begun or tell their ends, and the "
+    "the tables of PostgreSQL are locked while a step is recorded, deliveries are started or end, and the "
     "batch ends; with or without time-outs of the database's own",
     "the engine waits for the lock to go; the batch comes to its end, and no step is done twice",
 )
@@ -173,7 +173,7 @@ def test_a_server_that_stops_in_the_middle_of_a_step(
 @pytest.mark.fault(
     "machine",
     "PostgreSQL is gone when a batch is closed",
-    "housekeeping is told at once, and the batch is begun when PostgreSQL is there again",
+    "housekeeping gets the error at once, and the batch is started when PostgreSQL is there again",
 )
 def test_a_server_that_is_gone_keeps_housekeeping_from_nothing(
     database: str, server: PostgresqlServer, series_workflow: SeriesWorkflow, steps: ScriptedSteps
@@ -192,7 +192,7 @@ def test_a_server_that_is_gone_keeps_housekeeping_from_nothing(
 @pytest.mark.fault(
     "machine",
     "PostgreSQL is down when the node starts, or refuses the password",
-    "an error that tells why, with no word of the password",
+    "an error that says why, with no word of the password",
 )
 def test_a_server_that_is_down_at_the_start(server: PostgresqlServer) -> None:
     url = server.url("never_made").replace("@", ":geheim@")
@@ -208,7 +208,7 @@ def test_a_server_that_is_down_at_the_start(server: PostgresqlServer) -> None:
 @pytest.mark.fault(
     "machine",
     "two workers with one database have the same batches to begin",
-    "each batch is begun once, each step is done once, by one of them",
+    "each batch is started once, each step is done once, by one of them",
 )
 def test_two_workers_share_the_work_and_do_nothing_twice(server: PostgresqlServer, tmp_path: Path) -> None:
     batches, notes = 8, tmp_path / "notes"

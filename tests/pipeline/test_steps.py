@@ -128,8 +128,8 @@ def test_steps_in_their_order_send_one_derived_instance_for_each_source_and_stre
 
 @pytest.mark.fault(
     "machine",
-    "an upgrade changes the order of the steps and the model, or the strengths, while a batch is in hand",
-    "the batch is begun anew; what was derived in part for the earlier series goes nowhere",
+    "an upgrade changes the order of the steps and the model, or the strengths, while a batch is under way",
+    "the batch is started again; what was derived in part for the earlier series goes nowhere",
 )
 def test_what_is_not_made_any_more_goes_nowhere(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
@@ -331,7 +331,7 @@ def test_other_settings_in_the_middle_of_a_series_are_quarantined(
 @pytest.mark.fault(
     "processing",
     "`suffix` is changed, or an earlier batch goes, in the middle of a series",
-    "the whole series keeps the description and the time that it was begun with",
+    "the whole series keeps the description and the time that it was started with",
 )
 def test_a_series_begun_keeps_its_time_and_description(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]
@@ -366,7 +366,7 @@ def noisy_batch(spool: Spool, noise_hu: float, count: int = 3) -> Batch:
 @pytest.mark.fault(
     "processing",
     "the node is restarted, or the way to choose a strength changes, in the middle of a series",
-    "the whole series keeps the strength that was chosen from its noise when it was begun",
+    "the whole series keeps the strength that was chosen from its noise when it was started",
 )
 def test_the_noise_decides_once_for_a_series(spool: Spool, steps_for: Callable[..., SeriesSteps]) -> None:
     batch = noisy_batch(spool, 25)
@@ -726,7 +726,7 @@ def test_an_earlier_batch_that_moves_is_looked_for_again(
 @pytest.mark.fault(
     "processing",
     "a late slice comes after an upgrade that computes UIDs otherwise",
-    "it joins the derived series that was sent; a series that is begun anew has the new UIDs",
+    "it joins the derived series that was sent; a series that is started again has the new UIDs",
 )
 def test_a_series_keeps_the_uids_that_it_was_begun_with(
     spool: Spool, batch: Batch, steps_for: Callable[..., SeriesSteps]

@@ -72,8 +72,8 @@ def done(spool: Spool) -> Batch:
 
 @pytest.mark.fault(
     "machine",
-    "the workflow database forgets that a batch was delivered, asked for or concluded, that is done",
-    "the workflow runs again: nobody is sent anything or asked, and the batch stays done",
+    "the workflow database loses the record that a batch was delivered, asked for or concluded, which is done",
+    "the workflow runs again: nothing is sent or asked, and the batch stays done",
 )
 @pytest.mark.parametrize("name", ["delivery", "confirmation", "report"])
 def test_a_batch_that_is_done_stays_done(

@@ -220,7 +220,7 @@ def test_a_destination_that_refuses_keeps_nothing_from_the_others(
 
 @pytest.mark.fault(
     "delivery",
-    "one of two destinations is down for more batches than are in hand",
+    "one of two destinations is down for more batches than are sent at a time",
     "the other gets everything; each batch is released once, when both have it",
 )
 def test_a_destination_that_is_down_keeps_no_batch_from_the_others(
@@ -309,8 +309,8 @@ def test_what_asks_for_a_later_try_is_tried_again(
 
 @pytest.mark.fault(
     "machine",
-    "an upgrade changes the order of the steps while a batch is in hand",
-    "the batch is begun anew, and only once",
+    "an upgrade changes the order of the steps while a batch is under way",
+    "the batch is started again, and only once",
 )
 def test_a_batch_begun_in_an_earlier_order_is_begun_anew(
     series_workflow: SeriesWorkflow,

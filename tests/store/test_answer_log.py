@@ -44,7 +44,7 @@ def answer(number: int) -> StoreAnswer:
 @pytest.mark.fault(
     "delivery",
     "`kill -9` in the middle of an association with a destination",
-    "what it answered is on record and not sent again, but for the instance in hand; after a power cut only what it "
+    "what it answered is on record and not sent again, but for the instance being sent; after a power cut only what it "
     "answered more than 8 instances, or a second, ago",
 )
 def test_answers_survive_a_kill(spool: Spool, batch: Batch) -> None:

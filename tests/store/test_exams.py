@@ -58,7 +58,7 @@ def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     assert len(Exams(tmp_path).since(LONG_AGO)) == 1
 
 
-@pytest.mark.fault("spool", "what was measured of a series cannot be written", "the series goes on, the log tells")
+@pytest.mark.fault("spool", "what was measured of a series cannot be written", "the series goes on, and it is logged")
 def test_a_disk_that_refuses_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

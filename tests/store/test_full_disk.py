@@ -48,7 +48,7 @@ def full_disk(refused: int) -> Iterator[FullDisk]:
 @pytest.mark.fault(
     "spool",
     "the disk is full at any one write, sync, link, rename or new folder of any act of the spool",
-    "nothing that was there is lost, no success is told without the bytes, and the act can be repeated",
+    "nothing that was there is lost, no success is answered without the bytes, and the act can be repeated",
 )
 def test_a_disk_that_is_full_at_any_write_loses_nothing_and_the_act_can_be_repeated(act: str, tmp_path: Path) -> None:
     prepare, do = ACTS[act]

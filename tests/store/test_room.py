@@ -114,7 +114,7 @@ def test_a_series_that_is_alone_is_made_however_little_space_there_is(spool: Spo
 
 @pytest.mark.fault(
     "spool",
-    "space is short, and a series that was begun is not gone on with: eight others have its place, after an upgrade",
+    "space is short, and a series that was started is not continued: eight others have its place, after an upgrade",
     "the others wait for it for ten minutes, then the next one is made",
 )
 def test_a_series_that_nobody_goes_on_with_holds_up_the_others_for_a_while(
@@ -141,7 +141,7 @@ def test_a_series_that_nobody_goes_on_with_holds_up_the_others_for_a_while(
 @pytest.mark.fault(
     "spool",
     "the disk does not give back the record of one batch",
-    "no other waits for it: neither to be made, nor to be begun or brought to its end",
+    "no other waits for it: neither to be made, nor to be started or brought to its end",
 )
 def test_a_record_that_cannot_be_read_holds_up_no_other(spool: Spool, free: dict[str, int]) -> None:
     broken, other = closed(spool, "1.2.3", 50_000), closed(spool, "1.2.4", 50_000)

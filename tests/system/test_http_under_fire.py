@@ -31,7 +31,7 @@ def half_sent_requests(port: int) -> Iterator[None]:
 @pytest.mark.fault(
     "machine",
     "1,100 requests of HTTP are sent by halves at the same time",
-    "at most 32 connections are held, for 10 s; series are received and delivered meanwhile, and the log stays small",
+    "at most 32 connections are held, for 10 s; series are received and delivered, and the log stays small",
 )
 def test_half_sent_requests_do_not_hurt_dicom(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries

@@ -195,7 +195,7 @@ def test_kill_while_releasing(make_node: MakeNode, archive: RecordingArchive, ma
 @pytest.mark.fault(
     "machine",
     "SIGTERM while instances are derived",
-    "the slice in hand is finished, the exit code is 0; the next start derives the others",
+    "the slice that is being made is finished, the exit code is 0; the next start derives the others",
 )
 def test_sigterm_finishes_the_slice_in_hand(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries, tmp_path: Path
@@ -222,7 +222,7 @@ def test_sigterm_finishes_the_slice_in_hand(
 @pytest.mark.fault(
     "machine",
     "SIGTERM while a large series is sent",
-    "the instance in hand is the last; the exit code is 0, the next start sends the others, and each once",
+    "the instance that is being sent is the last; the exit code is 0, the next start sends the others, and each once",
 )
 def test_sigterm_ends_the_sending_after_the_instance_in_hand(
     make_node: MakeNode, archive: RecordingArchive, make_series: MakeSeries

@@ -74,7 +74,7 @@ def test_one_receives_and_two_work_and_one_of_these_is_killed(
 @pytest.mark.fault(
     "machine",
     "of two receiving and three working nodes each is killed (`kill -9`), the workers after each step of a series",
-    "everything is delivered; an instance is stored again only if it was in hand at a kill",
+    "everything is delivered; an instance is stored again only if it was being sent at a kill",
 )
 def test_two_receive_and_three_work_and_each_is_killed(
     fleet: Fleet, archive: RecordingArchive, make_series: MakeSeries

@@ -286,7 +286,7 @@ def test_every_acknowledged_instance_is_delivered_exactly_once(soak: Soak, tell:
 @pytest.mark.fault(
     "machine",
     "the same soak with PostgreSQL, one node that receives and two that work, each of which is killed",
-    "the same; nothing is stored more than once again for each delivery that was in hand at a kill",
+    "the same; nothing is stored more than once again for each delivery that was being sent at a kill",
 )
 @pytest.mark.long
 @pytest.mark.parametrize("shared_soak", [INSTANCES], indirect=True)

@@ -156,7 +156,7 @@ def test_without_any_service_a_batch_is_kept(bench: MakeBench, confirm: Confirm)
 @pytest.mark.fault(
     "delivery",
     "a destination refuses to confirm four batches, or leaves questions about them unanswered, for ever",
-    "they are asked about ever more rarely, in the end once in `report_hours`; the others are confirmed meanwhile",
+    "they are asked about ever more rarely, in the end once in `report_hours`; the others are confirmed",
 )
 @pytest.mark.parametrize("mood", ["refuses", "hangs"])
 @pytest.mark.parametrize("confirm", ["auto", "commitment", "query"])
@@ -222,7 +222,7 @@ def test_a_report_that_comes_later_is_taken(bench: MakeBench) -> None:
 
 @pytest.mark.fault(
     "peers",
-    "a report on a storage commitment that nobody asked for, or that another peer was asked for",
+    "a report on a storage commitment that was not asked for, or of which another peer was asked",
     "it is refused, and changes nothing",
 )
 def test_a_report_of_another_peer_or_on_nothing_is_refused(bench: MakeBench) -> None:
@@ -389,7 +389,7 @@ def test_a_destination_that_is_down_is_not_asked_for_every_batch(bench: MakeBenc
 @pytest.mark.fault(
     "delivery",
     "of two destinations one is down, before it was sent to or after",
-    "the other confirms meanwhile; the batch is done when both have",
+    "the other confirms; the batch is done when both have",
 )
 @pytest.mark.parametrize("state", [SeriesState.CLOSED, SeriesState.SENT])
 def test_a_destination_that_is_up_is_asked_while_another_is_down(bench: MakeBench, state: SeriesState) -> None:

@@ -63,8 +63,8 @@ def outcomes(on: Bench, archive: Archive) -> Iterator[None]:
 @pytest.mark.fault(
     "machine",
     "each step of a delivery is killed after, and in the middle of, each of its writes to the spool; a destination has "
-    "forgotten an instance",
-    "the batch is done, and only then, when the destination has everything; what was forgotten is sent again once, and "
+    "lost an instance",
+    "the batch is done, and only then, when the destination has everything; what was lost is sent again once, and "
     "of what was being sent one instance at most",
 )
 @pytest.mark.parametrize("is_torn", [False, True])

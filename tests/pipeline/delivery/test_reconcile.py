@@ -48,7 +48,7 @@ def test_what_is_begun_while_it_looks_is_not_begun_twice(bench: MakeBench, monke
 @pytest.mark.fault(
     "machine",
     "the workflow database refuses the record of a step with an error that does not pass, in each step",
-    "what failed is begun anew; the batch comes to its end, is not set aside, and nothing is sent again",
+    "what failed is started again; the batch comes to its end, is not set aside, and nothing is sent again",
 )
 @pytest.mark.parametrize("step", STEPS)
 def test_what_failed_is_begun_anew(bench: MakeBench, step: str) -> None:
@@ -66,7 +66,7 @@ def test_what_failed_is_begun_anew(bench: MakeBench, step: str) -> None:
 @pytest.mark.fault(
     "machine",
     "the workflow database is lost at any point of a delivery",
-    "what goes on is begun anew from the spool: nothing that is on record is sent again, what was asked is asked anew",
+    "work starts again from the spool: nothing that is on record is sent again, what was asked is asked anew",
 )
 @pytest.mark.parametrize("takes", [0, 2, 3])
 @pytest.mark.parametrize("reports_at_once", [True, False])
@@ -89,7 +89,7 @@ def test_a_lost_database_is_rebuilt_from_the_spool(bench: MakeBench, takes: int,
 
 @pytest.mark.fault(
     "machine",
-    "an upgrade finds batches of the release before in its spool: not begun, sent in part, sent, confirmed in part, "
+    "an upgrade finds batches of the release before in its spool: not started, sent in part, sent, confirmed in part, "
     "missing something, refused",
     "each goes on where it was: what is on record as stored is not sent again",
 )

@@ -18,7 +18,7 @@ from iscl_node.pipeline.engine.words import enqueue
 @pytest.mark.fault(
     "machine",
     "a workflow is claimed from its queue, and the answer to the claim is lost",
-    "it is begun within two minutes; what runs is left alone",
+    "it is started within two minutes; what runs is left alone",
 )
 def test_workflows_that_nobody_runs_are_begun(engine: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     well, tried = Event(), Event()

@@ -216,7 +216,7 @@ def test_who_lives_is_told(take: Take) -> None:
 @pytest.mark.fault(
     "machine",
     "PostgreSQL ends the session of a worker's lease, or is started again",
-    "the worker takes its lease again; nobody takes over what it does meanwhile",
+    "the worker takes its lease again; its work is not taken over",
 )
 @pytest.mark.parametrize("how", ["session", "server"])
 def test_a_lost_lease_is_taken_again(url: str, take: Take, server: PostgresqlServer, how: str) -> None:
@@ -295,7 +295,7 @@ def test_the_name_is_held_while_its_work_is_taken_over(take: Take) -> None:
 @pytest.mark.fault(
     "machine",
     "PostgreSQL restarts in the middle of a takeover",
-    "the takeover is tried again, by whoever leads then; no work is lost, none is done twice",
+    "the takeover is tried again, by the worker that leads then; no work is lost, none is done twice",
 )
 def test_the_database_restarts_in_the_middle_of_a_takeover(
     url: str, tmp_path: Path, take: Take, server: PostgresqlServer

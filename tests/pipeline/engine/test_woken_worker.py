@@ -71,7 +71,7 @@ def status_of_it(url: str) -> object:
 @pytest.mark.fault(
     "machine",
     "one of two workers is killed (`kill -9`) in the middle of sending",
-    "the other one sends the rest; the instance in hand is sent twice at most",
+    "the other one sends the rest; the instance being sent is sent twice at most",
 )
 def test_a_killed_worker(start: Start, url: str, notes: Path) -> None:
     first = start("node-1")
@@ -88,7 +88,7 @@ def test_a_killed_worker(start: Start, url: str, notes: Path) -> None:
 @pytest.mark.fault(
     "machine",
     "one of two workers is stopped (SIGSTOP) in the middle of sending, for longer than its lease lasts, and woken",
-    "within a minute the other one goes on; the woken one changes nothing but, at most, the instance in hand",
+    "within a minute the other one goes on; the woken one changes nothing but, at most, the instance being sent",
 )
 def test_a_woken_worker_changes_nothing(start: Start, url: str, notes: Path) -> None:
     first = start("node-1")
