@@ -45,7 +45,7 @@ IDENTITY: dict[str, Any] = {
 }
 IMAGE: dict[str, Any] = {
     "KVP": 120,
-    "SliceThickness": 1.0,
+    "SliceThickness": 5.0,
     "ConvolutionKernel": "STANDARD",
     "ImagePositionPatient": [-32.0, -32.0, 0.0],
     "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],

@@ -43,7 +43,7 @@ WHOLE: dict[str, Any] = {
     "AcquisitionContextSequence": [],
 }
 SHARED: dict[str, dict[str, Any]] = {
-    "PixelMeasuresSequence": {"PixelSpacing": [0.8, 0.8], "SliceThickness": 1.0},
+    "PixelMeasuresSequence": {"PixelSpacing": [0.8, 0.8], "SliceThickness": 5.0},
     "PlaneOrientationSequence": {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
     "FrameVOILUTSequence": {"WindowCenter": 40, "WindowWidth": 400},
     "PixelValueTransformationSequence": {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "HU"},

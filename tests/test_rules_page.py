@@ -41,7 +41,7 @@ def test_a_chest_makes_two_series(rules: tuple[Rule, ...]) -> None:
     ("kernel", "current", "holds"), [("B30f", 40, True), ("B30f", 200, False), ("BONE", 40, False)]
 )
 def test_the_thin_low_dose_thorax(rules: tuple[Rule, ...], kernel: str, current: int, holds: bool) -> None:
-    series = ct_series(1, KVP=100, ConvolutionKernel=kernel, XRayTubeCurrent=current)
+    series = ct_series(1, KVP=100, SliceThickness=1, ConvolutionKernel=kernel, XRayTubeCurrent=current)
     decided = [*rules, Rule("rest", {}, "abdomen", (1.0,), " ISCL", ("pacs",))]
     assert (decide(decided, series, 1).rule.name == "thin low-dose thorax") is holds
 

@@ -16,7 +16,7 @@ from iscl_node.domain.strength import (
     AutoStrength,
     ChosenStrength,
     chosen_strength,
-    target_of_body,
+    target_of,
 )
 from iscl_node.errors import ConfigurationError
 from iscl_node.settings.rules import strength_choices
@@ -44,8 +44,19 @@ def test_what_is_left_of_the_noise_is_the_target(noise_hu: float | None, expecte
 
 @pytest.mark.parametrize(("body_mm", "target_hu"), [(None, 10), (400, 10), (300, 10), (220, 5), (180, 4), (60, 4)])
 def test_a_smaller_body_is_to_have_less_noise(body_mm: float | None, target_hu: float) -> None:
-    assert target_of_body(10, body_mm) == pytest.approx(target_hu)
+    assert target_of(10, body_mm) == pytest.approx(target_hu)
     assert chosen_strength(AutoStrength(10), 20.0, body_mm).value == pytest.approx(1 - target_hu / 20)
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "target_hu"),
+    [(None, 10), (8, 10), (5, 10), (2.5, 10 * 2**0.5), (1.25, 20), (1, 500**0.5), (0.5, 500**0.5)],
+)
+def test_thin_slices_may_have_more_noise(slice_mm: float | None, target_hu: float) -> None:
+    assert target_of(10, 400, slice_mm) == pytest.approx(target_hu)
+    assert target_of(10, 220, slice_mm) == pytest.approx(target_hu / 2)
+    chosen = chosen_strength(AutoStrength(10), 40.0, 400, slice_mm=slice_mm)
+    assert chosen.value == pytest.approx(1 - target_hu / 40, abs=1e-3)
 
 
 @given(st.floats(0, 500), st.floats(0, 500), st.floats(1, 50))
@@ -68,6 +79,14 @@ def test_a_share_that_is_named_is_taken_as_it_is() -> None:
             "strength 0.8 (auto: 20.0 HU of noise, target 4.0 HU for a body of 180 mm)",
         ),
         (ChosenStrength(0.5, 10, 20.0, 340.0), "strength 0.5 (auto: 20.0 HU of noise, target 10 HU)"),
+        (
+            ChosenStrength(0.5, 10, 40, 340, slice_mm=1.25),
+            "strength 0.5 (auto: 40.0 HU of noise, target 20.0 HU for slices of 1.25 mm)",
+        ),
+        (
+            ChosenStrength(0.75, 10, 40, 220, slice_mm=1.25),
+            "strength 0.75 (auto: 40.0 HU of noise, target 10.0 HU for slices of 1.25 mm in a body of 220 mm)",
+        ),
         (ChosenStrength(0.5, 7), "strength 0.5 (auto: noise not measurable, target 7 HU)"),
     ],
 )

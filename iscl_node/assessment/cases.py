@@ -72,6 +72,11 @@ class Case:
         """The body's effective diameter, mm; None where it is not whole in the picture."""
         return effective_diameter_mm(self.hu, self.spacing_mm**2)
 
+    @property
+    def slice_mm(self) -> float | None:
+        """The thickness, mm; None where the header has none."""
+        return self.thickness_mm if self.thickness_mm > 0 else None
+
     @cached_property
     def tissue(self) -> Mask:
         """Uniform soft tissue."""

@@ -41,7 +41,6 @@ from iscl_node.assessment.tables import (
     summary,
     water_table,
 )
-from iscl_node.dicom.judging.body_size import effective_diameter_mm
 from iscl_node.dicom.judging.series import sample
 from monai_bundle.scripts.evaluation.evaluation_tables import Row, write_csv
 from monai_bundle.scripts.evaluation.image_quality import psnr
@@ -139,7 +138,7 @@ def phantom_rows(real: Real, method: NodeMethod, strength: Strength) -> list[Row
     """A row for each phantom and disc, put into the real noise of its uniform parts."""
     rows: list[Row] = []
     for name, cases in real.phantoms.items():
-        share = strength.of([case.hu for case in cases], cases[0].body_mm)
+        share = strength.of([case.hu for case in cases], cases[0].body_mm, slice_mm=cases[0].slice_mm)
         rows += [
             {"phantom": f"{name}, {strength.name} ({share:.2f})", **row} for row in disc_rows(cases, method, share)
         ]
@@ -150,7 +149,7 @@ def stack_rows(real: Real, method: NodeMethod, strength: Strength, target: Path)
     """A row for each stack, with its picture from the front and from the side."""
     rows: list[Row] = []
     for number, stack in enumerate(real.stacks):
-        share = strength.of(sample(list(stack.hu)), effective_diameter_mm(stack.hu[0], stack.spacing_mm[1] ** 2))
+        share = strength.of(sample(list(stack.hu)), stack.body_mm, slice_mm=stack.slice_mm)
         result = np.stack([method.prepare(image)(share) for image in stack.hu])
         rows.append({**stack_row(stack, result), "form": f"{strength.name} ({share:.2f})"})
         draw_stack(target / f"stack{number}.png", stack, {f"{method.name}, {strength.name}": result})
@@ -181,7 +180,7 @@ def real_rows(case: Case, methods: Sequence[NodeMethod], plan: Plan) -> Iterator
     for method in methods:
         prepared = method.prepare(case.hu)
         for strength in plan.strengths:
-            share = strength.of([case.hu], case.body_mm, case.kernel)
+            share = strength.of([case.hu], case.body_mm, case.kernel, case.slice_mm)
             row = {**_named(case), "form": method.name, "strength": strength.name, "share removed": share}
             yield {**row, **as_is(case, prepared(share))}
 
@@ -214,9 +213,8 @@ def _results(
 ) -> Iterator[tuple[str, str, float, Sequence[FloatImage], dict[str, float]]]:
     """Form, strength in words and as a share, the results of all draws, and what is kept of discs."""
     discs, shown = with_discs(low)
-    shares = {
-        strength.name: strength.of(low.images[:1], low.case.body_mm, low.case.kernel) for strength in plan.strengths
-    }
+    known = low.case.body_mm, low.case.kernel, low.case.slice_mm
+    shares = {strength.name: strength.of(low.images[:1], *known) for strength in plan.strengths}
     if low.ceiling:
         shares[BEST] = low.ceiling.strength
     for method in methods:

@@ -65,10 +65,17 @@ class Strength:
     name: str
     choice: StrengthChoice
 
-    def of(self, images: Iterable[FloatImage], body_mm: float | None = None, kernel: str = "") -> float:
-        """The share for images of one series, HU, of a body of this effective diameter; None counts as a large one."""
+    def of(
+        self,
+        images: Iterable[FloatImage],
+        body_mm: float | None = None,
+        kernel: str = "",
+        slice_mm: float | None = None,
+    ) -> float:
+        """The share for images of one series, HU, of a body of this effective diameter and slices of this thickness."""
         level = series_noise_level_hu(images) if isinstance(self.choice, AutoStrength) else None
-        return chosen_strength(self.choice, level, body_mm, (SHARP_KERNEL,) if is_sharp(kernel) else ()).value
+        found = (SHARP_KERNEL,) if is_sharp(kernel) else ()
+        return chosen_strength(self.choice, level, body_mm, found, slice_mm).value
 
 
 def method_of(text: str) -> NodeMethod:

@@ -58,7 +58,9 @@ def assess(folder: Path, target: Path, method: NodeMethod, strength: Strength, s
         If there is no usable slice.
     """
     cases = list(find_cases(folder, (), slices))
-    share = strength.of([case.hu for case in cases], body_mm(cases))
+    share = strength.of(
+        [case.hu for case in cases], body_mm(cases), slice_mm=median_of_known(case.slice_mm for case in cases)
+    )
     target.mkdir(parents=True, exist_ok=True)
     results = [method.prepare(case.hu)(share) for case in cases]
     rows = [_row(case, result, method, share) for case, result in zip(cases, results, strict=True)]

@@ -12,6 +12,8 @@ from scipy import ndimage
 from iscl_node.assessment.cases import LEAST_HU, Mask
 from iscl_node.assessment.methods import FloatImage
 from iscl_node.assessment.pictures import SOFT_TISSUE
+from iscl_node.dicom.judging.body_size import effective_diameter_mm
+from iscl_node.dicom.judging.series import series_slice_mm
 from iscl_node.dicom.reading.folder import Instance, read_instance
 from iscl_node.dicom.reading.values import numbers
 from iscl_node.dicom.reading.volume import to_hu
@@ -37,11 +39,19 @@ class Stack:
         HU.
     spacing_mm : (float, float)
         Distance of slices and of pixels.
+    slice_mm : float or None
+        Thickness of the slices; None where the header has none.
     """
 
     name: str
     hu: FloatImage
     spacing_mm: tuple[float, float]
+    slice_mm: float | None = None
+
+    @property
+    def body_mm(self) -> float | None:
+        """The body's effective diameter in the middle, mm; None where it is not whole in the picture."""
+        return effective_diameter_mm(self.hu[len(self.hu) // 2], self.spacing_mm[1] ** 2)
 
 
 def find_stacks(series: Sequence[Sequence[Instance]]) -> list[Stack]:
@@ -60,7 +70,8 @@ def _longest(instances: Sequence[Instance]) -> Stack | None:
         return None
     chosen = [read_instance(Path(str(placed[index][1].filename))) for index in run]
     hu = np.stack([np.maximum(to_hu(each), np.float32(LEAST_HU)) for each in chosen])
-    return Stack(str(chosen[0].get("PatientID", "")), hu, (abs(float(steps[run[0]])), spacing[0]))
+    distances = abs(float(steps[run[0]])), spacing[0]
+    return Stack(str(chosen[0].get("PatientID", "")), hu, distances, series_slice_mm(chosen))
 
 
 def stack_row(stack: Stack, result: FloatImage) -> dict[str, str | float]:

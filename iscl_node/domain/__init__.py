@@ -303,8 +303,7 @@ pixels, for example by other rounding; a series that was started under an earlie
 class Derivation:
     """Everything that, beside the source, decides the pixels and the identity of a derived series, and the site.
 
-    ``target_noise_hu``, ``source_noise_hu``, ``body_mm`` and ``cautions`` as in :class:`ChosenStrength`; ``uid_scheme``
-    decides how UIDs are computed.
+    ``target_noise_hu`` and what was measured as in :class:`ChosenStrength`; ``uid_scheme``: how UIDs are computed.
     """
 
     model: ModelIdentity
@@ -318,11 +317,13 @@ class Derivation:
     body_mm: float | None = None
     uid_scheme: str = UID_SCHEME
     cautions: tuple[str, ...] = ()
+    slice_mm: float | None = None
 
     @property
     def chosen_strength(self) -> ChosenStrength:
         """The strength, and how it was chosen."""
-        return ChosenStrength(self.strength, self.target_noise_hu, self.source_noise_hu, self.body_mm, self.cautions)
+        known = self.target_noise_hu, self.source_noise_hu, self.body_mm, self.cautions, self.slice_mm
+        return ChosenStrength(self.strength, *known)
 
 
 class Arrival(StrEnum):

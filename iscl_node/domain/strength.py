@@ -13,6 +13,11 @@ because what is looked for in a head or a child has less contrast."""
 HALVED_MM: Final = 80.0
 """So many mm less halve the target, down to ``LEAST_SHARE`` of it."""
 LEAST_SHARE: Final = 0.4
+TARGET_SLICE_MM: Final = 5.0
+"""A target is meant for slices of this thickness, or thicker ones. At equal dose the noise goes with the root of the
+thickness, and protocols allow thin slices as much more: what is read in them is fine, or several are seen together."""
+THINNEST_MM: Final = 1.0
+"""Thinner slices have the target of these."""
 LEAST_STRENGTH: Final = 0.15
 """A series that is at its target already is derived all the same, nearly untouched: who reads it finds the derived
 series of every examination in its place, and a strength of 0 would be a copy that calls itself denoised."""
@@ -44,7 +49,7 @@ class ChosenStrength:
 
     ``target_noise_hu`` is what it was chosen for, None for a share that the rule names. ``source_noise_hu`` is what was
     measured in the source, None where nothing could be. ``body_mm`` is the body's effective diameter, None where it is
-    not in the picture. ``cautions`` name what the model was not made for.
+    not in the picture, ``slice_mm`` the thickness of the slices. ``cautions`` name what the model was not made for.
     """
 
     value: float
@@ -52,6 +57,7 @@ class ChosenStrength:
     source_noise_hu: float | None = None
     body_mm: float | None = None
     cautions: tuple[str, ...] = ()
+    slice_mm: float | None = None
 
     @property
     def text(self) -> str:
@@ -70,16 +76,29 @@ class ChosenStrength:
     @property
     def _target(self) -> str:
         assert self.target_noise_hu is not None
-        target_hu = target_of_body(self.target_noise_hu, self.body_mm)
-        if self.body_mm is None or target_hu == self.target_noise_hu:
-            return f"{self.target_noise_hu:g} HU"
-        return f"{target_hu:.1f} HU for a body of {self.body_mm:.0f} mm"
+        target_hu = target_of(self.target_noise_hu, self.body_mm, self.slice_mm)
+        body = "" if _of_body(self.body_mm) == 1 else f"a body of {self.body_mm:.0f} mm"
+        slices = "" if _of_slices(self.slice_mm) == 1 else f"slices of {self.slice_mm:g} mm"
+        reasons = " in ".join(filter(None, (slices, body)))
+        return f"{target_hu:.1f} HU for {reasons}" if reasons else f"{target_hu:g} HU"
 
 
-def target_of_body(target_noise_hu: float, body_mm: float | None) -> float:
-    """The target for a body of an effective diameter in mm, HU; that of a large body where it is not known."""
+def target_of(target_noise_hu: float, body_mm: float | None, slice_mm: float | None = None) -> float:
+    """The target for a body of an effective diameter and slices of a thickness, mm, in HU.
+
+    What is not known counts as a large body, and as thick slices.
+    """
+    return target_noise_hu * _of_body(body_mm) * _of_slices(slice_mm)
+
+
+def _of_body(body_mm: float | None) -> float:
     smaller_mm = 0.0 if body_mm is None else max(TARGET_BODY_MM - body_mm, 0.0)
-    return target_noise_hu * max(math.exp2(-smaller_mm / HALVED_MM), LEAST_SHARE)
+    return max(math.exp2(-smaller_mm / HALVED_MM), LEAST_SHARE)
+
+
+def _of_slices(slice_mm: float | None) -> float:
+    thickness_mm = TARGET_SLICE_MM if slice_mm is None else min(max(slice_mm, THINNEST_MM), TARGET_SLICE_MM)
+    return math.sqrt(TARGET_SLICE_MM / thickness_mm)
 
 
 def chosen_strength(
@@ -87,18 +106,21 @@ def chosen_strength(
     source_noise_hu: float | None,
     body_mm: float | None = None,
     cautions: tuple[str, ...] = (),
+    slice_mm: float | None = None,
 ) -> ChosenStrength:
-    """Choose the strength of a series by its noise, HU, and the size of the body; None what could not be measured.
+    """Choose the strength of a series by its noise, HU, the size of the body and the thickness of its slices, mm.
+
+    None is what is not known.
 
     A share s of the noise removed leaves 1 - s of its standard deviation: s = 1 - target / measured, within
     ``LEAST_STRENGTH`` and ``MOST_STRENGTH``, of a sharp kernel ``MOST_OF_SHARP``.
     """
     if not isinstance(choice, AutoStrength):
-        return ChosenStrength(choice, None, source_noise_hu, body_mm, cautions)
+        return ChosenStrength(choice, None, source_noise_hu, body_mm, cautions, slice_mm)
     if source_noise_hu is None:
-        return ChosenStrength(STRENGTH_UNMEASURED, choice.target_noise_hu, None, body_mm, cautions)
-    target_hu = target_of_body(choice.target_noise_hu, body_mm)
+        return ChosenStrength(STRENGTH_UNMEASURED, choice.target_noise_hu, None, body_mm, cautions, slice_mm)
+    target_hu = target_of(choice.target_noise_hu, body_mm, slice_mm)
     wanted = 1 - target_hu / max(source_noise_hu, target_hu)
     most = MOST_OF_SHARP if SHARP_KERNEL in cautions else MOST_STRENGTH
     value = round(min(max(wanted, LEAST_STRENGTH), most), 3)
-    return ChosenStrength(value, choice.target_noise_hu, source_noise_hu, body_mm, cautions)
+    return ChosenStrength(value, choice.target_noise_hu, source_noise_hu, body_mm, cautions, slice_mm)

@@ -9,7 +9,7 @@ from iscl_node.denoise.denoiser import Denoiser, Slice, blend, removable_noise
 from iscl_node.dicom.deriving.derived import derive
 from iscl_node.dicom.deriving.transcoding import as_asked
 from iscl_node.dicom.judging.exam_facts import ExamFacts, exam_facts
-from iscl_node.dicom.judging.series import judge_input, sample, series_body_mm, series_noise
+from iscl_node.dicom.judging.series import judge_input, sample, series_body_mm, series_noise, series_slice_mm
 from iscl_node.dicom.judging.slices import ImplausibleResultError, check_numbers, judge
 from iscl_node.dicom.judging.suitability import cautions
 from iscl_node.dicom.reading.folder import Instance
@@ -41,6 +41,7 @@ def derivations(
             strength.source_noise_hu,
             strength.body_mm,
             cautions=strength.cautions,
+            slice_mm=strength.slice_mm,
         )
         for strength, each in zip(strengths, suffixes, strict=True)
     )
@@ -78,7 +79,8 @@ def checked_strengths(
     judge_input(noise, limits)
     body_mm = series_body_mm(zip(images, sampled, strict=True))
     found = cautions(sampled, noise, body_mm)
-    return tuple(chosen_strength(choice, noise.level_hu, body_mm, found) for choice in choices)
+    known = noise.level_hu, body_mm, found, series_slice_mm(sampled)
+    return tuple(chosen_strength(choice, *known) for choice in choices)
 
 
 def check_suited(strengths: Sequence[ChosenStrength], rule: Rule) -> None:

@@ -88,7 +88,8 @@ class RuleSettings(Section):
     """auto: chosen for each series from its noise, so that target_noise_hu is left; mild, standard and strong: the same
     for 14, 10 and 7 HU; or the share of the noise that is removed, 0 to 1. Several give a derived series each."""
     target_noise_hu: TargetNoise = TARGET_NOISE_HU
-    """The noise that a derived series of a trunk is to have where strength is auto, HU; a smaller body less."""
+    """The noise that a derived series of a trunk in slices of 5 mm is to have where strength is auto, HU; a smaller
+    body less, thinner slices more."""
     suffix: Annotated[str, AfterValidator(checked_suffix)] = " AI denoised"
     """The end of the Series Description of a derived series."""
     send_to: tuple[str, ...] = ()

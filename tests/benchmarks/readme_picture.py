@@ -27,17 +27,18 @@ WINDOW = (-160.0, 240.0)
 ENLARGED = (slice(250, 360), slice(200, 330))
 
 
-def normal_dose(data: Path) -> tuple[Slice, float]:
-    """The slice, (H, W) float32 HU, and its pixel spacing, mm."""
+def normal_dose(data: Path) -> tuple[Slice, float, float]:
+    """The slice, (H, W) float32 HU, its pixel spacing and thickness, mm."""
     datasets = map(pydicom.dcmread, (data / SERIES).glob("*.dcm"))
     dataset = sorted(datasets, key=lambda each: float(each.ImagePositionPatient[2]))[NUMBER]
     hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-    return hu.clip(-1024, 3071).astype(np.float32), float(dataset.PixelSpacing[0])
+    return hu.clip(-1024, 3071).astype(np.float32), float(dataset.PixelSpacing[0]), float(dataset.SliceThickness)
 
 
-def denoised(hu: Slice, spacing_mm: float) -> Slice:
+def denoised(hu: Slice, spacing_mm: float, slice_mm: float) -> Slice:
     """As the node makes it with its defaults; prints the strength."""
-    chosen = chosen_strength(AutoStrength(), noise_level_hu(hu), effective_diameter_mm(hu, spacing_mm**2))
+    body_mm = effective_diameter_mm(hu, spacing_mm**2)
+    chosen = chosen_strength(AutoStrength(), noise_level_hu(hu), body_mm, slice_mm=slice_mm)
     print(chosen.text)
     return blend(hu, removable_noise(load_bundle(BUNDLE, "full", "cpu"), hu), chosen.value)
 
@@ -50,9 +51,9 @@ def show(axes: Axes, image: Slice, window: tuple[float, float], title: str = "")
 
 def main() -> None:
     """Draw, and print the figures of the caption."""
-    normal, spacing_mm = normal_dose(Path(sys.argv[1]))
+    normal, spacing_mm, slice_mm = normal_dose(Path(sys.argv[1]))
     low = (normal + low_dose_noise(normal, spacing_mm, DOSE, np.random.default_rng(0))).clip(-1024, 3071)
-    result = denoised(low, spacing_mm)
+    result = denoised(low, spacing_mm, slice_mm)
     for name, image in (("low dose", low), ("denoised", result)):
         print(f"{name}: PSNR {psnr(image, normal, WINDOW):.1f} dB, noise {noise_level_hu(image):.1f} HU")
     rows, columns = np.nonzero(normal > -300)

@@ -47,7 +47,7 @@ def test_a_frame_reads_like_a_ct_image(make: Callable[[int], Any]) -> None:
         assert view.ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
         assert (view.RescaleSlope, view.RescaleIntercept, view.RescaleType) == (1, -1024, "HU")
         assert (view.WindowCenter, view.WindowWidth) == (40, 400)
-        assert (view.KVP, view.SliceThickness) == (120, 1)
+        assert (view.KVP, view.SliceThickness) == (120, 5)
         assert view.PatientName == "Test^Case"
         assert "NumberOfFrames" not in view
         assert "PerFrameFunctionalGroupsSequence" not in view

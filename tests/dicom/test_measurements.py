@@ -58,10 +58,11 @@ def test_noise_before_and_after(sigma_hu: float) -> None:
 def test_correlated_noise_is_told_a_little_too_low() -> None:
     """A square's own mean takes its share of correlated noise along.
 
-    The variance of the mean of 9 x 9 pixels is 4 pi 0.8^2 / 81 = 10 % of the noise's, so 5 % of sigma are lost.
+    The variance of the mean of 9 x 9 pixels is 4 pi 0.8^2 / 81 = 10 % of the noise's, so 5 % of sigma are lost, and
+        3 % more because the half of the tissue with the least slope has the least of it.
     """
     measured = measured_slice(uniform() + ct_noise(20.0), uniform() + ct_noise(5.0))
-    assert measured.source_noise_hu == pytest.approx(0.95 * 20, rel=0.03)
+    assert measured.source_noise_hu == pytest.approx(0.92 * 20, rel=0.03)
 
 
 def test_noise_does_not_depend_on_anatomy() -> None:

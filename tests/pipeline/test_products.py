@@ -108,6 +108,21 @@ def test_every_dose_comes_out_at_the_target(noise_hu: float) -> None:
     assert noise_level_hu(to_hu(derived_one)) == pytest.approx(10, abs=1.5)
 
 
+def test_thin_slices_keep_more_of_their_noise() -> None:
+    image = np.rint(anatomy() + noise(40, seed=0)).astype(np.int16)
+    strengths = []
+    for thickness_mm in (5.0, 1.25, ""):
+        source = ct_dataset(image, RescaleIntercept=0, PixelSpacing=BODY_SPACING, SliceThickness=thickness_mm)
+        (strength,) = checked_strengths([AutoStrength(10)], [source], QualitySettings().limits())
+        (derivation,) = derivations(MODEL, "full", [strength], " ISCL", "0", Site())
+        strengths.append(derivation.chosen_strength)
+    thick, thin, unknown = strengths
+    assert (thick.slice_mm, thin.slice_mm, unknown.slice_mm) == (5.0, 1.25, None)
+    assert thick.value == unknown.value == pytest.approx(0.75, abs=0.05)
+    assert 1 - thin.value == pytest.approx(2 * (1 - thick.value), abs=2e-3)
+    assert "target 20.0 HU for slices of 1.25 mm)" in thin.text
+
+
 @pytest.mark.parametrize("noise_hu", [0, 8])
 def test_a_series_below_the_target_is_nearly_untouched_and_passes(noise_hu: float) -> None:
     grain = noise(noise_hu, seed=0)

@@ -12,6 +12,9 @@ SOFT_TISSUE_HU: Final = (0.0, 100.0)
 """Brain, muscle, organs, blood: what is smoothed to a value in here is taken for soft tissue."""
 SMOOTHING_PIXELS: Final = 3.0
 """Standard deviation of the Gaussian that finds soft tissue below the noise."""
+SLOPE_PIXELS: Final = 4.0
+"""Standard deviation of the Gaussian whose slope is least in uniform tissue; with less, it is least where the noise is,
+too."""
 SQUARE_PIXELS: Final = 9
 """Side of the square in which a standard deviation is taken: 6 mm (Christianson) at the usual 0.7 mm per pixel."""
 FEWEST_PIXELS: Final = 1000
@@ -27,9 +30,10 @@ def noise_level_hu(hu: Slice) -> float | None:
 
     The global noise level of Christianson et al. (Am. J. Roentgenol. 205, 2015, doi 10.2214/AJR.14.13613): the most
     frequent of the standard deviations in small squares of soft tissue. Squares with an edge in them hold more than
-    noise, but each its own amount, so the most frequent value is that of the uniform ones. Two things differ: soft
-    tissue is found in the smoothed image, or noise of 50 HU would leave none of it; and the squares are of 9 pixels
-    of any size in mm. Structure coarser than the square does not count, nor does noise as coarse.
+    noise, but each its own amount, so the most frequent value is that of the uniform ones. Three things differ: soft
+    tissue is found in the smoothed image, or noise of 50 HU would leave none of it; only its half with the least slope
+    counts, or the most frequent value of contrasted vessels and bowel would be that of structure; and the squares are
+    of 9 pixels of any size in mm. Structure coarser than the square does not count, nor does noise as coarse.
 
     Parameters
     ----------
@@ -41,10 +45,12 @@ def noise_level_hu(hu: Slice) -> float | None:
     float or None
         HU; None when there is too little soft tissue.
     """
-    deviations = local_deviation_hu(hu)[uniform_candidates(hu)]
-    if deviations.size < FEWEST_PIXELS:
+    uniform = uniform_candidates(hu)
+    if int(uniform.sum()) < FEWEST_PIXELS:
         return None
-    return _most_frequent(np.maximum(deviations, _LEAST_HU))
+    slope = ndimage.gaussian_gradient_magnitude(hu, SLOPE_PIXELS)
+    flat = uniform & (slope <= np.median(slope[uniform]))
+    return _most_frequent(np.maximum(local_deviation_hu(hu)[flat], _LEAST_HU))
 
 
 def local_deviation_hu(hu: Slice) -> npt.NDArray[np.float64]:

@@ -74,6 +74,12 @@ def series_body_mm(slices: Iterable[tuple[Slice, Dataset]]) -> float | None:
     return median_of_known(map(_body_mm, slices))
 
 
+def series_slice_mm(slices: Iterable[Dataset]) -> float | None:
+    """Median of the Slice Thickness, mm; None where no slice has one."""
+    known = (numbers(dataset, "SliceThickness", 1) for dataset in slices)
+    return median_of_known(each[0] for each in known if each and each[0] > 0)
+
+
 def _body_mm(pair: tuple[Slice, Dataset]) -> float | None:
     hu, dataset = pair
     spacing = numbers(dataset, "PixelSpacing", 2)

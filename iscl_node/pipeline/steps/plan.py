@@ -26,11 +26,11 @@ class PlaceInTime(TypedDict, total=False):
 class BegunRule(PlaceInTime):
     """The rule of a batch as it was when the batch was planned: what all derived instances must have in common.
 
-    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu`` and ``body_mm``
-    decided on them. ``started`` is when work on the derived series started (ISO 8601, with the offset from UTC), and
-    ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`. ``cautions`` name
-    what the model was not made for. ``priority`` is the rule's, and ``not_before`` (ISO 8601) when its hours begin; it
-    is there only if they had not started.
+    ``strengths`` are those of the rule, in its order, as they were chosen, and ``source_noise_hu``, ``body_mm`` and
+    ``slice_mm`` decided on them. ``started`` is when work on the derived series started (ISO 8601, with the offset from
+    UTC), and ``send_to`` where they go. ``uid_scheme`` is how their UIDs are computed; see `earlier_batches`.
+    ``cautions`` name what the model was not made for. ``priority`` is the rule's, and ``not_before`` (ISO 8601) when
+    its hours begin; it is there only if they had not started.
     """
 
     name: str
@@ -43,6 +43,7 @@ class BegunRule(PlaceInTime):
     send_to: list[str]
     uid_scheme: NotRequired[str]
     cautions: NotRequired[list[str]]
+    slice_mm: NotRequired[float | None]
 
 
 class Plan(TypedDict):
@@ -94,7 +95,7 @@ def derived_per_received(rule: Rule) -> int:
 def chosen_strengths(rule: Rule, begun: BegunRule) -> list[ChosenStrength]:
     """The rule's strengths; those that the noise decides are as they were chosen when the batch was planned."""
     recorded = [*begun["strengths"], *(0.0 for _ in rule.strengths)]  # of a rule that has more by now no series is made
-    measured = begun["source_noise_hu"], begun["body_mm"], tuple(begun.get("cautions", ()))
+    measured = begun["source_noise_hu"], begun["body_mm"], tuple(begun.get("cautions", ())), begun.get("slice_mm")
     return [
         ChosenStrength(value, choice.target_noise_hu, *measured)
         if isinstance(choice, AutoStrength)
@@ -121,6 +122,6 @@ def joined(begun: BegunRule, series_uids: Sequence[str], earlier: Iterable[Mappi
             strengths = [float(each) for each in rule["strengths"]]
             if plan["series_uids"] == list(series_uids) and len(strengths) == len(begun["strengths"]):
                 measured = {"source_noise_hu": rule["source_noise_hu"], "body_mm": rule["body_mm"]}
-                measured["cautions"] = list(rule.get("cautions", ()))
+                measured |= {"cautions": list(rule.get("cautions", ())), "slice_mm": rule.get("slice_mm")}
                 return cast(BegunRule, {**begun, "strengths": strengths, **measured})
     return begun

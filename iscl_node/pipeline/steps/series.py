@@ -205,6 +205,7 @@ class SeriesSteps:
             source_noise_hu=strengths[0].source_noise_hu,
             body_mm=strengths[0].body_mm,
             cautions=list(strengths[0].cautions),
+            slice_mm=strengths[0].slice_mm,
             started=self._spool.first_closed(batch).astimezone().isoformat(),
             send_to=list(rule.send_to),
             uid_scheme=begun_uid_scheme(self._spool, batch),
