@@ -50,6 +50,15 @@ def test_iterative_reconstruction_is_named(attributes: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("vr", "level", "named"), [("SH", "50", True), ("UN", b"30", True), ("SH", "", False), ("SH", "0", False)]
+)
+def test_iterative_reconstruction_of_ge_is_named_by_its_private_element(vr: str, level: object, named: bool) -> None:
+    source = header(ConvolutionKernel="STANDARD")
+    source.private_block(0x0053, "GEHC_CT_ADVAPP_001", create=True).add_new(0x43, vr, level)
+    assert cautions([source], SOFT, 300) == ((ITERATIVE,) if named else ())
+
+
+@pytest.mark.parametrize(
     ("attributes", "noise", "body_mm", "named"),
     [
         ({"PatientAge": "004Y"}, SOFT, 300, CHILD),

@@ -40,6 +40,9 @@ _ITERATIVE_NAME: Final = re.compile(
     r"(?i)\b(ASIR|ASIR-V|SAFIRE|ADMIRE|IDOSE\d?|IMR\d?|VEO|MBIR|AIDR|AIDR ?3D|AICE|DLIR|TRUEFIDELITY|QIR)\b"
 )
 _NAMED_IN: Final = ("ConvolutionKernel", "FilterType", "SeriesDescription", "ProtocolName", "ReconstructionAlgorithm")
+_GE_LEVEL: Final = (0x0053, "GEHC_CT_ADVAPP_001", 0x43)
+"""Iterative Recon Level of GE, in percent for ASiR: group, Private Creator and last byte of the element."""
+_NO_LEVEL: Final = ("", "0", "NONE", "OFF")
 _LIST: Final = re.compile(r"[\[\]' ]")
 """What a list of several values has as text."""
 _AGE: Final = re.compile(r"^(\d{3})([DWMY])$")
@@ -85,7 +88,19 @@ def _of_header(instance: Dataset) -> Iterator[str]:
 def _is_iterative(instance: Dataset, kernel: str) -> bool:
     named: Iterable[str] = (texts(instance, keyword)[0] for keyword in _NAMED_IN)
     is_coded = texts(instance, "ReconstructionAlgorithm")[0].upper().startswith("ITERATIVE")
-    return is_coded or bool(_ITERATIVE_KERNEL.match(kernel)) or any(map(_ITERATIVE_NAME.search, named))
+    is_named = bool(_ITERATIVE_KERNEL.match(kernel)) or any(map(_ITERATIVE_NAME.search, named))
+    return is_coded or is_named or _ge_level(instance) not in _NO_LEVEL
+
+
+def _ge_level(instance: Dataset) -> str:
+    """GE names ASiR nowhere else; where the header has Implicit VR or UN, the value is bytes."""
+    group, creator, element = _GE_LEVEL
+    try:
+        value = instance.private_block(group, creator)[element].value
+    except KeyError:
+        return ""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+    return text.strip(" \0").upper()
 
 
 def _years(age: str) -> float:
