@@ -317,6 +317,18 @@ def delivered(spool: Spool) -> Batch:
     return batch
 
 
+@pytest.mark.parametrize(("command", "decision"), [("redo", "redone"), ("resend", "resent")])
+def test_the_audit_trail_has_who_redoes_or_resends(
+    config: Path, delivered: Batch, tmp_path: Path, command: str, decision: str
+) -> None:
+    config.write_text(f'{config.read_text()}\n[audit]\nfile = "{tmp_path / "audit.log"}"\n')
+    assert run(command, delivered.series_instance_uid, "--config", config).exit_code == 0
+    (message,) = (tmp_path / "audit.log").read_text().splitlines()
+    for part in (f'csd-code="{decision}"', 'csd-code="110103"', 'EventActionCode="R"', 'NumberOfInstances="1"'):
+        assert part in message
+    assert 'ParticipantObjectID="T1"' in message
+
+
 def test_redo_has_a_delivered_series_made_anew(config: Path, delivered: Batch, spool: Spool) -> None:
     result = run("redo", delivered.series_instance_uid, "--config", config)
     assert result.exit_code == 0

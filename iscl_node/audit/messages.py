@@ -41,6 +41,10 @@ _URI: Final = Code("110037", "URI")
 _STUDY_INSTANCE_UID: Final = Code("110180", "Study Instance UID")
 _NODE_ID: Final = Code("110182", "Node ID")
 _PATIENT_NUMBER: Final = Code("2", "Patient Number", "RFC-3881")
+_DECISIONS: Final = {
+    "redone": Code("redone", "A delivered series made anew", "99ISCLNODE"),
+    "resent": Code("resent", "A delivered series sent once more", "99ISCLNODE"),
+}
 _CONFIGURATION: Final = Code("configuration", "Model and settings of the node", "99ISCLNODE")
 
 _PERSON, _SYSTEM_OBJECT = "1", "2"
@@ -158,6 +162,13 @@ class Messages:
             Participant(folder, (_DESTINATION_MEDIA,), media_type=_URI),
         ]
         return self._message(Event(EXPORT, Action.READ, time), participants, _contents(instances))
+
+    def used_again(
+        self, time: datetime, user: str, decision: str, instances: Sequence[InstanceIdentity]
+    ) -> AuditMessage:
+        """A person had delivered instances processed, ``redone``, or sent once more, ``resent`` (A.5.3.6)."""
+        event = Event(INSTANCES_ACCESSED, Action.READ, time, types=(_DECISIONS[decision],))
+        return self._message(event, [Participant(user, is_requestor=True), self._node()], _contents(instances))
 
     def deleted(
         self, time: datetime, user: str, instances: Sequence[InstanceIdentity], is_whole_study: bool

@@ -110,6 +110,7 @@ def redo(series_uid: SeriesUid, config: Config = DEFAULT_CONFIG) -> None:
     from iscl_node.store.records.actions import note_action
 
     with opened_spool(config, "redo") as spool:
+        _record_use(config, spool, "redone", series_uid)
         batch = give_back(spool, series_uid, datetime.now(UTC))
         if batch is None:
             raise ConfigurationError(f"series {series_uid} is not among the delivered ones that are kept")
@@ -133,12 +134,22 @@ def resend(
         if to and to not in receiving:
             raise ConfigurationError(f"no peer {to!r} that may receive; there are {', '.join(sorted(receiving))}")
         chosen = {to} if to else receiving
+        _record_use(config, spool, "resent", series_uid)
         counts = send_again(spool, series_uid, chosen, RunningTime(spool.root).seconds())
         if not counts:
             raise ConfigurationError(f"nothing is kept that series {series_uid} was sent as to {to or 'a peer'}")
         note_action(spool.root, "resent", _user(), series_uid, datetime.now(UTC))
     for name, count in counts.items():
         out.print(f"{count} objects are sent to {name} once more", highlight=False)
+
+
+def _record_use(config: Path, spool: "Spool", decision: str, series_uid: str) -> None:
+    """Record in the audit trail that delivered instances are used once more."""
+    from iscl_node.pipeline.audit.what_happened import decision_messages
+    from iscl_node.store.again import delivered_folders
+
+    folders = delivered_folders(spool, series_uid)
+    record(load_settings(config), spool.root, lambda told: decision_messages(told, _user(), decision, folders))
 
 
 def release(

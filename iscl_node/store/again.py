@@ -40,7 +40,7 @@ def redo(spool: Spool, series_uid: str, now: datetime) -> Batch | None:
     OSError
         The disk refuses it.
     """
-    layout, delivered = Layout(spool.root), _delivered(spool, series_uid)
+    layout, delivered = Layout(spool.root), delivered_folders(spool, series_uid)
     if not delivered:
         return None
     first, *later = delivered
@@ -85,7 +85,7 @@ def resend(spool: Spool, series_uid: str, destinations: Collection[str], running
         The disk refuses it.
     """
     layout, deliveries, counts = Layout(spool.root), Deliveries(spool.root), dict[str, int]()
-    for folder in _delivered(spool, series_uid):
+    for folder in delivered_folders(spool, series_uid):
         batch = Batch(series_uid, folder.name)
         instances = len(spool.derived_instances(batch))
         names = deliveries.begin_again(batch, destinations, running_seconds) if instances else ()
@@ -97,8 +97,14 @@ def resend(spool: Spool, series_uid: str, destinations: Collection[str], running
     return counts
 
 
-def _delivered(spool: Spool, series_uid: str) -> list[Path]:
-    """The folders of a series' delivered batches, oldest first."""
+def delivered_folders(spool: Spool, series_uid: str) -> list[Path]:
+    """The folders of a series' delivered batches, oldest first.
+
+    Raises
+    ------
+    RetryLaterError
+        A batch of it is not delivered yet.
+    """
     layout = Layout(spool.root)
     if not is_uid(series_uid):
         return []

@@ -58,6 +58,14 @@ EVENTS: dict[str, tuple[Make, str, str, str, list[str], set[tuple[str, str]]]] =
         [],
         {("110153", "eve"), ("110153", "node-1"), ("110154", "file:///mnt/usb")},
     ),
+    "used again, A.5.3.6": (
+        lambda: MESSAGES.used_again(NOON, "eve", "redone", INSTANCES),
+        "110103",
+        "R",
+        "0",
+        ["redone"],
+        {("", "eve"), ("", "node-1")},
+    ),
     "deleted, A.5.3.6": (
         lambda: MESSAGES.deleted(NOON, "eve", INSTANCES, is_whole_study=False),
         "110103",
@@ -124,7 +132,7 @@ def parsed(message: AuditMessage) -> Element:
 
 def codes(parent: Element, name: str) -> list[str]:
     found = parent.findall(name)
-    assert {each.attrib["codeSystemName"] for each in found} <= {"DCM"}
+    assert {each.attrib["codeSystemName"] for each in found} <= {"DCM", "99ISCLNODE"}
     return [each.attrib["csd-code"] for each in found]
 
 

@@ -172,6 +172,12 @@ def export_messages(messages: Messages, user: str, folder: Path) -> list[AuditMe
     return [messages.exported(_now(), user, folder.absolute().as_uri(), instances)]
 
 
+def decision_messages(messages: Messages, user: str, decision: str, folders: Sequence[Path]) -> list[AuditMessage]:
+    """What to record of delivered batches that a person is about to have made anew or sent once more."""
+    received = [path for folder in folders for path in tree.files(folder, ".dcm")]
+    return [messages.used_again(_now(), user, decision, each) for each in identities(received).values()]
+
+
 def deletion_messages(messages: Messages, user: str, root: Path, folders: Sequence[Path]) -> list[AuditMessage]:
     """What to record of batches that a person is about to delete from the spool in ``root``."""
     deleted: dict[tuple[str, str], list[InstanceIdentity]] = {}

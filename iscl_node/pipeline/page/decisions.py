@@ -12,8 +12,8 @@ from iscl_node.audit.messages import Messages
 from iscl_node.audit.schema import AuditMessage
 from iscl_node.domain import SeriesState, SetAsideBatch
 from iscl_node.errors import RetryLaterError
-from iscl_node.pipeline.audit.what_happened import deletion_messages, export_messages
-from iscl_node.store.again import redo, resend
+from iscl_node.pipeline.audit.what_happened import decision_messages, deletion_messages, export_messages
+from iscl_node.store.again import delivered_folders, redo, resend
 from iscl_node.store.leaving.export import export
 from iscl_node.store.leaving.retention import discard
 from iscl_node.store.records.actions import note_action
@@ -78,7 +78,7 @@ class Decisions:
             It cannot be recorded or done now.
         """
         try:
-            self._note("redone", user, series_uid)
+            self._note_use("redone", user, series_uid)
             return redo(self._spool, series_uid, _now()) is not None
         except OSError as error:
             raise _refused(error) from error
@@ -93,7 +93,7 @@ class Decisions:
         """
         chosen = self._destinations & {destination} if destination else self._destinations
         try:
-            self._note("resent", user, series_uid)
+            self._note_use("resent", user, series_uid)
             return sum(resend(self._spool, series_uid, chosen, self._running_seconds()).values())
         except OSError as error:
             raise _refused(error) from error
@@ -136,6 +136,11 @@ class Decisions:
             raise _refused(error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _note_use(self, event: str, user: str, series_uid: str) -> None:
+        folders = delivered_folders(self._spool, series_uid)
+        self._note(event, user, series_uid)
+        self._audit(lambda messages: decision_messages(messages, user, event, folders))
 
     def _note(self, event: str, user: str, series_uid: str) -> None:
         note_action(self._spool.root, event, user, series_uid, _now())
