@@ -167,7 +167,8 @@ class Node:
         workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
         idle = IdleWorkflows(self._worker)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds, _LONGEST_DAY) + _MINUTE
-        return Reconcile(destinations, workflow, concluding, idle, self._metrics, longest_delay_seconds)
+        rest = idle, self._metrics, longest_delay_seconds, lambda: self._lease.leads
+        return Reconcile(destinations, workflow, concluding, *rest)
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool, root = self._settings.spool, self._spool.root

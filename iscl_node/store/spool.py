@@ -259,27 +259,37 @@ class Spool:
             if not any(self._layout.batch(state, batch).exists() for state in ends):
                 raise
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: Batch) -> bool:
         """Mark a batch as delivered; may be repeated after a crash. Its derived instances are kept as long as it is.
+
+        Returns
+        -------
+        bool
+            False if it was so already: of several processes one does it.
 
         Raises
         ------
         FileNotFoundError
             The batch is neither closed, sent nor done.
         """
-        self._move(batch, SeriesState.DONE)
+        return self._move(batch, SeriesState.DONE)
 
-    def quarantine(self, batch: Batch, reason: str) -> None:
+    def quarantine(self, batch: Batch, reason: str) -> bool:
         """Set a batch aside for a person, with the reason; may be repeated after a crash.
 
         Its derived instances are removed: they may be wrong, and a requeue computes them again.
+
+        Returns
+        -------
+        bool
+            False if it was so already, as of `release`.
 
         Raises
         ------
         FileNotFoundError
             The batch is neither closed, sent nor in quarantine.
         """
-        self._set_aside(batch, SeriesState.QUARANTINE, reason)
+        return self._set_aside(batch, SeriesState.QUARANTINE, reason)
 
     def ignore(self, batch: Batch, reason: str) -> None:
         """Leave a batch unprocessed, with the reason; it is purged as a delivered one. May be repeated after a crash.
@@ -291,29 +301,32 @@ class Spool:
         """
         self._set_aside(batch, SeriesState.IGNORED, reason)
 
-    def _set_aside(self, batch: Batch, state: SeriesState, reason: str) -> None:
+    def _set_aside(self, batch: Batch, state: SeriesState, reason: str) -> bool:
         folder = self._under_way(batch)
         # Before the move, so that a folder that is set aside has its reason from the first instant. On a full disk the
         # move matters more than the reason; after a crash the folder may have moved already. What is written also
         # sets the time of the folder, from which the retention time counts.
         with contextlib.suppress(OSError):
             replace_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
-        self._end(batch, state)
+        return self._end(batch, state)
 
-    def _end(self, batch: Batch, state: SeriesState) -> None:
+    def _end(self, batch: Batch, state: SeriesState) -> bool:
         """Move a batch to its end. The outbox goes last, so a batch that is under way keeps its own."""
-        self._move(batch, state)
+        is_moved = self._move(batch, state)
         remove_outbox(self._layout, batch)
+        return is_moved
 
-    def _move(self, batch: Batch, state: SeriesState) -> None:
-        """Move a batch that is under way; what is there already stays there."""
+    def _move(self, batch: Batch, state: SeriesState) -> bool:
+        """Move a batch that is under way; what is there already stays there, and then it is false."""
         source, target = self._under_way(batch), self._layout.batch(state, batch)
         if source == target:
-            return
-        if source.exists() or not target.exists():
+            return False
+        is_to_move = source.exists() or not target.exists()
+        if is_to_move:
             os.utime(source)  # how long it is in the state, and its retention time, count from now
             move_folder(source, target)
         remove_if_empty(source.parent)
+        return is_to_move
 
     def _under_way(self, batch: Batch) -> Path:
         """The folder of a batch that is sent, or else closed."""

@@ -224,12 +224,12 @@ class Concluding:
     def _end(self, batch: Batch, refusals: list[str]) -> None:
         outcome = "quarantine" if refusals else "done"
         log = _log.bind(series_uid=batch.series_instance_uid, batch=batch.key)
+        reason = "; ".join(dict.fromkeys(refusals))
+        is_moved = self._spool.quarantine(batch, reason) if refusals else self._spool.release(batch)
+        if not is_moved:  # another worker, which has another destination of it, just did so
+            return
         if refusals:
-            reason = "; ".join(dict.fromkeys(refusals))
-            self._spool.quarantine(batch, reason)
             log.warning("batch.quarantined", reason=reason)
-        else:
-            self._spool.release(batch)
         self._metrics.batches.labels(outcome).inc()
         log.info("batch.ended", outcome=outcome)
 

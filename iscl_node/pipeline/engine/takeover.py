@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from dbos import DBOS
+from dbos import DBOS, WorkflowStatus
 
+from iscl_node.errors import RetryLaterError
 from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.leases import Lease, NoLease, free_names, in_place_of
 from iscl_node.pipeline.engine.words import version
@@ -61,13 +62,24 @@ class Takeover:
         with in_place_of(self._lease, name) as is_free:
             if not is_free:
                 return 0
-            resumed = _resume(name)
+            resumed = self._resume(name)
             self._count(resumed)
             self._clear(name)
             with self._lease.connection() as connection:
                 forget_worker(connection, name)
         self._free.pop(name)
         _log.warning("worker.taken_over", worker=name, workflows=resumed)
+        return resumed
+
+    def _resume(self, name: str) -> int:
+        """Put them back, as long as this worker leads: one that was stopped (SIGSTOP) here may be late by a minute."""
+        resumed = 0
+        for each in _claimed(name):
+            if not self._lease.leads:
+                raise RetryLaterError("this worker leads no more")
+            with not_waiting("resumes nothing"):
+                DBOS.resume_workflow(each.workflow_id, queue_name=each.queue_name)
+            resumed += 1
         return resumed
 
 
@@ -85,11 +97,8 @@ def _claimants() -> set[str]:
     return {str(each.executor_id) for each in found}
 
 
-def _resume(name: str) -> int:
-    with not_waiting("resumes nothing"):
-        claimed = DBOS.list_workflows(
+def _claimed(name: str) -> list[WorkflowStatus]:
+    with not_waiting("does not answer"):
+        return DBOS.list_workflows(
             status="PENDING", executor_id=name, app_version=version(), load_input=False, load_output=False
         )
-        for each in claimed:
-            DBOS.resume_workflow(each.workflow_id, queue_name=each.queue_name)
-    return len(claimed)

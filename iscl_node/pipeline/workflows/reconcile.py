@@ -6,7 +6,7 @@ went wrong it begins nothing.
 
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -43,6 +43,8 @@ class Reconcile:
         Counts what is started again.
     longest_delay_seconds : float
         No workflow is delayed for longer; one that seems to be is, because the clock was set back, woken.
+    leads : callable, optional
+        Whether this worker does what only one may do; once it does no more, nothing is started again.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Reconcile:
         idle: IdleWorkflows,
         metrics: Metrics,
         longest_delay_seconds: float,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._destinations = destinations
         self._spool, self._deliveries = destinations.spool, destinations.deliveries
@@ -61,6 +64,7 @@ class Reconcile:
         self._idle = idle
         self._metrics = metrics
         self._longest_delay_seconds = longest_delay_seconds
+        self._leads = leads
         self._has_woken = False
 
     def begin(self, batch: Batch) -> None:
@@ -152,7 +156,7 @@ class Reconcile:
         return len(begun)
 
     def _begin_lacking(self, batch: Batch, busy: Collection[Place]) -> Iterator[str]:
-        for name in self._lacking(batch, busy):
+        for name in self._lacking(batch, busy) if self._leads() else ():
             if name:
                 with not_waiting("takes no delivery"):
                     rounds = self._destinations.record(batch, name).rounds

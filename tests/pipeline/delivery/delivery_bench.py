@@ -155,6 +155,7 @@ class Bench:
     """A spool, the workflows of some archives, and a clock that stands still until it is moved."""
 
     give_up_seconds = 0.0
+    leads = True
 
     def __init__(self, spool: Spool, metrics: Metrics, engine: SimulatedEngine, *archives: Archive) -> None:
         self.spool, self.metrics, self.engine = spool, metrics, engine
@@ -174,7 +175,8 @@ class Bench:
         }
         destinations = Destinations(self.spool, self.deliveries, self.peers)
         deadline = Deadline(self.deliveries, self.clock.time, self.give_up_seconds)
-        self.concluding = Concluding(destinations, deadline, BACKOFF, A_DAY, self.metrics)
+        self.concluding_parts = destinations, deadline, BACKOFF, A_DAY, self.metrics
+        self.concluding = Concluding(*self.concluding_parts)
         self.sending = Sending(destinations, self._send, deadline)
         self.asking = Asking(destinations, self._commit, self._find, deadline, A_DAY)
         parts: Any = (self.steps, self.sending, self.asking, self.concluding, OneTry())
@@ -183,7 +185,7 @@ class Bench:
         self.reports = CommitmentReports(self.peers).keep
         idle: Any = SimpleNamespace(resume=lambda: 0)
         longest = A_DAY + 60
-        made = Reconcile(destinations, self.workflow, self.concluding, idle, self.metrics, longest)
+        made = Reconcile(destinations, self.workflow, self.concluding, idle, self.metrics, longest, lambda: self.leads)
         self.reconcile, self.begin = made.reconcile, made.begin
 
     def _send(self, peer: Peer, files: Sequence[Path], answered: Callable[[StoreAnswer], object]) -> None:

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 
 import pytest
-from delivery_bench import A_DAY, UIDS, Archive, Bench
+import structlog
+from delivery_bench import A_DAY, NOON, UIDS, Archive, Bench
 from sqlalchemy.exc import OperationalError
 
-from iscl_node.domain import SeriesState
+from iscl_node.domain import Batch, SeriesState
 from iscl_node.errors import RetryLaterError
+from iscl_node.pipeline.delivery.conclude import Concluding
 from iscl_node.pipeline.engine.words import Work
+from iscl_node.store.again import redo, resend
 
 MakeBench = Callable[..., Bench]
 STEPS = ["check", "planned", "derive", "judge", "destinations", "send", "settle", "transaction", "ask", "conclude"]
@@ -43,6 +47,129 @@ def test_what_is_begun_while_it_looks_is_not_begun_twice(bench: MakeBench, monke
     assert [row.name for row in on.engine.rows.values()] == ["series"]
     on.engine.run_due()
     assert archive.stored == list(UIDS)
+
+
+def closes(on: Bench) -> Callable[[], object]:
+    batch = on.closed()
+    return lambda: on.begin(batch)
+
+
+def runs(on: Bench) -> Callable[[], object]:
+    batch = on.closed()
+
+    def run() -> None:
+        on.begin(batch)
+        for _ in range(3):
+            on.engine.run_due()
+
+    return run
+
+
+def sends_once_more(on: Bench) -> Callable[[], object]:
+    batch = on.batch()
+    on.tick(times=2)
+
+    def send() -> None:
+        assert resend(on.spool, batch.series_instance_uid, on.archives, 0)
+        on.begin(batch)
+
+    return send
+
+
+def makes_anew(on: Bench) -> Callable[[], object]:
+    batch = on.batch()
+    on.tick(times=2)
+
+    def make() -> None:
+        new = redo(on.spool, batch.series_instance_uid, NOON)
+        assert new is not None
+        on.begin(new)
+
+    return make
+
+
+def requeues(on: Bench) -> Callable[[], object]:
+    batch = on.closed()
+    on.spool.quarantine(batch, "an error")
+
+    def give_back() -> None:
+        for new in on.spool.requeue(batch.series_instance_uid, NOON):
+            on.begin(new)
+
+    return give_back
+
+
+ACTS = [closes, runs, sends_once_more, makes_anew, requeues]
+
+
+@pytest.mark.fault(
+    "machine",
+    "a series is closed, runs to its end, is sent once more, made anew or requeued at any moment of the comparison of "
+    "the spool with the workflow engine",
+    "one workflow makes it and one delivers it",
+)
+@pytest.mark.parametrize("moment", range(1, 5))
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_what_happens_while_it_looks_is_done_once(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, act: Callable[[Bench], Callable[[], object]], moment: int
+) -> None:
+    on = bench(Archive())
+    happens = act(on)
+    on.closed(1)  # was not started, so that there is a second look
+    moments = count(1)
+
+    def look(*arguments: object) -> list[Work]:
+        if next(moments) == moment:
+            happens()
+        work = on.engine.under_way(*arguments)  # type: ignore[arg-type]
+        if next(moments) == moment:
+            happens()
+        return work
+
+    before = set(on.engine.rows)
+    monkeypatch.setattr("iscl_node.pipeline.workflows.reconcile.under_way", look)
+    on.reconcile()
+    assert next(moments) > moment
+    on.until(lambda: set(on.states()) == {"done"})
+    started = [row for identity, row in on.engine.rows.items() if identity not in before]
+    works = Counter((row.name, *row.arguments[:2]) for row in started if row.name in ("series", "make", "delivery"))
+    assert set(works.values()) == {1}
+
+
+def test_who_leads_no_more_starts_nothing_again(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    on = bench(Archive())
+    on.engine.fails_at = "check"
+    on.begin(on.closed())
+    on.engine.run_due()
+    rows = len(on.engine.rows)
+    monkeypatch.setattr(on, "leads", False)
+    assert on.reconcile() == 0
+    assert len(on.engine.rows) == rows
+    monkeypatch.setattr(on, "leads", True)
+    assert on.reconcile() == 1
+
+
+@pytest.mark.fault(
+    "machine",
+    "two workers end the last two deliveries of a batch at the same moment",
+    "one of them ends the batch, and it is counted and logged once",
+)
+def test_two_workers_end_a_batch_once(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    on = bench(Archive(confirm="none"))
+    batch = on.batch()
+    other = Concluding(*on.concluding_parts)
+    release = on.spool.release
+
+    def late(ended: Batch) -> bool:
+        monkeypatch.setattr(on.spool, "release", release)
+        other.settle(ended)
+        return release(ended)
+
+    monkeypatch.setattr(on.spool, "release", late)
+    with structlog.testing.capture_logs() as logs:
+        on.concluding.settle(batch)
+    assert on.states() == {"done": 1}
+    assert [line["event"] for line in logs].count("batch.ended") == 1
 
 
 @pytest.mark.fault(

@@ -349,6 +349,34 @@ def test_two_takeovers_of_one_worker(url: str, tmp_path: Path, take: Take) -> No
 
 @pytest.mark.fault(
     "machine",
+    "the worker that takes another one over leads no more when it is about to put its work back",
+    "it puts nothing back: by now another one may run it",
+)
+def test_who_leads_no_more_takes_nothing_over(
+    url: str, tmp_path: Path, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_worker(url, tmp_path, "two steps")
+    launch_engine(url, "node-2", "1", QUEUES)
+    probe, lease = Probe.fresh(), take("node-2")
+    wait_for(lambda: lease.leads)
+
+    takeover = Takeover(lease, lambda _: None, lambda _: None)
+    assert [takeover.look() for _ in range(LOOKS - 1)] == [0] * (LOOKS - 1)
+    leads = iter([True, False])  # at the look, and before it is put back
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "leads", property(lambda _: next(leads)))
+        with pytest.raises(RetryLaterError, match="leads no more"):
+            takeover.look()
+    assert [each.status for each in DBOS.list_workflows()] == ["PENDING"]
+    assert taken_over(lease) == 1
+    wait_until(lambda: probe.calls == ["second"])
+    probe.go_on.set()
+    wait_until(lambda: not under_way())
+    stop_engine(PATIENCE_SECONDS)
+
+
+@pytest.mark.fault(
+    "machine",
     "a worker dies between two finished steps of a workflow in a queue with room for one",
     "the room is free for the other workers, and the workflow goes on",
 )
