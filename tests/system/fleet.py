@@ -95,6 +95,10 @@ class Fleet:
         """Whether so many steps of a series' workflows are recorded."""
         return self.steps_of(series_uid) >= count
 
+    def all_logs(self) -> str:
+        """All logs."""
+        return "\n".join(node.log() for node in self.nodes.values())
+
     def logs(self) -> str:
         """The ends of all logs."""
         return "\n".join(f"--- {name}\n{node.log_tail()}" for name, node in self.nodes.items())

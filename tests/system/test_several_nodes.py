@@ -9,7 +9,7 @@ from archive import RecordingArchive
 from bundles import slow_bundle
 from delivery import assert_delivered, files_of, series_uid_of
 from fleet import Fleet, closing
-from node import PATIENCE_SECONDS, wait_for
+from node import PATIENCE_SECONDS, Node, wait_for
 from postgresql import PostgresqlServer
 from sending import MakeSeries, association, send
 
@@ -22,6 +22,8 @@ PATIENCE = 4 * PATIENCE_SECONDS
 KILLS = 8 + SLICES
 """After none, one, two ... of the steps before the sending: audit, check, make, planned, derive for each slice, judge,
 destinations, deliver; then while it is sent."""
+RECEIVING, RECEIVED, CLOSED = 3, 7, 11
+"""Before which of these a receiver is killed: with one instance answered, with all, with the series closed."""
 
 
 @pytest.fixture
@@ -66,6 +68,7 @@ def test_one_receives_and_two_work_and_one_of_these_is_killed(
     for each in series:
         assert_delivered(receiver, archive, each)
     assert sum(archive.counts().values()) <= 3 * SLICES + 1
+    assert "workflow.restarted" not in fleet.all_logs()
     assert holder not in {name for name, each in fleet.workers().items() if each["state"] != "dead"}
     assert receiver.metric("iscl_node_worker_info", {"worker": "receiver", "role": "receive"}) == 1
 
@@ -73,8 +76,9 @@ def test_one_receives_and_two_work_and_one_of_these_is_killed(
 @pytest.mark.long
 @pytest.mark.fault(
     "machine",
-    "of two receiving and three working nodes each is killed (`kill -9`), the workers after each step of a series",
-    "everything is delivered; an instance is stored again only if it was being sent at a kill",
+    "of two receiving and three working nodes each is killed (`kill -9`): the workers after each step of a series, the "
+    "receivers with a part of it, with all of it, and when it is closed",
+    "everything is delivered; an instance is stored again only if it was being sent at a kill; no workflow starts anew",
 )
 def test_two_receive_and_three_work_and_each_is_killed(
     fleet: Fleet, archive: RecordingArchive, make_series: MakeSeries
@@ -88,15 +92,17 @@ def test_two_receive_and_three_work_and_each_is_killed(
         series = make_series(SLICES, f"series-{steps}")
         sent.append(series)
         receiver = receivers[steps % 2]
-        if steps % 4 == 3:
+        if steps == RECEIVING:
             with association(receiver) as opened:
                 opened.send_c_store(files_of(series)[0])
-                receiver.kill()
-            receiver.begin()
-            wait_for(receiver._is_ready, "it is ready again", fleet.logs, PATIENCE)
+                kill_and_start(receiver, fleet)
         archive.hold()  # so that it is sent, and the workflow in hand, when the worker is killed at the latest
         send(receiver, files_of(series))
         uid = series_uid_of(series)
+        if steps == CLOSED:
+            wait_for(lambda uid=uid: "closed" in receivers[0].states(uid), "it is closed", fleet.logs, PATIENCE)
+        if steps in (RECEIVED, CLOSED):
+            kill_and_start(receiver, fleet)
         wait_for(partial(fleet.has_steps, uid, steps), f"{steps} steps", fleet.logs, PATIENCE)
         holder = wait_for(partial(fleet.holder_of, uid), "a worker has it", fleet.logs, PATIENCE)
         fleet.nodes[holder].kill()
@@ -106,3 +112,10 @@ def test_two_receive_and_three_work_and_each_is_killed(
     for each in sent:
         assert_delivered(receivers[0], archive, each)
     assert sum(archive.counts().values()) <= len(sent) * SLICES + KILLS
+    assert "workflow.restarted" not in fleet.all_logs()
+
+
+def kill_and_start(receiver: Node, fleet: Fleet) -> None:
+    receiver.kill()
+    receiver.begin()
+    wait_for(receiver._is_ready, "it is ready again", fleet.logs, PATIENCE)
