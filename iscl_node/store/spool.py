@@ -262,10 +262,7 @@ class Spool:
     def release(self, batch: Batch) -> bool:
         """Mark a batch as delivered; may be repeated after a crash. Its derived instances are kept as long as it is.
 
-        Returns
-        -------
-        bool
-            False if it was so already: of several processes one does it.
+        Of several processes one does it: for the others it is false.
 
         Raises
         ------
@@ -275,14 +272,9 @@ class Spool:
         return self._move(batch, SeriesState.DONE)
 
     def quarantine(self, batch: Batch, reason: str) -> bool:
-        """Set a batch aside for a person, with the reason; may be repeated after a crash.
+        """Set a batch aside for a person, with the reason; may be repeated after a crash. For the result see `release`.
 
         Its derived instances are removed: they may be wrong, and a requeue computes them again.
-
-        Returns
-        -------
-        bool
-            False if it was so already, as of `release`.
 
         Raises
         ------
@@ -308,12 +300,8 @@ class Spool:
         # sets the time of the folder, from which the retention time counts.
         with contextlib.suppress(OSError):
             replace_synced(folder / REASON_FILE, f"{reason}\n".encode(errors="replace"))
-        return self._end(batch, state)
-
-    def _end(self, batch: Batch, state: SeriesState) -> bool:
-        """Move a batch to its end. The outbox goes last, so a batch that is under way keeps its own."""
         is_moved = self._move(batch, state)
-        remove_outbox(self._layout, batch)
+        remove_outbox(self._layout, batch)  # last, so that a batch that is under way keeps its own
         return is_moved
 
     def _move(self, batch: Batch, state: SeriesState) -> bool:
