@@ -33,6 +33,7 @@ OF_NO_CT = re.compile(r"the node does not receive .+")
 KNOWN = (
     r"two images have the same SOP Instance UID, but differ in Bits Stored and High Bit",  # 693_J2KR, 693_UNCR
     r"1 of 1 instances: it is in color",  # eCT_Supplemental: Pixel Presentation is COLOR
+    r"the noise of neighbouring pixels correlates by -?0\.0\d\d, as with a sharper kernel .+",  # B60f, BONE in tcia
     r"2 of 2 instances: it is a localizer",  # a scout of pydicom's DICOMDIR
 )
 """Reasons for CT that were compared with the files by eye."""

@@ -1,9 +1,12 @@
 """What is counted and logged of instances that are taken."""
 
+import time
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import structlog
-from factories import ct_dataset, ct_series, file_meta_of, part10
+from factories import ct_dataset, ct_series, file_meta_of, part10, soft_tissue
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -70,6 +73,32 @@ def test_conflicts_of_a_series_are_one_entry_that_names_the_attributes(spool: Sp
     (entry,) = spool.quarantined()
     assert entry.reason.endswith("they differ in Patient's Name and Patient ID.")
     assert len(list(entry.folder.glob("*.dcm"))) == 3
+
+
+@pytest.mark.fault(
+    "reception",
+    "other pixels come under the SOP Instance UIDs of a series that was closed, or delivered",
+    "what was closed stays; one quarantine entry for the series, which names the pixels",
+)
+@pytest.mark.parametrize("is_delivered", [False, True])
+def test_other_pixels_after_the_series_was_closed_are_one_entry(
+    spool: Spool, metrics: Metrics, is_delivered: bool
+) -> None:
+    receive = reception(spool, metrics)
+    for each in ct_series(3):
+        receive(received(part10(each)))
+    batch = spool.close(str(each.SeriesInstanceUID), datetime.now(UTC))
+    if is_delivered:
+        spool.mark_sent(batch)
+        spool.release(batch)
+    before = [path.read_bytes() for path in spool.instances(batch)]
+    for each in ct_series(3, pixels=soft_tissue(seed=9)):
+        receive(received(part10(each)))
+    (entry,) = spool.quarantined()
+    assert "Pixel Data" in entry.reason
+    assert len(list(entry.folder.glob("*.dcm"))) == 3
+    assert [path.read_bytes() for path in spool.instances(batch)] == before
+    assert spool.quiet_series(time.time() + 3600, 0) == []
 
 
 def received(content: bytes) -> ReceivedInstance:
