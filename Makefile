@@ -42,8 +42,10 @@ check: $(VENV)/.installed-dev ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-bench ## Times as ratios, side by side (nothing else should run on the machine)
+bench: $(VENV)/.installed-bench peers ## Times as ratios, side by side, also with other software (nothing else should run on the machine)
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-columns=median,rounds
+	@mkdir -p build/bench
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/wire.py --json build/bench/wire.json
 
 bench-page: $(VENV)/.installed-dev peers ## The page with 10,000 series, and reception while ten browsers look
 	PYTHONPATH=.:tests:tests/system $(BIN)/python tests/benchmarks/page_under_load.py

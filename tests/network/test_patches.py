@@ -56,6 +56,12 @@ def test_what_a_patch_replaces_is_what_it_was_written_for(patch: str) -> None:
     assert VERSION in (FOLDER / f"{patch}.py").read_text()
 
 
+def test_the_other_reactor_that_wakes_up_is_what_it_was() -> None:
+    source = inspect.getsource(association.Association._run_reactor)
+    assert sha256(source.encode()).hexdigest()[:16] == "f28838c5559e462a"
+    assert "get_msg(block=False)" in source
+
+
 @pytest.fixture
 def requestor() -> Association:
     """Never connected."""

@@ -13,7 +13,7 @@ pdu_reader            AssociationSocket.recv                   reads any length 
 requests_in_turn      Association._serve_request               starts a thread for each report that comes
 responses             DIMSEServiceProvider.get_msg             lets its reactor take what another thread waits for
 stored_file           Association.send_c_store                 decodes and encodes what goes as its file is
-wake_ups              DULServiceProvider.run_reactor's sleep   sleeps a millisecond at each request and response
+wake_ups              the sleeps of both reactors              sleeps a millisecond at each request and response
 waiting               adds to AA-8 of the state machine        leaves who waits for an answer to the time-out
 ====================  =======================================  ==================================================
 

@@ -31,6 +31,7 @@ from iscl_node.network.implementation import named_entity
 from iscl_node.network.patches.discarded import Discarded
 from iscl_node.network.patches.pdu_reader import MAXIMUM_PDU_LENGTH, prepare_connection
 from iscl_node.network.patches.requests_in_turn import serve_in_turn
+from iscl_node.network.patches.wake_ups import WakingUp
 from iscl_node.network.refusals import Refusal
 from iscl_node.network.scp.admission import Admission
 from iscl_node.network.scp.authorization import Authorization, Rejection
@@ -153,6 +154,7 @@ class StorageScp:
         self._admission = Admission(limits, self._count_refusal)
         self._intake = Intake(limits, self._count_refusal)
         self._in_hand = RequestsInHand()
+        self._waking_up = WakingUp()
         self._server: HardenedServer | None = None
 
     @property
@@ -214,6 +216,8 @@ class StorageScp:
             (evt.EVT_ABORTED, self._admission.on_aborted),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, tell_refused_contexts),
+            (evt.EVT_ACCEPTED, self._waking_up.begin),
+            (evt.EVT_CONN_CLOSE, self._waking_up.end),
             (evt.EVT_PDU_RECV, self._intake.on_pdu),
             (evt.EVT_C_STORE, self._on_c_store),
             (evt.EVT_N_EVENT_REPORT, self._on_event_report),
