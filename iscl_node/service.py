@@ -129,7 +129,7 @@ class Node:
         self._housekeeping = self._made_housekeeping(self._closer(rules, reconcile), reconcile)
         self._scp = None if settings.role == "work" else self._made_scp(audit)
         self._show_certificates()
-        self._fleet = Fleet(self._spool.root)
+        self._fleet = Fleet(self._spool.root, categories={rule.name: rule.ct_category for rule in settings.rules})
         self._metrics.noisier_protocols.set_function(self._fleet.noisier)
         http = settings.http
         shown = pages(settings, self._spool.root, self._peers, self._fleet, self._decisions())

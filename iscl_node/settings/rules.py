@@ -107,6 +107,9 @@ class RuleSettings(Section):
     """Which series are made first: urgent, normal, off-peak; then the one that was closed first."""
     hours: Annotated[str, AfterValidator(_checked_hours)] = ""
     """20:00-06:00: a series is made in these hours of the day only, in [derived] time_zone; empty: at any time."""
+    ct_category: str = Field(default="", max_length=64)
+    """The CT category of the US dose measure (CMS1056, 1074, 1206) of what the rule takes, in the measure's words: a
+    column of the page's CSV file, "unknown" where it is empty."""
     completeness: CompletenessSettings = CompletenessSettings()
 
     def known_hours(self) -> Hours | None:

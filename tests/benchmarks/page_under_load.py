@@ -6,12 +6,15 @@ without ten browsers, which do what the page's script does (load it once, ask fo
 of 512 x 512 pixels are sent.
 """
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -25,6 +28,7 @@ from required_tools import required_tool
 
 _BROWSERS = 10
 _INSTANCES = 60
+_LOOK_SECONDS = 20
 _PAGES = ("/", "/rows", "/?q=benchmark&page=3", "/?q=nothing+of+that+kind", "/?step=ignored", "/quarantine")
 _SETTINGS = """\
 spool_dir = "{folder}/spool"
@@ -99,20 +103,51 @@ def sent_per_second(port: int, folder: Path) -> float:
     return _INSTANCES / (time.monotonic() - begun)
 
 
+@contextmanager
+def watched_by(url: str, looks: list[float]) -> Iterator[None]:
+    """Ten browsers look for the length of a ``with`` block."""
+    stopped = threading.Event()
+    threads = [threading.Thread(target=browse, args=(url, stopped, looks)) for _ in range(_BROWSERS)]
+    for each in threads:
+        each.start()
+    time.sleep(3)
+    try:
+        yield
+    finally:
+        stopped.set()
+        for each in threads:
+            each.join()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and its threads have computed so far (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def computed(pid: int) -> float:
+    """The share of a core that a process takes, over a while."""
+    begun, before = time.monotonic(), cpu_seconds(pid)
+    time.sleep(_LOOK_SECONDS)
+    return (cpu_seconds(pid) - before) / (time.monotonic() - begun)
+
+
+def at_rest(pid: int, url: str) -> None:
+    """What looking costs a node in which nothing happens."""
+    looks: list[float] = []
+    alone = computed(pid)
+    with watched_by(url, looks):
+        watched = computed(pid)
+    print(f"the node at rest: {100 * alone:.1f} % of a core alone, {100 * watched:.1f} % with {_BROWSERS} browsers")
+
+
 def rounds(folder: Path, port: int, url: str, count: int) -> None:
     """Send with and without browsers in turn."""
     alone, watched, looks = [], [], []
     for number in range(count):
         alone.append(sent_per_second(port, files(folder, f"alone{number}")))
-        stopped, threads = threading.Event(), []
-        for _ in range(_BROWSERS):
-            threads.append(threading.Thread(target=browse, args=(url, stopped, looks)))
-            threads[-1].start()
-        time.sleep(3)
-        watched.append(sent_per_second(port, files(folder, f"watched{number}")))
-        stopped.set()
-        for each in threads:
-            each.join()
+        with watched_by(url, looks):
+            watched.append(sent_per_second(port, files(folder, f"watched{number}")))
         print(f"round {number + 1}: alone {alone[-1]:.1f}, with {_BROWSERS} browsers {watched[-1]:.1f} instances/s")
     print(f"reception: {median(alone):.1f} instances/s alone, {median(watched):.1f} with {_BROWSERS} browsers, "
           f"ratio {median(w / a for w, a in zip(watched, alone, strict=True)):.2f}")  # fmt: skip
@@ -139,6 +174,7 @@ def main(series: int, count: int) -> None:
         looked = [(page, [get(url + page)[1] for _ in range(20)]) for page in _PAGES]
         for page, seconds in looked:
             print(f"{page}: median {1000 * median(seconds):.0f} ms, slowest of 20 {1000 * max(seconds):.0f} ms")
+        at_rest(node.pid, url)
         rounds(folder, port, url, count)
     finally:
         node.terminate()

@@ -41,6 +41,19 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path, lambda: NOW)
 
 
+def test_the_table_names_the_category_that_the_rule_has(note: Note, tmp_path: Path) -> None:
+    note([10], rule="head")
+    note([11], rule="other")
+    note([12])
+    table = Fleet(tmp_path, lambda: NOW, {"head": "Head routine dose", "other": ""}).table(7)
+    rows = csv.DictReader(io.StringIO(table))
+    assert {row["noise_hu"]: row["ct_category"] for row in rows} == {
+        "10": "Head routine dose",
+        "11": "unknown",
+        "12": "unknown",
+    }
+
+
 def test_a_scanner_whose_noise_jumped_is_named_first(note: Note, fleet: Fleet) -> None:
     note([10, 11, 9, 10, 12, 10, 11], days_ago=7)
     note([15, 16, 14, 15, 17])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -27,13 +28,15 @@ DAYS_BEFORE: Final = {7: 28, 30: 90, 90: 180}
 """With how many days before they are compared."""
 FEWEST: Final = 5
 """Series in a period, or nothing is said."""
+UNKNOWN: Final = "unknown"
+"""A CT category that no rule names: the measure wants the indication, which is in no image."""
 _LEAST_RISE: Final = 1 / 7
 _LEAST_Z: Final = 2.58
 """One in two hundred by chance."""
 _REST_SECONDS: Final = 5.0
 _MEASURED: Final = ("noise_hu", "derived_noise_hu", "drift_hu", "ctdivol_mgy", "diameter_mm", "size_specific_dose_mgy")
 COLUMNS: Final = (
-    *("time", "manufacturer", "model", "station", "body_part", "kernel", "kv", "rule"),
+    *("time", "manufacturer", "model", "station", "body_part", "kernel", "kv", "rule", "ct_category"),
     *("noise_hu", "derived_noise_hu", "drift_hu", "ctdivol_mgy", "phantom_mm", "diameter_mm", "size_specific_dose_mgy"),
 )
 """Of the CSV file."""
@@ -91,10 +94,18 @@ class Fleet:
         The folder of the spool.
     now : callable
         The time.
+    categories : mapping of str to str
+        The CT category of the US dose measure, by the name of the rule; a rule that is not here has none.
     """
 
-    def __init__(self, root: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        root: Path,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        categories: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._exams = Exams(root)
+        self._categories = categories
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[int, tuple[float, list[Trend]]] = {}
@@ -117,7 +128,9 @@ class Fleet:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({key: _plain(value) for key, value in exam.items()} for exam in self._since(days))
+        for exam in self._since(days):
+            category = self._categories.get(str(exam.get("rule", ""))) or UNKNOWN
+            writer.writerow({key: _plain(value) for key, value in {**exam, "ct_category": category}.items()})
         return stream.getvalue()
 
     def _since(self, days: int) -> list[Exam]:
