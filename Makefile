@@ -48,7 +48,7 @@ bench: $(VENV)/.installed-bench peers ## Times as ratios, side by side, also wit
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/wire.py --json build/bench/wire.json
 
 bench-page: $(VENV)/.installed-dev peers ## The page with 10,000 series, and reception while ten browsers look
-	PYTHONPATH=.:tests:tests/system $(BIN)/python tests/benchmarks/page_under_load.py
+	PYTHONPATH=.:tests:tests/system $(BIN)/python -u tests/benchmarks/page_under_load.py
 
 bench-ablation: $(VENV)/.installed-dev ## Table I of the paper in a short run (DATA=folder of real CT, as tests/benchmarks/training_data.py wants it)
 	@test -n "$(DATA)" || { echo "error: make bench-ablation DATA=FOLDER; FOLDER holds chest_abdomen/<patient>/*.dcm and head_gantry_tilt/*.dcm" >&2; exit 1; }

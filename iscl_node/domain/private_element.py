@@ -12,6 +12,10 @@ class PrivateElement:
     element: int
     creator: str
 
+    def __str__(self) -> str:
+        """As `parsed` reads it."""
+        return f"({self.group:04X},xx{self.element:02X},{self.creator})"
+
     @classmethod
     def parsed(cls, text: object) -> "PrivateElement":
         """Read one as PS3.15 Table E.3.10-1 writes it, for example ``(0043,xx27,GEMS_PARM_01)``.

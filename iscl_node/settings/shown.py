@@ -13,6 +13,7 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
     shown: dict[str, Any] = settings.model_dump(mode="json")
     shown["database_url"] = _without_password(settings.database_url)
     shown["http"]["users"] = [{"name": user.name, "password_hash": _HIDDEN} for user in settings.http.users]
+    shown["derived"]["keep_private"] = [str(each) for each in settings.derived.keep_private]
     return shown
 
 

@@ -12,6 +12,8 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 
 function ago(seconds) {
+  if (seconds < -48 * 3600) return `in ${Math.floor(-seconds / 86400)} days`;
+  if (seconds < -3600) return `in ${Math.ceil(-seconds / 3600)} h`;
   if (seconds < -60) return `in ${Math.ceil(-seconds / 60)} min`;
   if (seconds < -1) return `in ${Math.ceil(-seconds)} s`;
   if (seconds < 60) return "now";
