@@ -14,7 +14,7 @@
   let form = null;
   let number = 0;
   let which = 1;
-  let layout = innerWidth < 600 ? "divider" : "side";
+  let layout = innerWidth < 1000 ? "divider" : "side";
   let shownWindow = { center: 40, width: 400 };
   let chosen = "40,400";
   let removedWidth = 200;
