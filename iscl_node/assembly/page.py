@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from iscl_node import __version__
 from iscl_node.assembly.calling import verify
@@ -17,13 +18,16 @@ from iscl_node.settings.shown import shown_settings
 from iscl_node.web.access import Access
 from iscl_node.web.pages import PageParts, Pages
 
+_FIRST_WAIT_SECONDS: Final = 5.0
+"""How long a browser waits for a spool that is read for the first time; then it is shown that, and asks again."""
+
 
 def pages(settings: Settings, root: Path, peers: Mapping[str, Peer], fleet: Fleet, decisions: Decisions) -> Pages:
     """The pages of a node whose spool is in ``root``."""
     http = settings.http
     users = {user.name: user.password_hash for user in http.users}
     parts = PageParts(
-        Overview(root),
+        Overview(root, first_wait_seconds=_FIRST_WAIT_SECONDS),
         Viewing(root),
         fleet,
         Validity(root),

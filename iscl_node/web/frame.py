@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from iscl_node.errors import text_of
+from iscl_node.errors import RetryLaterError, text_of
 from iscl_node.web.access import Visitor
 from iscl_node.web.rendering import rendered
 
@@ -31,10 +31,14 @@ class Frame:
         status, reason, headers = 503, f"the spool cannot be read now: {text_of(error)}", None
         if isinstance(error, HTTPException):
             status, reason, headers = error.status_code, error.detail, error.headers
+        elif isinstance(error, RetryLaterError):
+            reason = text_of(error)
         visitor: Visitor | None = getattr(request.state, "visitor", None)
         if not (visitor and visitor.may_look and "text/html" in request.headers.get("accept", "")):
             return PlainTextResponse(reason, status, headers)
-        return self.page(request, "refusal.html", status, reason=reason)
+        return self.page(
+            request, "refusal.html", status, reason=reason, is_tried_again=isinstance(error, RetryLaterError)
+        )
 
 
 def visitor_of(request: Request) -> Visitor:

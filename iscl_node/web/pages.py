@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from iscl_node.domain import Peer
-from iscl_node.errors import IsclNodeError, text_of
+from iscl_node.errors import IsclNodeError, RetryLaterError, text_of
 from iscl_node.pipeline.page.decisions import SET_ASIDE, Decisions
 from iscl_node.pipeline.page.fleet import Fleet
 from iscl_node.pipeline.page.overview import Overview, Row, Step, shown
@@ -110,7 +110,7 @@ class Pages:
 
     def faults(self) -> dict[Any, Any]:
         """What is answered in place of a page, by the exception."""
-        return {HTTPException: self._frame.refusal, OSError: self._frame.refusal}
+        return dict.fromkeys((HTTPException, RetryLaterError, OSError), self._frame.refusal)
 
     # Looking
 

@@ -9,6 +9,7 @@ from factories import ct_series, part10
 
 from iscl_node.dicom.reading.display import SeriesDescription, read_description
 from iscl_node.dicom.reading.header import read_header
+from iscl_node.errors import RetryLaterError
 from iscl_node.pipeline.page import overview
 from iscl_node.pipeline.page.overview import Overview, matching
 from iscl_node.store import listing
@@ -70,6 +71,25 @@ def test_rows_that_are_old_are_shown_to_nobody(spool: Spool, monkeypatch: pytest
     shown = Overview(spool.root, longest_wait_seconds=0)
     assert uids(shown) == []
     stored(spool, "1.2.1")
+    assert uids(shown) == ["1.2.1"]
+
+
+@pytest.mark.fault(
+    "spool", "a spool of very many series is read for the first time", "the page says so, and asks again"
+)
+def test_who_asks_first_does_not_wait_for_ever(spool: Spool) -> None:
+    go_on = threading.Event()
+
+    def describe(path: Path) -> SeriesDescription:
+        assert go_on.wait(60)
+        return read_description(path)
+
+    stored(spool, "1.2.1")
+    shown = Overview(spool.root, describe, first_wait_seconds=0)
+    with pytest.raises(RetryLaterError, match="is being read"):
+        shown.rows()
+    go_on.set()
+    shown._first_wait_seconds = 60
     assert uids(shown) == ["1.2.1"]
 
 

@@ -17,10 +17,11 @@ from starlette.testclient import TestClient
 
 from iscl_node.dicom.reading.header import read_header
 from iscl_node.domain import CT_IMAGE_STORAGE, Batch, InstanceReference, Peer, StoreAnswer
+from iscl_node.errors import RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.pipeline.page.decisions import Decisions
 from iscl_node.pipeline.page.fleet import Fleet
-from iscl_node.pipeline.page.overview import Overview
+from iscl_node.pipeline.page.overview import Overview, Row
 from iscl_node.pipeline.page.validity import Validity
 from iscl_node.pipeline.page.viewing import Viewing
 from iscl_node.store.records.deliveries import Deliveries
@@ -218,6 +219,19 @@ def test_a_spool_that_cannot_be_read_is_told(
     assert "the spool cannot be read now: Permission denied" in answer.text
     assert "<h1>" in answer.text
     assert client(filled, metrics).get("/").text == "the spool cannot be read now: Permission denied"
+
+
+def test_a_spool_that_takes_long_to_read_is_asked_for_again(
+    filled: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def still_reading(_: Overview) -> list[Row]:
+        raise RetryLaterError("the spool is being read")
+
+    monkeypatch.setattr(Overview, "rows", still_reading)
+    answer = client(filled, metrics).get("/", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert 'http-equiv="refresh"' in answer.text
+    assert "the spool is being read" in answer.text
 
 
 @pytest.mark.fault("spool", "the node's list of incomplete series is damaged", "the page shows every open series")

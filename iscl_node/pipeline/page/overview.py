@@ -16,6 +16,7 @@ from typing import Final
 from iscl_node.dicom.reading.display import IDENTITY, SeriesDescription, read_description, without_identity
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.domain.hours import wait_seconds
+from iscl_node.errors import RetryLaterError
 from iscl_node.pipeline.page.planned import Planned, planned_of
 from iscl_node.store.layout import time_of
 from iscl_node.store.listing import Delivered, ListedBatch, Listing
@@ -149,6 +150,8 @@ class Overview:
         Reads the description of a series from one of its files.
     longest_wait_seconds : float
         How long who asks waits for newer rows; then those before are shown, if they are no older than half a minute.
+    first_wait_seconds : float, optional
+        How long who asks waits where there are none, or only older ones; None for as long as it takes.
     """
 
     def __init__(
@@ -156,10 +159,12 @@ class Overview:
         root: Path,
         describe: Callable[[Path], SeriesDescription] = read_description,
         longest_wait_seconds: float = 0.1,
+        first_wait_seconds: float | None = None,
     ) -> None:
         self._listing = Listing(root)
         self._describe = describe
         self._longest_wait_seconds = longest_wait_seconds
+        self._first_wait_seconds = first_wait_seconds
         self._described: dict[str, SeriesDescription] = {}
         self._shown: _Shown = _Shown(None, [], {}, -_OLDEST_SECONDS)
         self._lock = threading.Lock()
@@ -167,10 +172,18 @@ class Overview:
         self._making: Future[_Shown] | None = None
 
     def rows(self) -> list[Row]:
-        """Every batch, what is worked on first, then the newest first; the same list as long as nothing changed."""
+        """Every batch, what is worked on first, then the newest first; the same list as long as nothing changed.
+
+        Raises
+        ------
+        RetryLaterError
+            The spool is read for the first time, or for the first time in a while, and that goes on.
+        """
         is_old = time.monotonic() - self._shown.looked_at >= _OLDEST_SECONDS
         with suppress(FutureTimeout):
-            return self._newer().result(None if is_old else self._longest_wait_seconds).rows
+            return self._newer().result(self._first_wait_seconds if is_old else self._longest_wait_seconds).rows
+        if is_old:
+            raise RetryLaterError("the spool is being read; with very many series that takes a while after a start")
         return self._shown.rows
 
     def _newer(self) -> "Future[_Shown]":
