@@ -18,6 +18,7 @@ from iscl_node.cli import devices
 from iscl_node.cli.assessing import assess
 from iscl_node.cli.checking import check
 from iscl_node.cli.demo import demo
+from iscl_node.cli.fetch import fetch
 from iscl_node.cli.passwords import password
 from iscl_node.cli.progress import Progress
 from iscl_node.cli.spool import close, export, lookup, redo, release, requeue, resend
@@ -42,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, password, status, lookup, close, requeue, redo, resend, release, export, check, assess):
+for command in (demo, password, status, fetch, lookup, close, requeue, redo, resend, release, export, check, assess):
     app.command()(command)
 
 

@@ -17,6 +17,7 @@
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server
     exams/                                        noise and dose of each series, for ever
+    fetched.jsonl                                 what iscl-node fetch has fetched
     log.key                                       hashes UIDs in the log
     incomplete.json                               which open series wait for what is missing
 

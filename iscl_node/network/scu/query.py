@@ -19,7 +19,7 @@ from iscl_node.errors import RetryLaterError
 from iscl_node.network.scu.answers import CANCELED, SUCCESS, failure, final_status, lies_told
 from iscl_node.network.scu.association import established
 
-_SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 _PENDING = (0xFF00, 0xFF01)
 """The second says that a key was not matched against (PS3.4 C.4.1.1.4); all that we ask for are required ones."""
@@ -30,7 +30,7 @@ _MOST_ANSWERS = 100_000
 """Of a series; a whole-body CT has some thousand instances."""
 _FIND_SECONDS = 600.0
 """For all answers together."""
-_FIND = StudyRootQueryRetrieveInformationModelFind
+FIND = StudyRootQueryRetrieveInformationModelFind
 
 FOUND_AT_A_TIME = 50
 """UIDs in one request (PS3.4 C.2.2.2.2); archives limit their answers to a hundred or more, if at all."""
@@ -90,7 +90,7 @@ def find_instances(
         The peer cannot be reached, stops answering, is out of resources, or answers what cannot be read.
     """
     with (
-        established(peer, our_ae_title, [build_context(_FIND, _SYNTAXES)]) as association,
+        established(peer, our_ae_title, [build_context(FIND, SYNTAXES)]) as association,
         lies_told(peer, "C-FIND"),
     ):
         return _Finding(peer, association, _query(study_uid, series_uid)).found(sent)
@@ -128,8 +128,8 @@ class _Finding:
         query.update(self._series)
         query.SOPInstanceUID = list(sop_uids) or ""
         found: set[str] = set()
-        responses = _Responses(self._peer, "C-FIND", self._association, self._end)
-        for answer in responses.pending(self._association.send_c_find(query, _FIND)):
+        responses = Responses(self._peer, "C-FIND", self._association, self._end)
+        for answer in responses.pending(self._association.send_c_find(query, FIND)):
             if answer is None:
                 raise responses.left("answered the C-FIND with what cannot be read")
             if answer.get("SeriesInstanceUID", query.SeriesInstanceUID) in (query.SeriesInstanceUID, ""):
@@ -182,7 +182,7 @@ def move_instances(
     result = MoveResult()
     if not sop_uids:
         return result
-    contexts = [build_context(StudyRootQueryRetrieveInformationModelMove, _SYNTAXES)]
+    contexts = [build_context(StudyRootQueryRetrieveInformationModelMove, SYNTAXES)]
     with (
         established(peer, our_ae_title, contexts, answer_seconds=_MOVE_ANSWER_SECONDS) as association,
         lies_told(peer, "C-MOVE"),
@@ -204,7 +204,7 @@ def _query(study_uid: str, series_uid: str) -> Dataset:
 
 
 def _move(peer: Peer, our_ae_title: str, association: Association, query: Dataset) -> MoveResult:
-    responses = _Responses(peer, "C-MOVE", association, time.monotonic() + _MOVE_SECONDS)
+    responses = Responses(peer, "C-MOVE", association, time.monotonic() + _MOVE_SECONDS)
     model = StudyRootQueryRetrieveInformationModelMove
     for _ in responses.pending(association.send_c_move(query, our_ae_title, model)):
         pass  # what is still to come is of no interest
@@ -237,7 +237,7 @@ def _counts(response: Dataset, asked: int) -> MoveResult:
     return MoveResult(count("NumberOfCompletedSuboperations", max(0, asked - failed - warnings)), failed, warnings)
 
 
-class _Responses:
+class Responses:
     """The responses to one request, as many and for as long as is reasonable.
 
     Parameters
