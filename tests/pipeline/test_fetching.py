@@ -99,7 +99,7 @@ def test_another_choice_of_series_looks_into_the_study_again(bench: Bench) -> No
     assert bench.fetch("1", choice="thin").series == 1
 
 
-@pytest.mark.fault("the peer's archive", "it cannot be reached for a while", "fetching waits, longer each time")
+@pytest.mark.fault("peers", "it cannot be reached for a while", "fetching waits, longer each time")
 def test_an_archive_that_is_away_is_waited_for(bench: Bench) -> None:
     bench.archive.faults["1"] = [NoAssociationError("no connection")] * 9
     assert bench.fetch("1").series == 2
@@ -107,9 +107,7 @@ def test_an_archive_that_is_away_is_waited_for(bench: Bench) -> None:
     assert bench.reports[0] == "no connection; again in 5 s"
 
 
-@pytest.mark.fault(
-    "the peer's archive", "not all instances of a series arrive", "fetched again, five times; then the next series"
-)
+@pytest.mark.fault("peers", "not all instances of a series arrive", "fetched again, five times; then the next series")
 def test_what_did_not_arrive_is_fetched_again_and_then_left(bench: Bench) -> None:
     bench.archive.loses["1.1"] = 1
     assert bench.fetch("1").failed == 0

@@ -52,7 +52,7 @@ def series_of_studies(orthanc: Orthanc) -> dict[str, int]:
 
 
 @pytest.mark.fault(
-    "the peer's archive",
+    "peers",
     "a list of 20 studies is fetched, and in the middle `kill -9` hits the command and the node",
     "run again it goes on: each series is fetched, and its derived one delivered",
 )
