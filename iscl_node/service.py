@@ -120,7 +120,7 @@ class Node:
         self._messages: Messages | None = None
         self._running_time = RunningTime(self._spool.root)
         self._peers = {peer.name: peer for peer in settings.known_peers()}
-        self._reports = CommitmentReports(self._peers)
+        self._reports = CommitmentReports(self._peers, lambda *late: self._workflow.conclude_late(*late))
         ours = settings.scp.ae_title
         self._calling = Calling(ours, self._reports, _REPORT_SECONDS, self._metrics, self._shutdown, self._headers)
         steps = self._steps(rules)
@@ -164,11 +164,11 @@ class Node:
         asking = Asking(destinations, self._calling.commit, self._calling.find, deadline, report_seconds, self._headers)
         concluding = Concluding(destinations, deadline, backoff, report_seconds, self._metrics)
         trying = Trying(self._shutdown, self._metrics, backoff, Waits(self._spool.root))
-        workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
+        self._workflow = SeriesWorkflow(steps, sending, asking, concluding, trying, self._metrics, audit)
         idle = IdleWorkflows(self._worker)
         longest_delay_seconds = max(report_seconds, delivery.last_retry_seconds, _LONGEST_DAY) + _MINUTE
         rest = idle, self._metrics, longest_delay_seconds, lambda: self._lease.leads
-        return Reconcile(destinations, workflow, concluding, *rest)
+        return Reconcile(destinations, self._workflow, concluding, *rest)
 
     def _made_housekeeping(self, closer: SeriesCloser, reconcile: Reconcile) -> Housekeeping:
         spool, root = self._settings.spool, self._spool.root

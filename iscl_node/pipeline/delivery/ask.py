@@ -88,7 +88,7 @@ class Asking:
         RetryLaterError
             Nothing can be asked there now.
         """
-        if not self._destinations.deliveries.is_under_way(batch):
+        if not self._destinations.is_open(batch, peer_name):
             return not_asked()
         peer = self._destinations.peer(peer_name)
         if peer is None:

@@ -131,7 +131,7 @@ class Concluding:
         return self._judged(batch, peer_name, attempt, answer, record)
 
     def _is_open(self, batch: Batch, peer_name: str) -> bool:
-        return self._deliveries.is_under_way(batch) and self._destinations.end(batch, peer_name) is None
+        return self._destinations.is_open(batch, peer_name)
 
     def _refused(self, batch: Batch, peer_name: str, answer: Answer, refusal: str) -> Next:
         self._refuse(batch, peer_name, refusal)

@@ -44,6 +44,10 @@ class Destinations:
         """Whether it stored everything, as far as it is known."""
         return bool(self.record(batch, name).stored) and not self.lacking(batch, name)
 
+    def is_open(self, batch: Batch, name: str) -> bool:
+        """Whether a batch is under way, and a destination is waited for."""
+        return self.deliveries.is_under_way(batch) and self.end(batch, name) is None
+
     def end(self, batch: Batch, name: str) -> str | None:
         """Why a destination will never confirm; empty if it did, or need not; None as long as it is waited for."""
         record = self.record(batch, name)

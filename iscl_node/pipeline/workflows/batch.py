@@ -145,6 +145,16 @@ class SeriesWorkflow(Durable):
         arguments = batch.series_instance_uid, batch.key, peer, round_, run
         enqueue(DELIVERIES, identity, self.deliver, *arguments, partition=peer, delay_seconds=delay_seconds or None)
 
+    def conclude_late(self, asked: Work, answer: Answer) -> None:
+        """Conclude from a report that came when nothing waited for it any more, and the next question has not run yet.
+
+        What follows has the identity that it has after that question, too: it starts once.
+        """
+        identity = f"{asked.identity}/late"
+        enqueue(REPORTS, identity, self.report, *asked.arguments, delay_seconds=self._asking.report_seconds)
+        send_message(identity, REPORT, answer, key=identity)
+        wake(identity)
+
     @workflow(SERIES)
     def run(self, series_instance_uid: str, key: str, run: str) -> str:
         """Decide what is made of a batch, and have it made; the result is its outcome so far."""

@@ -1,12 +1,11 @@
 """What is done with a report on a storage commitment: it is in the workflow database before it is answered."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from iscl_node.domain import CommitmentReport, Peer
-from iscl_node.errors import RetryLaterError
 from iscl_node.network.commitment_reports import UnknownTransactionError
-from iscl_node.pipeline.delivery.answer import reported
+from iscl_node.pipeline.delivery.answer import Answer, reported
 from iscl_node.pipeline.engine.database_faults import not_waiting
 from iscl_node.pipeline.engine.words import Work, find, send_message, under_way, wake
 from iscl_node.pipeline.workflows.batch import CONFIRMATION, REPORT, place_of, report_identity
@@ -21,16 +20,20 @@ class CommitmentReports:
     ----------
     peers : mapping of str to Peer
         Destinations by name.
+    conclude_late : callable
+        Called with the workflow that waited for a report in vain, and the report, if the destination is asked anew.
     """
 
-    def __init__(self, peers: Mapping[str, Peer]) -> None:
+    def __init__(self, peers: Mapping[str, Peer], conclude_late: Callable[[Work, Answer], object]) -> None:
         self._peers = peers
+        self._conclude_late = conclude_late
         self._kept: deque[str] = deque(maxlen=_REMEMBERED)
 
     def keep(self, ae_title: str, report: CommitmentReport) -> None:
         """Take a report; on return it is durable.
 
-        After a restart a destination may be asked anew: the report on either request is one on what it was sent.
+        After a restart, or when the report is late, a destination is asked anew: the report on either request is one on
+        what it was sent. So an archive that needs longer than `report_hours` is not asked for ever.
 
         Raises
         ------
@@ -49,8 +52,8 @@ class CommitmentReports:
             if waiting is not None:
                 send_message(waiting.identity, REPORT, reported(report), key=report.transaction_uid)
                 wake(waiting.identity)
-        if same and waiting is None:
-            raise RetryLaterError("this peer is just being asked anew")
+            elif same:
+                self._conclude_late(asked, reported(report))
         self._kept.append(report.transaction_uid)
 
     def is_kept(self, transaction_uid: str) -> bool:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from iscl_node.domain import CommitmentReport, Confirm, SeriesState
 from iscl_node.network.commitment_reports import UnknownTransactionError
+from iscl_node.pipeline.workflows.batch import place_of
 from iscl_node.retry import Backoff
 from iscl_node.store.again import resend
 from iscl_node.store.listing import Listing
@@ -255,6 +256,41 @@ def test_a_report_that_never_comes_is_not_waited_for_for_ever(
     on.tick(seconds=A_DAY / 10, times=2)
     assert (archive.queries, len(set(archive.transactions))) == (queries, requests)
     assert on.states() == {"done": 1}
+
+
+@pytest.mark.fault(
+    "delivery",
+    "an archive reports later than `report_hours`, while the next request waits for its turn",
+    "the late report counts, and is not refused: slow archives are not asked again and again for ever",
+)
+@pytest.mark.parametrize("keeps", [UIDS, UIDS[:1]])
+def test_a_late_report_counts_while_the_next_request_waits(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, keeps: tuple[str, ...]
+) -> None:
+    archive = Archive(confirm="commitment", reports_at_once=False)
+    on = bench(archive, Archive("vault", offers=set()))
+    batch = on.batch()
+    on.until(lambda: [work.name for work in on.engine.under_way() if place_of(work)[1] == "pacs"] == ["report"])
+    (first,) = archive.transactions
+    row = on.engine.rows[f"report/{first}"]
+    row.due, row.is_delayed = on.clock.now, False
+    ask = on.workflow._ask
+    monkeypatch.setattr(on.workflow, "_ask", lambda *arguments: ask(*arguments[:5], 60))
+    on.engine.run_due()
+    assert [work.name for work in on.engine.under_way() if place_of(work)[1] == "pacs"] == ["confirmation"]
+
+    archive.keeps, before = set(keeps), set(on.engine.rows)
+    for _ in range(2):  # the peer repeats it
+        on.reports("PACS", archive.report(first))
+    on.engine.run_due()
+    record = on.deliveries.record(batch, "pacs")
+    assert record.is_confirmed == (keeps == UIDS)
+    archive.keeps, archive.reports_at_once = set(UIDS), True
+    on.until(lambda: on.deliveries.record(batch, "pacs").is_confirmed, seconds=60)
+    on.until(lambda: [work for work in on.engine.under_way() if place_of(work)[1] == "pacs"] == [], seconds=60)
+    sends = [row for identity, row in on.engine.rows.items() if row.name == "delivery" and identity not in before]
+    assert len(sends) == (0 if keeps == UIDS else 1)
+    assert archive.stored == [uid for uid in UIDS if uid not in keeps]
 
 
 @pytest.mark.fault(
