@@ -26,3 +26,11 @@ def log_key(spool: Spool) -> bytes:
         return made_log_key(spool.root)
     except OSError as error:
         raise ConfigurationError(f"the key of the log in {spool.root} cannot be used: {error.strerror}") from error
+
+
+def recover(spool: Spool) -> None:
+    """Clear what a kill left."""
+    try:
+        spool.recover()
+    except OSError as error:
+        raise ConfigurationError(f"spool_dir {spool.root} cannot be used: {error.strerror}") from error

@@ -15,8 +15,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 from surroundings import REPOSITORY, required_program
 
+from iscl_node.assembly.engine import LAST_STEP_SECONDS
 from iscl_node.metrics import Metrics
-from iscl_node.service import _LAST_STEP_SECONDS
 from iscl_node.settings import load_settings
 
 DOCKER = REPOSITORY / "docker"
@@ -85,7 +85,7 @@ def test_compose_refers_to_what_exists(compose: dict[str, Any]) -> None:
 
 def test_a_stopped_container_has_time_for_the_step_in_hand(compose: dict[str, Any]) -> None:
     seconds = int(compose["services"]["iscl-node"]["stop_grace_period"].removesuffix("s"))
-    assert seconds > _LAST_STEP_SECONDS
+    assert seconds > LAST_STEP_SECONDS
 
 
 def test_pages_without_a_password_stay_on_the_machine(compose: dict[str, Any]) -> None:

@@ -20,13 +20,14 @@ class CommitmentReports:
     ----------
     peers : mapping of str to Peer
         Destinations by name.
-    conclude_late : callable
-        Called with the workflow that waited for a report in vain, and the report, if the destination is asked anew.
     """
 
-    def __init__(self, peers: Mapping[str, Peer], conclude_late: Callable[[Work, Answer], object]) -> None:
+    conclude_late: Callable[[Work, Answer], object]
+    """Called with the workflow that waited for a report in vain, and the report, if the destination is asked anew.
+    Set before reports can come: the workflows are made later than this."""
+
+    def __init__(self, peers: Mapping[str, Peer]) -> None:
         self._peers = peers
-        self._conclude_late = conclude_late
         self._kept: deque[str] = deque(maxlen=_REMEMBERED)
 
     def keep(self, ae_title: str, report: CommitmentReport) -> None:
@@ -53,7 +54,7 @@ class CommitmentReports:
                 send_message(waiting.identity, REPORT, reported(report), key=report.transaction_uid)
                 wake(waiting.identity)
             elif same:
-                self._conclude_late(asked, reported(report))
+                self.conclude_late(asked, reported(report))
         self._kept.append(report.transaction_uid)
 
     def is_kept(self, transaction_uid: str) -> bool:

@@ -182,7 +182,9 @@ class Bench:
         parts: Any = (self.steps, self.sending, self.asking, self.concluding, OneTry())
         self.workflow = SeriesWorkflow(*parts, self.metrics)
         self.engine.instance = self.workflow
-        self.reports = CommitmentReports(self.peers, self.workflow.conclude_late).keep
+        reports = CommitmentReports(self.peers)
+        reports.conclude_late = self.workflow.conclude_late
+        self.reports = reports.keep
         idle: Any = SimpleNamespace(resume=lambda: 0)
         longest = A_DAY + 60
         made = Reconcile(destinations, self.workflow, self.concluding, idle, self.metrics, longest, lambda: self.leads)
