@@ -55,7 +55,7 @@ bench-ablation: $(VENV)/.installed-dev ## Table I of the paper in a short run (D
 	$(BIN)/python tests/benchmarks/training_data.py $(DATA) build/ablation/data
 	$(BIN)/python tests/benchmarks/ablation.py build/ablation/data build/ablation/runs
 
-train-gpu: $(VENV)/.installed ## The whole training within MINUTES on a CUDA GPU, or the processor (DATA=folder with clean and noisy)
+train-gpu: $(VENV)/.installed-train ## The whole training within MINUTES on a CUDA GPU, or the processor (DATA=folder with clean and noisy)
 	@test -n "$(DATA)" || { echo "error: make train-gpu DATA=FOLDER MINUTES=10; FOLDER holds clean and noisy, images of different patients" >&2; exit 1; }
 	$(BIN)/python tests/benchmarks/train_gpu.py $(DATA) build/train-gpu --minutes $(MINUTES)
 
@@ -88,11 +88,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 	@$(PIP) -e .
 	@touch $@
 
+$(VENV)/.installed-train: $(VENV)/.installed
+	@$(PIP) -e '.[train]'
+	@touch $@
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing ISCL Node and its tests' tools into $(VENV) (the first time takes some minutes)"
-	@$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@$(PIP) -e '.[dev,train]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-train
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
-	@$(PIP) -e '.[dev,bench]'
+	@$(PIP) -e '.[dev,train,bench]'
 	@touch $@

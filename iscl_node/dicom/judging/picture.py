@@ -4,8 +4,6 @@ from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from iscl_node.dicom.reading.volume import Slice
 
@@ -28,6 +26,9 @@ def picture(source_hu: Slice, derived_hu: Slice, reason: str) -> bytes:
     bytes
         The PNG file.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # seldom needed, and a second to import
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(15, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
