@@ -12,12 +12,13 @@ from iscl_node.assembly.keeping_house import housekeeping
 from iscl_node.assembly.node_audit import NodeAudit
 from iscl_node.assembly.observing import observed
 from iscl_node.assembly.opening import recover
-from iscl_node.assembly.receiving import storage_scp
+from iscl_node.assembly.receiving import sender_commitments, storage_scp
 from iscl_node.assembly.shared import shared_parts
 from iscl_node.assembly.signals import Signals
 from iscl_node.assembly.working import reconciled_workflows, series_steps
 from iscl_node.denoise.allocator import freeze_heap
 from iscl_node.network.scu.association import abort_all
+from iscl_node.pipeline.reception.commitments import CommitmentThread
 from iscl_node.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +41,9 @@ class Node:
         self._audit = NodeAudit(shared, models)
         reconcile = reconciled_workflows(shared, series_steps(shared, denoisers), self._audit.of_series)
         self._housekeeping = housekeeping(shared, reconcile)
-        self._scp = storage_scp(shared, self._audit)
+        commitments = sender_commitments(shared)
+        self._commitments = CommitmentThread(commitments, shared.lease)
+        self._scp = storage_scp(shared, self._audit, commitments)
         self._engine = Engine(shared)
         self._http = Http(shared, self._audit, self._housekeeping, self._log_output)
 
@@ -63,6 +66,7 @@ class Node:
         try:
             if self._scp is not None:
                 self._scp.start()
+            self._commitments.start()
             self._http.start()
             freeze_heap()
             settings = self._shared.settings
@@ -78,6 +82,7 @@ class Node:
         _log.info("node.stopping")
         if self._scp is not None:
             self._scp.stop()
+        self._commitments.stop()
         self._housekeeping.stop()
         self._engine.stop()
         self._audit.stop()

@@ -28,7 +28,7 @@ from iscl_node.domain import CT_STORAGE, IMPLEMENTATION_CLASS_UID, Peer
 from iscl_node.errors import QuarantineSeriesError, RetryLaterError
 from iscl_node.metrics import Metrics
 from iscl_node.network import commitment_reports
-from iscl_node.network.scp import intake, storage_scp
+from iscl_node.network.scp import intake, storage_scp, store_messages
 from iscl_node.network.scp.storage_scp import StorageScp
 from iscl_node.network.scu import storage_scu
 from iscl_node.network.scu.answers import ServiceRefusedError, failure
@@ -86,7 +86,7 @@ def test_a_running_scp_accepts_what_is_stated_and_nothing_else(statement: str, m
 
 
 def test_every_status_that_the_code_knows_is_stated() -> None:
-    modules = (storage_scp, header, reception)
+    modules = (storage_scp, store_messages, header, reception)
     names = re.compile("_?(SUCCESS|PROCESSING_FAILURE|OUT_OF_RESOURCES|CANNOT_UNDERSTAND|DATA_SET_DOES_NOT_MATCH)")
     known = {value for module in modules for name, value in vars(module).items() if names.fullmatch(name)}
     assert known == set(SCP_STATUSES)

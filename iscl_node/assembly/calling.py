@@ -8,7 +8,7 @@ from iscl_node.dicom.deriving.transcoding import native
 from iscl_node.domain import CommitmentReport, InstanceReference, Peer, StoreAnswer
 from iscl_node.metrics import Metrics
 from iscl_node.network.dicomweb import qido, stow
-from iscl_node.network.scu import query, storage_commitment, storage_scu, verification
+from iscl_node.network.scu import commitment_report, query, storage_commitment, storage_scu, verification
 from iscl_node.pipeline.engine.shutdown import Shutdown
 from iscl_node.pipeline.kept_headers import KeptHeaders
 from iscl_node.pipeline.workflows.commitment_reports import CommitmentReports
@@ -68,6 +68,10 @@ class Calling:
         is_reported = partial(self._reports.is_kept, transaction_uid)
         request = peer, self._ae_title, transaction_uid, instances
         return storage_commitment.request(*request, self._report_seconds, self._reports.keep, is_reported)
+
+    def report(self, peer: Peer, report: CommitmentReport, asked: Sequence[InstanceReference]) -> None:
+        """Report to a sender which of its instances are kept."""
+        commitment_report.send_report(peer, self._ae_title, report, asked)
 
     def find(self, peer: Peer, study_uid: str, series_uid: str, sent: Collection[str] = ()) -> frozenset[str]:
         """The SOP Instance UIDs that a peer has of a series, by C-FIND or QIDO-RS."""

@@ -123,14 +123,14 @@ def commitment_report(information: BytesIO | None, transfer_syntax: UID) -> Comm
     transaction_uid = str(dataset.get("TransactionUID") or "")
     if not transaction_uid:
         raise ValueError("no Transaction UID")
-    failed = {
-        uid: int(item.get("FailureReason") or _PROCESSING_FAILURE) for uid, item in _items(dataset, "FailedSOPSequence")
-    }
-    committed = {uid for uid, _ in _items(dataset, "ReferencedSOPSequence")}
+    items = referenced(dataset, "FailedSOPSequence")
+    failed = {uid: int(item.get("FailureReason") or _PROCESSING_FAILURE) for uid, item in items}
+    committed = {uid for uid, _ in referenced(dataset, "ReferencedSOPSequence")}
     return CommitmentReport(transaction_uid, frozenset(committed - failed.keys()), failed)
 
 
-def _items(dataset: Dataset, sequence: str) -> Iterator[tuple[str, Dataset]]:
+def referenced(dataset: Dataset, sequence: str) -> Iterator[tuple[str, Dataset]]:
+    """The SOP Instance UIDs that the items of a sequence name, each with its item."""
     for item in dataset.get(sequence) or ():
         _require_whole(item)
         uid = str(item.get("ReferencedSOPInstanceUID") or "")

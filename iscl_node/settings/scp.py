@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from iscl_node import domain
+from iscl_node.domain.commitment import Commit
 from iscl_node.settings.section import A_PEBIBYTE, A_YEAR_SECONDS, MANY, AETitle, Host, Port, Section
 
 _LIMITS = domain.ReceptionLimits()
@@ -36,6 +37,10 @@ class ScpSettings(Section):
     """A series with no new instance for this long is closed and processed."""
     accept_unknown_peers: bool = False
     """Whether callers that are no peer may send."""
+    commit: Commit = "never"
+    """When a sender that asks for Storage Commitment is told that an instance is kept, and may delete its own:
+    archived (a destination says that it keeps that very instance), received (it is in the spool, which keeps it for
+    [spool] retention_hours only) or never (the node commits to nothing)."""
     tls: TlsSettings | None = None
     """With it the port takes TLS only."""
     max_associations: int = Field(default=_LIMITS.associations, ge=1, le=MANY)

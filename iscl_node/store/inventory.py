@@ -1,13 +1,13 @@
 """Which batches and which open series the spool holds; what has another name is left alone, and reported."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from iscl_node.domain import Batch, SeriesState
 from iscl_node.store import tree
 from iscl_node.store.known_folders import Folder, KnownFolders
-from iscl_node.store.layout import CONFLICT_PREFIX, Layout, is_uid, time_of
+from iscl_node.store.layout import CONFLICT_PREFIX, Layout, file_name, is_uid, time_of
 
 ENDED_STATES = (SeriesState.DONE, SeriesState.IGNORED)
 """Of which there are many, for a time."""
@@ -64,6 +64,18 @@ def open_series(layout: Layout) -> Iterator[tuple[Path, float]]:
         with suppress(FileNotFoundError):  # it was closed
             if tree.names(folder, ".dcm"):
                 yield folder, folder.stat().st_mtime
+
+
+def places_of(layout: Layout, sop_uids: Collection[str]) -> dict[str, Path]:
+    """Where received instances lie, in the order of their way, so that one that moves is not missed."""
+    wanted = {file_name(uid): uid for uid in sop_uids}
+    found: dict[str, Path] = {}
+    for state in SeriesState:
+        for series in _series(layout, state):
+            for folder in [series] if state is SeriesState.OPEN else batch_folders(series):
+                if not folder.name.startswith(CONFLICT_PREFIX):
+                    found |= {wanted[name]: folder / name for name in tree.names(folder, ".dcm") if name in wanted}
+    return found
 
 
 def strays(layout: Layout, known: KnownFolders) -> dict[str, int]:

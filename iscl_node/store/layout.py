@@ -13,6 +13,7 @@
     ignored/<series>/<key>/<sop>.dcm              not to be processed, kept as long, with reason.txt
     quarantine/<series>/<key>/<sop>.dcm           a person decides, with reason.txt (and judge.*)
     outbox/<series>/<key>/<derived series>/<derived sop>.dcm    derived instances, as long as the batch is kept
+    commitment_requests/                          what senders ask to be kept, until it is reported on
     running_time.json                             how long the node has run, over all its starts
     releases.jsonl                                who released what from quarantine
     audit/                                        audit messages on their way to the syslog server

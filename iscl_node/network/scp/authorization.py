@@ -47,12 +47,15 @@ class Authorization:
         Those we know. A peer's AE title is held to its entry also where unknown peers are accepted.
     accept_unknown_peers : bool
         Whether those with another AE title may store.
+    commits : bool
+        Whether peers that may store may ask for storage commitment.
     """
 
-    def __init__(self, ae_title: str, peers: Sequence[Peer], accept_unknown_peers: bool) -> None:
+    def __init__(self, ae_title: str, peers: Sequence[Peer], accept_unknown_peers: bool, commits: bool = False) -> None:
         self._ae_title = ae_title
         self._peers = tuple(peers)
         self._accept_unknown_peers = accept_unknown_peers
+        self._commits = commits
 
     def knows(self, ae_title: str) -> bool:
         """Whether it is the AE title of a peer that may store."""
@@ -121,16 +124,18 @@ class Authorization:
     ) -> list[PresentationContext]:
         """Those presentation contexts that a caller who is not rejected may use.
 
-        Reports of storage commitment come from the peers that we send to only.
+        Reports of storage commitment come from the peers that we send to only, requests from peers that may store.
         """
         entries = [peer for peer in self._peers if peer.ae_title == calling]
         here = [peer for peer in entries if _is_here(peer, host, user)]
         may_store = any(peer.may_store for peer in here) if entries else self._accept_unknown_peers
         may_report = STORAGE_COMMITMENT in proposed and bool(self.reported_for(calling, host, user))
 
+        may_request = self._commits and bool(entries) and may_store
+
         def is_offered(context: PresentationContext) -> bool:
             if context.abstract_syntax == STORAGE_COMMITMENT:
-                return may_report
+                return may_report or may_request
             return may_store or context.abstract_syntax == Verification
 
         return [context for context in contexts if is_offered(context)]

@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
@@ -22,7 +20,6 @@ from iscl_node.metrics import Metrics
 from iscl_node.network.commitment_reports import (
     RESOURCE_LIMITATION,
     STORAGE_COMMITMENT,
-    UNRECOGNIZED_OPERATION,
     Report,
     answered,
     on_behalf_of,
@@ -33,12 +30,14 @@ from iscl_node.network.patches.pdu_reader import MAXIMUM_PDU_LENGTH, prepare_con
 from iscl_node.network.patches.requests_in_turn import serve_in_turn
 from iscl_node.network.patches.wake_ups import WakingUp
 from iscl_node.network.refusals import Refusal
+from iscl_node.network.scp import commitment_requests
 from iscl_node.network.scp.admission import Admission
 from iscl_node.network.scp.authorization import Authorization, Rejection
 from iscl_node.network.scp.intake import Intake
 from iscl_node.network.scp.refused_contexts import tell_refused_contexts
 from iscl_node.network.scp.requests_in_hand import RequestsInHand
 from iscl_node.network.scp.server import HardenedServer, start_server
+from iscl_node.network.scp.store_messages import data_set, length, received_instance, response
 from iscl_node.network.tls import ServerTls
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -71,14 +70,10 @@ REPORT_SYNTAXES = list(TRANSFER_SYNTAXES[:2])
 _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
 _OUT_OF_RESOURCES = 0xA700
-_CANNOT_UNDERSTAND = 0xC000
 
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21); result 2 is transient, worth another try."""
 _NO_REASON_GIVEN = (2, 1, 1)
-
-_ERROR_COMMENT_LENGTH = 64
-"""Characters of an LO (PS3.5 6.2), the value representation of Error Comment (0000,0902)."""
 
 _NO_MAXIMUM = 1 << 30
 """For pynetdicom, which would count half-open connections as associations; `Admission` counts them."""
@@ -116,6 +111,8 @@ class StorageScp:
     report : callable, optional
         Makes a storage commitment report durable, or raises `UnknownTransactionError`; a peer that does not get our
         answer gives the same report again. Without it no reports are taken.
+    commitments : KeepsRequests, optional
+        Takes requests for storage commitment. Without it the node commits to nothing.
     metrics : Metrics
         Counts the answers and the refusals.
     limits : ReceptionLimits
@@ -140,13 +137,15 @@ class StorageScp:
         limits: ReceptionLimits = ReceptionLimits(),  # noqa: B008 - frozen
         tls: Tls | None = None,
         report: Report | None = None,
+        commitments: commitment_requests.KeepsRequests | None = None,
         refused: Callable[[str, str, str], None] = lambda _reason, _host, _calling: None,
     ) -> None:
         self._ae_title = ae_title
         self._address = (host, port)
-        self._authorization = Authorization(ae_title, peers, accept_unknown_peers)
+        self._authorization = Authorization(ae_title, peers, accept_unknown_peers, commitments is not None)
         self._receive = receive
         self._report = report
+        self._commitments = commitments
         self._metrics = metrics
         self._limits = limits
         self._tls = tls
@@ -174,7 +173,12 @@ class StorageScp:
         tls = None if self._tls is None else ServerTls(self._tls)
         try:
             self._server = start_server(
-                entity_accepting(self._ae_title, self._limits, reports=self._report is not None),
+                entity_accepting(
+                    self._ae_title,
+                    self._limits,
+                    reports=self._report is not None,
+                    commits=self._commitments is not None,
+                ),
                 self._address,
                 admission=self._admission,
                 refused=self._count_refusal,
@@ -284,16 +288,16 @@ class StorageScp:
             status, comment = self._outcome(event, calling)
         else:
             status, comment = _OUT_OF_RESOURCES, "the node is stopping"
-        self._intake.done(event.assoc, _length(_data_set(event)))
+        self._intake.done(event.assoc, length(data_set(event)))
         label = calling if self._authorization.knows(calling) else "unknown"
         self._metrics.received_instances.labels(calling_ae_title=label, status=f"{status:04X}").inc()
-        return _response(status, comment)
+        return response(status, comment)
 
     def _outcome(self, event: Event, calling: str) -> tuple[int, str]:
         """The status of a C-STORE request and, for a failure, why (PS3.4 B.2.3)."""
         try:
             with unforeseen_logged("instance.failed", RejectInstanceError, calling_ae_title=calling):
-                instance = _received_instance(event, calling)
+                instance = received_instance(event, calling)
                 self._receive(instance)
                 self._metrics.received_bytes.inc(len(instance.part10))
                 self._metrics.last_received_timestamp_seconds.set(time.time())
@@ -313,21 +317,25 @@ class StorageScp:
             titles = self._authorization.reported_for(calling, _address(event.assoc), requestor.user_identity)
             report = on_behalf_of(titles, self._report)
             status = answered(request, event.context.transfer_syntax, calling, report)
-        self._intake.done(event.assoc, _length(request.EventInformation))
+        self._intake.done(event.assoc, length(request.EventInformation))
         return status, None
 
     def _on_action(self, event: Event) -> tuple[int, None]:
-        """Refuse to commit: we are asked by those whom we ask."""
+        """Take a request for storage commitment, from those who may store."""
         request: Any = event.request
-        self._intake.done(event.assoc, _length(request.ActionInformation))
-        return UNRECOGNIZED_OPERATION, None
+        calling, status = _calling_ae_title(event.assoc), RESOURCE_LIMITATION
+        keeper = self._commitments if self._authorization.knows(calling) else None
+        if not isinstance(request.ActionInformation, Discarded) and self._in_hand.admit(event.assoc):
+            status = commitment_requests.answered(request, event.context.transfer_syntax, calling, keeper)
+        self._intake.done(event.assoc, length(request.ActionInformation))
+        return status, None
 
     def _on_pdu_sent(self, event: Event) -> None:
         if isinstance(event.pdu, P_DATA_TF):
             self._in_hand.answered(event.assoc)
 
 
-def entity_accepting(ae_title: str, limits: ReceptionLimits, *, reports: bool = True) -> AE:
+def entity_accepting(ae_title: str, limits: ReceptionLimits, *, reports: bool = True, commits: bool = False) -> AE:
     """Return the application entity with the presentation contexts that the SCP accepts.
 
     Storage Commitment is accepted from peers that take the role of its SCP, and from those that do not say so.
@@ -339,41 +347,12 @@ def entity_accepting(ae_title: str, limits: ReceptionLimits, *, reports: bool = 
     entity.dimse_timeout = _DIMSE_SECONDS
     entity.network_timeout = limits.idle_seconds
     entity.add_supported_context(Verification)
-    if reports:
-        entity.add_supported_context(STORAGE_COMMITMENT, REPORT_SYNTAXES, scu_role=False, scp_role=True)
+    if reports or commits:
+        entity.add_supported_context(STORAGE_COMMITMENT, REPORT_SYNTAXES, scu_role=commits, scp_role=reports)
     for sop_class in CT_STORAGE:
         refused = (DEFLATED,) if sop_class in MULTIFRAME_CT_STORAGE else ()
         entity.add_supported_context(sop_class, [each for each in TRANSFER_SYNTAXES if each not in refused])
     return entity
-
-
-def _received_instance(event: Event, calling: str) -> ReceivedInstance:
-    """The data set as received, inside a DICOM File Format stream that names its source (PS3.10 7.1)."""
-    data_set = _data_set(event)
-    if data_set is None:
-        raise RejectInstanceError(_CANNOT_UNDERSTAND, "the C-STORE request has no data set")
-    if isinstance(data_set, Discarded):
-        raise RejectInstanceError(_OUT_OF_RESOURCES, data_set.reason)
-    meta = event.file_meta
-    meta.SourceApplicationEntityTitle = calling
-    part10 = b"".join((bytes(128), b"DICM", encode_file_meta(meta), event.encoded_dataset(include_meta=False)))
-    return ReceivedInstance(part10, calling, _address(event.assoc))
-
-
-def _data_set(event: Event) -> BytesIO | None:
-    return event.request.DataSet  # type: ignore[union-attr]  # a C-STORE request, by the event's kind
-
-
-def _length(data_set: BytesIO | None) -> int:
-    return 0 if data_set is None else data_set.getbuffer().nbytes
-
-
-def _response(status: int, comment: str) -> Dataset:
-    response = Dataset()
-    response.Status = status
-    if comment:
-        response.ErrorComment = comment.encode("ascii", "replace").decode("ascii")[:_ERROR_COMMENT_LENGTH]
-    return response
 
 
 def _calling_ae_title(association: Association) -> str:

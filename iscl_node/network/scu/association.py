@@ -9,7 +9,7 @@ import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from iscl_node.domain import Peer
@@ -63,6 +63,7 @@ def established(
     answer_seconds: float | None = None,
     idle_seconds: float | None = None,
     event_reports: EventReports | None = None,
+    role: SCP_SCU_RoleSelectionNegotiation | None = None,
 ) -> Iterator[Association]:
     """An association with ``peer`` for the length of a ``with`` block; released at its end, also after an error.
 
@@ -80,6 +81,8 @@ def established(
         How long the peer may send nothing at all; a minute by default.
     event_reports : queue, optional
         Takes the N-EVENT-REPORT requests of the peer, for the caller to answer. Without it they are left unanswered.
+    role : SCP_SCU_RoleSelectionNegotiation, optional
+        Of ours, where it is not that of the SCU (PS3.7 D.3.3.4).
 
     Raises
     ------
@@ -94,7 +97,7 @@ def established(
         raise NoAssociationError(f"{_name(peer)}: {error}") from error
     reports = queue.Queue(_MOST_EVENT_REPORTS) if event_reports is None else event_reports
     with lies_told(peer, "negotiation"):
-        association = _request(peer, our_ae_title, contexts, context, reports)
+        association = _request(peer, our_ae_title, contexts, context, reports, role)
     if not association.is_established:
         if context is not None and context.fault is not None:
             raise NoAssociationError(f"{_name(peer)}: TLS handshake failed ({_tls_reason(context.fault)})")
@@ -125,6 +128,7 @@ def _request(
     contexts: Sequence[PresentationContext],
     context: ClientContext | None,
     event_reports: EventReports,
+    role: SCP_SCU_RoleSelectionNegotiation | None,
 ) -> Association:
     entity = named_entity(our_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
@@ -138,7 +142,7 @@ def _request(
             contexts=list(contexts),
             ae_title=peer.ae_title,
             max_pdu=MAXIMUM_PDU_LENGTH,
-            ext_neg=None if peer.user is None else [user_identity(peer.user)],
+            ext_neg=[*([] if peer.user is None else [user_identity(peer.user)]), *([] if role is None else [role])],
             tls_args=None if context is None or peer.tls is None else (context, peer.tls.server_name or peer.host),
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, prepare_connection),
