@@ -48,7 +48,7 @@ class Node:
         self._http = Http(shared, self._audit, self._housekeeping, self._log_output)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then finish the instances in hand.
+        """Serve until SIGTERM or SIGINT, then finish the instances that are being processed.
 
         Raises
         ------
@@ -78,8 +78,8 @@ class Node:
         self._engine.check()
 
     def _stop(self) -> None:
-        self._shared.shutdown.request()  # first: closing the port may take seconds; the instance in hand is the last
-        _log.info("node.stopping")
+        self._shared.shutdown.request()  # first: closing the port may take seconds; the running instance is the last
+        _log.info("node.stop_requested")
         if self._scp is not None:
             self._scp.stop()
         self._commitments.stop()

@@ -10,7 +10,7 @@ from iscl_node.pipeline.engine.launch import launch_engine, stop_engine
 from iscl_node.pipeline.workflows.batch import QUEUES, SHARED_QUEUES, STEP_ORDER_VERSION
 
 LAST_STEP_SECONDS: Final = 75
-"""How long a stopping node waits for the instances in hand: less than the 90 s after which systemd kills it."""
+"""How long a stopping node waits for the running steps: less than the 90 s after which systemd kills it."""
 
 
 class Engine:
@@ -44,7 +44,7 @@ class Engine:
         self._lease.tell_loss(stop)
 
     def stop(self) -> None:
-        """Wait for the instances in hand, then give the lease back."""
+        """Wait for the running steps, then give the lease back."""
         stop_engine(LAST_STEP_SECONDS)
         self._lease.stop()
 

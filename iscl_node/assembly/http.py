@@ -32,7 +32,7 @@ class Http:
     housekeeping : Housekeeping
         Must tick, or the node is not ready.
     log_output : LogOutput
-        Whether it loses lines is told beside.
+        Whether it loses lines is a note of /readyz.
     """
 
     def __init__(self, shared: Shared, audit: NodeAudit, housekeeping: Housekeeping, log_output: LogOutput) -> None:

@@ -47,7 +47,7 @@ def _kept(shared: Shared, commitments: SenderCommitments, ae_title: str, report:
 
 
 def sender_commitments(shared: Shared) -> SenderCommitments | None:
-    """What tells senders which of their instances are kept; None of a node that commits to nothing."""
+    """What reports to senders which of their instances are kept; None of a node that commits to nothing."""
     settings = shared.settings
     commit, delivery = settings.scp.commit, settings.delivery
     if commit == "never":

@@ -6,7 +6,7 @@ from typing import Literal
 from iscl_node.domain import InstanceReference
 
 Commit = Literal["never", "archived", "received"]
-"""When the node tells a sender that an instance is kept."""
+"""When the node commits to an instance towards its sender."""
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ class ScpSettings(Section):
     accept_unknown_peers: bool = False
     """Whether callers that are no peer may send."""
     commit: Commit = "never"
-    """When a sender that asks for Storage Commitment is told that an instance is kept, and may delete its own:
+    """When the node commits to keep an instance, where a sender requests Storage Commitment and may then delete it:
     archived (a destination says that it keeps that very instance), received (it is in the spool, which keeps it for
-    [spool] retention_hours only) or never (the node commits to nothing)."""
+    [spool] retention_hours only) or never."""
     tls: TlsSettings | None = None
     """With it the port takes TLS only."""
     max_associations: int = Field(default=_LIMITS.associations, ge=1, le=MANY)

@@ -89,7 +89,7 @@ def commitment_request(request: Any, syntax: UID, ae_title: str) -> CommitmentRe
     ValueError
         It has no Transaction UID or no instances, or is cut off.
     Exception
-        Whatever pydicom raises about what is no data set.
+        Any error of pydicom about what is no data set.
     """
     if request.ActionInformation is None:
         raise ValueError("no Action Information")

@@ -176,18 +176,18 @@ class SenderCommitments:
         self._report(request, CommitmentReport(request.transaction_uid, frozenset(uids - failed.keys()), failed))
 
     def _report(self, request: CommitmentRequest, report: CommitmentReport) -> None:
-        told = {"ae_title": request.ae_title, "committed": len(report.committed), "failed": len(report.failed)}
+        counts = {"ae_title": request.ae_title, "committed": len(report.committed), "failed": len(report.failed)}
         sender = self._senders.get(request.ae_title)
         try:
             if sender is not None:
                 self._calls.report(sender, report, request.instances)
         except RetryLaterError as error:
             if abs(time.time() - request.since) < _LAST_TRIES * self._archive_seconds:
-                _log.warning("commitment_request.retry_scheduled", reason=str(error), **told)
+                _log.warning("commitment_request.retry_scheduled", reason=str(error), **counts)
                 return
-            _log.error("commitment_request.given_up", reason=str(error), **told)
+            _log.error("commitment_request.abandoned", reason=str(error), **counts)
         else:
-            _log.info("commitment_request.reported", **told)
+            _log.info("commitment_request.reported", **counts)
         self._requests.remove(request)
 
     def _ask(self, request: CommitmentRequest, progress: _Progress, places: Mapping[str, Path]) -> None:
