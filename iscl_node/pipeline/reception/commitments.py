@@ -99,7 +99,9 @@ class SenderCommitments:
         self._commit = commit
         self._layout = Layout(spool.root)
         self._requests = CommitmentRequests(spool.root)
-        self._senders = {peer.ae_title: peer for peer in peers.values() if peer.may_store and peer.host and peer.web is None}
+        self._senders = {
+            peer.ae_title: peer for peer in peers.values() if peer.may_store and peer.host and peer.web is None
+        }
         self._archives = [peer for peer in peers.values() if peer.may_receive and peer.confirm != "none"]
         self._calls = calls
         self._backoff = backoff
@@ -212,7 +214,8 @@ class SenderCommitments:
     ) -> frozenset[str]:
         """What an archive says at once that it keeps."""
         wanted = {each.sop_instance_uid: places[each.sop_instance_uid] for each in references}
-        if archive.web is not None or archive.confirm == "query" or (archive.confirm == "auto" and archive.name in progress.asked):
+        is_to_report = archive.confirm == "auto" and archive.name in progress.asked
+        if archive.web is not None or archive.confirm == "query" or is_to_report:
             return self._found(archive, wanted)
         try:
             return self._committed(archive, request, progress, references)
