@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from iscl_node.dicom.deriving.writing import keep_loss_history
 from iscl_node.dicom.evidence.measurements import SliceMeasurements, mean_shift_hu, measured_slice
 from iscl_node.dicom.evidence.objects import frame_number
 from iscl_node.dicom.judging.series import SeriesJudge, sample, series_noise_level_hu
@@ -130,6 +131,7 @@ class _Reader:
 
     def _computed(self, index: int, source: Instance, derived: Instance, before_hu: Slice, after_hu: Slice) -> Pair:
         """Compute what the pixels are needed for; only the headers are kept."""
+        keep_loss_history(source, source)  # the ratio of a loss that only the transfer syntax shows needs the pixels
         for instance in (source, derived):
             instance.pop("PixelData", None)
         return Pair(

@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 LEVELS: Final = {
-    "headers": "level_files:Headers",
+    "headers": "level_files:KeptHeaders",
     "files": "level_files:Files",
     "pdus": "level_pdus:Pdus",
     "messages": "level_messages:Messages",

@@ -12,7 +12,7 @@ from highdicom.pm import ParametricMap
 from highdicom.sr import ComprehensiveSR
 from multiframe import enhanced_ct
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, ParametricMapStorage
+from pydicom.uid import ComprehensiveSRStorage, JPEGLSNearLossless, ParametricMapStorage
 
 from iscl_node.dicom.deriving.derived import derive, encode
 from iscl_node.dicom.evidence import noise_map as noise_map_module
@@ -45,9 +45,32 @@ def series(write_series: Callable[..., Path], tmp_path: Path) -> tuple[list[Path
     return sources, tmp_path / "made"
 
 
+@pytest.fixture
+def lossy(write_series: Callable[..., Path], tmp_path: Path) -> tuple[list[Path], Path]:
+    """As `series`, of one slice in JPEG-LS near-lossless; only its transfer syntax shows the loss."""
+    (path,) = write_series(1, RescaleIntercept=-974).iterdir()
+    source = dcmread(path)
+    source.compress(JPEGLSNearLossless, jls_error=3, generate_instance_uid=False)
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        source.pop(keyword, None)
+    source.save_as(path)
+    derived = derive(source, to_hu(source) + np.float32(3), DERIVATION, STARTED, STARTED)
+    folder = tmp_path / "made" / str(derived.SeriesInstanceUID)
+    folder.mkdir(parents=True)
+    (folder / f"{derived.SOPInstanceUID}.dcm").write_bytes(encode(derived))
+    return [path], tmp_path / "made"
+
+
 def made_of(series: tuple[list[Path], Path], choice: EvidenceChoice = BOTH) -> list[bytes]:
     (back,) = read_back(*series, [DERIVATION], choice)
     return [encode(each) for each in evidence(back, STARTED, choice)]
+
+
+def test_the_map_tells_a_loss_that_only_the_transfer_syntax_shows(lossy: tuple[list[Path], Path]) -> None:
+    noise_map, _ = (dcmread(BytesIO(made)) for made in made_of(lossy))
+    assert noise_map.LossyImageCompression == "01"
+    assert noise_map.LossyImageCompressionMethod == "ISO_14495_1"
+    assert noise_map.LossyImageCompressionRatio > 1
 
 
 def test_the_map_is_the_difference_of_what_is_written(series: tuple[list[Path], Path]) -> None:
