@@ -8,6 +8,7 @@ set. What SQLite takes for now is not moved: the workflow engine's notes of when
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import time_machine
@@ -31,6 +32,7 @@ class MovedClock:
         self._jumps: list[tuple[float, float]] = []
         self._stat = os.stat
         os.stat = self._moved_stat  # type: ignore[assignment]
+        os.lstat = partial(self._moved_stat, follow_symlinks=False)
         signal.signal(signal.SIGRTMIN, lambda *_: self._jump())
 
     def _jump(self) -> None:
